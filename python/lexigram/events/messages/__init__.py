@@ -1,0 +1,1 @@
+"""Commands, events, queries, their metadata and context."""

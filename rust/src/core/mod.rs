@@ -1,0 +1,1 @@
+//! Pure data structures and algorithms. Nothing in here knows about Python.

@@ -1,0 +1,1 @@
+//! The one place that knows the Python exceptions: they are declared in `exceptions.py` and imported here.
