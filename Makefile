@@ -1,0 +1,66 @@
+# Every developer command. `make help` lists them; CI calls the same ones.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+VENV ?= .venv
+BIN := $(VENV)/bin
+FLIGHTS ?= 336776
+PYTEST_ARGS ?=
+RUST := $(shell find rust -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help setup build test soak rust-test demo bench lint format docs clean
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(VENV)/.tools: requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(RUST)
+	VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin develop --release --quiet
+	touch $@
+
+setup: $(VENV)/.installed ## Create .venv with the tools and the package, Rust core compiled
+
+build: $(VENV)/.tools ## Build the wheel into dist/
+	rm -rf dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --quiet --out dist -i $(BIN)/python
+
+rust-test: $(VENV)/.tools ## Run the unit tests of the Rust core
+	source tools/rust-env.sh "$(abspath $(BIN))/python" && cargo test --quiet --lib
+
+test: setup rust-test build ## Run all tests (the long versions are `make soak`)
+	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+
+soak: setup ## Run the long crash, fuzz and soak tests
+	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
+
+demo: setup ## Run the flights demo on real data (FLIGHTS=20000 for a short one)
+	$(BIN)/python -m examples.flights --flights $(FLIGHTS)
+
+bench: setup ## Measure against other libraries and write docs/performance.md
+	$(BIN)/python -m benches
+
+lint: setup ## Format check, ruff, mypy, pyright, clippy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	cargo fmt --check
+	source tools/rust-env.sh "$(abspath $(BIN))/python" && cargo clippy --quiet --all-targets -- -D warnings
+
+format: $(VENV)/.tools ## Format Python and Rust
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cargo fmt
+
+docs: setup ## Regenerate the generated pages (docs/errors.md)
+	$(BIN)/python tools/generate_docs.py
+
+clean: ## Remove what the commands made
+	rm -rf $(VENV) target dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
