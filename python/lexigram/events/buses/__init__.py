@@ -1,0 +1,1 @@
+"""Command, query and event buses, and the dead letters of the event bus."""

@@ -1,0 +1,113 @@
+"""What is kept of an event that a handler could not handle. Source: spec/reference-surface.md."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from lexigram.contracts.domain.events import DomainEvent
+
+Lane = tuple[str, str]
+"""Handler name and aggregate id."""
+
+
+@dataclass
+class DeadLetterEntry:
+    """One event that one handler has not handled.
+
+    Args:
+        event: The event itself; durable stores keep it through the codec, so its class and types survive.
+        event_data: The event as a readable dictionary, for display.
+        error_type: Class name of the last error; empty while the entry only waits.
+        attempts: How often the handler was called, replays included.
+        aggregate_id: The lane's aggregate, or None for an event without one.
+        waiting: True while the entry is parked behind an earlier one and has never been tried.
+        position: Order of arrival from 1, assigned by the store; 0 before it is saved.
+    """
+
+    entry_id: str = field(default_factory=lambda: str(uuid4()))
+    event_type: str = ""
+    event_data: dict[str, Any] = field(default_factory=dict, repr=False)
+    handler_name: str = ""
+    error: str = ""
+    failed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    attempts: int = 0
+    replayed: bool = False
+    replayed_at: datetime | None = None
+    event: DomainEvent | None = field(default=None, repr=False)
+    error_type: str = ""
+    aggregate_id: str | None = None
+    waiting: bool = False
+    position: int = 0
+
+    @property
+    def lane(self) -> Lane | None:
+        """Handler and aggregate whose order this entry keeps; None for an event without aggregate id."""
+        return None if self.aggregate_id is None else (self.handler_name, self.aggregate_id)
+
+    @classmethod
+    def of(
+        cls, event: DomainEvent, handler_name: str, error: BaseException | None = None, attempts: int = 0
+    ) -> DeadLetterEntry:
+        """Build the entry for `event`; without `error` it waits behind an earlier entry of its lane."""
+        data: dict[str, Any] = {}
+        with suppress(Exception):  # the dictionary is for display only; the event itself is kept
+            data = event.to_dict()
+        return cls(
+            event_type=event.event_type or type(event).__name__,
+            event_data=data,
+            handler_name=handler_name,
+            error="" if error is None else str(error),
+            error_type="" if error is None else type(error).__name__,
+            attempts=attempts,
+            event=event,
+            aggregate_id=None if event.aggregate_id is None else str(event.aggregate_id),
+            waiting=error is None,
+        )
+
+
+@dataclass(frozen=True)
+class DeadLetterFilter:
+    """Which entries are meant; None means any. `failed_before` is exclusive."""
+
+    entry_id: str | None = None
+    event_type: str | None = None
+    handler_name: str | None = None
+    aggregate_id: str | None = None
+    replayed: bool | None = None
+    failed_before: datetime | None = None
+
+    def matches(self, entry: DeadLetterEntry) -> bool:
+        """Return whether `entry` is meant."""
+        return (
+            self.entry_id in (None, entry.entry_id)
+            and self.event_type in (None, entry.event_type)
+            and self.handler_name in (None, entry.handler_name)
+            and self.aggregate_id in (None, entry.aggregate_id)
+            and self.replayed in (None, entry.replayed)
+            and (self.failed_before is None or entry.failed_at < self.failed_before)
+        )
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a bulk replay did, or in a dry run would look at.
+
+    Args:
+        matched: Pending entries that match, beyond `limit` too.
+        replayed: Handled successfully by this call.
+        failed: Tried again and failed again; they keep their place.
+        blocked: Not tried, because an earlier entry of their lane is still pending.
+        position: Position of the last entry looked at; pass it as `after` to go on behind it.
+        finished: True when no matching entry lies behind `position`.
+    """
+
+    matched: int
+    replayed: int = 0
+    failed: int = 0
+    blocked: int = 0
+    position: int = 0
+    finished: bool = False
