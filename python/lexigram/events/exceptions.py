@@ -77,6 +77,21 @@ def _with_details(kwargs: dict[str, Any], **details: Any) -> dict[str, Any]:
     return {**kwargs, "details": {**(kwargs.get("details") or {}), **known}}
 
 
+def _rebuild(cls: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    """Recreate an exception whose constructor takes more than its message."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class _Picklable(Exception):  # noqa: N818 - a mixin, never raised
+    """Lets errors with required arguments cross process borders."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
 class ConcurrencyError(EventError):
     """The stream, or what an append condition watches, changed since it was read; nothing was written."""
 
@@ -130,7 +145,7 @@ class QueryExecutionError(EventError):
         self.error = error
 
 
-class StreamNotFoundError(DomainError):
+class StreamNotFoundError(_Picklable, DomainError):
     """The stream does not exist."""
 
     _code = "LEX_ERR_EVT_007"
@@ -144,7 +159,7 @@ class StreamNotFoundError(DomainError):
         self.stream_id = stream_id
 
 
-class EventHandlerError(EventError):
+class EventHandlerError(_Picklable, EventError):
     """An event could not be handled: a handler failed, or nobody handles it."""
 
     _code = "LEX_ERR_EVT_008"
@@ -233,7 +248,7 @@ class ProjectionNotFoundError(NotFoundError):
     _code = "LEX_ERR_EVT_017"
 
 
-class WebhookDeliveryError(EventError):
+class WebhookDeliveryError(_Picklable, EventError):
     """A webhook endpoint did not accept the event after all retries."""
 
     _code = "LEX_ERR_EVT_018"
