@@ -1,0 +1,80 @@
+"""The message being handled: what is emitted meanwhile takes its correlation, causation, user, tenant and trace.
+
+The context variable holds the message itself; a `MessageContext` is made only when somebody asks for one, so that
+entering and leaving cost two context variable operations. Source: design of messages, semantics section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class MessageContext:
+    """What messages constructed now inherit.
+
+    Args:
+        message_id: Id of the message being handled; becomes `causation_id` of what is emitted.
+        correlation_id: Correlation id to pass on; the handled message's id if it has none.
+        causation_id: Causation id of the message being handled.
+        traceparent: W3C trace context of the message being handled.
+    """
+
+    message_id: UUID | None = None
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    user_id: str | None = None
+    tenant_id: str | None = None
+    traceparent: str | None = None
+    custom: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, message: Any) -> MessageContext:
+        """Return the context that handling `message` establishes; an event, command or query."""
+        message_id = getattr(message, "event_id", None) or getattr(message, "id", None)
+        metadata = getattr(message, "metadata", None)
+        if isinstance(metadata, Mapping):
+            custom: Mapping[str, Any] = metadata
+            user_id, tenant_id = metadata.get("user_id"), metadata.get("tenant_id")
+        else:
+            custom = getattr(metadata, "custom", None) or {}
+            user_id, tenant_id = getattr(metadata, "user_id", None), getattr(metadata, "tenant_id", None)
+        return cls(
+            message_id=message_id,
+            correlation_id=getattr(message, "correlation_id", None) or message_id,
+            causation_id=getattr(message, "causation_id", None),
+            user_id=getattr(message, "actor_id", None) or user_id,
+            tenant_id=tenant_id,
+            traceparent=custom.get("traceparent"),
+            custom=custom,
+        )
+
+
+_current: ContextVar[Any] = ContextVar("lexigram_events_message", default=None)
+
+enter_message = _current.set
+"""Make `message` (or a `MessageContext`) the current one; give the token to `leave_message` in the same context."""
+
+leave_message = _current.reset
+"""Undo `enter_message`."""
+
+
+def current_context() -> MessageContext | None:
+    """Return the context of the message being handled, or None outside of any handling."""
+    current = _current.get()
+    return current if current is None or isinstance(current, MessageContext) else MessageContext.of(current)
+
+
+@contextmanager
+def message_context(message: Any) -> Iterator[None]:
+    """Handle `message` (or act for the given `MessageContext`) within this block."""
+    token: Token[Any] = _current.set(message)
+    try:
+        yield
+    finally:
+        _current.reset(token)
