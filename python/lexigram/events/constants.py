@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -110,3 +111,13 @@ class WebSocketMessageType(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     PING = "ping"
     PONG = "pong"
+
+
+EVENT_STORE_BACKENDS: Final[Mapping[str, str]] = {
+    "memory": "create_inmemory_stores",
+    "sqlite": "create_sqlite_stores",
+}
+"""Store backends that can boot: name → function of `stores/registry_factories.py`. A new backend is one line here."""
+
+EVENT_BUS_BACKENDS: Final[tuple[str, ...]] = ("memory",)
+"""Event bus backends that can boot."""
