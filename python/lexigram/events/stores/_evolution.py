@@ -1,0 +1,87 @@
+"""Applies schema evolution to events as they are read."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from lexigram.events.exceptions import EventError, EventLoadError
+
+
+class SchemaEvolutionProtocol(Protocol):
+    """What a store needs of `schema_evolution`."""
+
+    async def migrate_event(self, event: Any, target_version: int) -> Any:
+        """Return the event in the shape of `target_version`."""
+        ...
+
+    async def migrate_data(
+        self, event_type: str, data: dict[str, Any], from_version: int, to_version: int
+    ) -> dict[str, Any]:
+        """Return the fields of an event in the shape of `to_version`."""
+        ...
+
+
+async def evolve(evolution: Any, events: list[Any]) -> list[Any]:
+    """Return `events` with each one that is older than its latest schema version converted, in the same order.
+
+    Raises:
+        EventLoadError: LEX_ERR_EVT_011; an upcaster failed or returned nothing. Nothing is skipped.
+        EventError: What the evolution raised itself, for example `SchemaError`.
+    """
+    latest: dict[str, int | None] = {}
+    converted = []
+    for event in events:
+        name = event.event_type
+        if name not in latest:
+            latest[name] = await latest_version(evolution, name, type(event))
+        target = latest[name]
+        is_current = target is None or event.schema_version >= target
+        converted.append(event if is_current else await _migrate(evolution, event, target))
+    return converted
+
+
+async def latest_version(evolution: Any, event_type: str, event_class: type | None) -> int | None:
+    """Return the version to convert to: what the schema registry says, else the class's own `schema_version`."""
+    registry = getattr(evolution, "registry", None)
+    if registry is not None:
+        version: int | None = await registry.get_latest_version(event_type)
+        if version is not None:
+            return version
+    declared = getattr(event_class, "__dataclass_fields__", {}).get("schema_version")
+    default = getattr(declared, "default", None)
+    return default if isinstance(default, int) else None
+
+
+async def _migrate(evolution: Any, event: Any, target: int) -> Any:
+    where = f"{event.event_type} at position {event.sequence_number} from schema {event.schema_version} to {target}"
+    try:
+        migrated = await evolution.migrate_event(event, target)
+    except EventError:
+        raise
+    except Exception as error:
+        raise EventLoadError(f"cannot convert {where}: {type(error).__name__}: {error}", cause=error) from error
+    if migrated is None:
+        raise EventLoadError(f"cannot convert {where}: the schema evolution returned nothing")
+    return migrated
+
+
+async def evolve_data(
+    evolution: Any, event_type: str, data: dict[str, Any], from_version: int, event_class: type | None
+) -> tuple[dict[str, Any], int]:
+    """Return the fields of a stored event and their schema version, converted to the latest one if they are older.
+
+    For backends that store bytes: called before the event object is built, so that required new fields can be added.
+
+    Raises:
+        EventLoadError: LEX_ERR_EVT_011; an upcaster failed. EventError: What the evolution raised itself.
+    """
+    target = await latest_version(evolution, event_type, event_class)
+    if target is None or from_version >= target:
+        return data, from_version
+    try:
+        return await evolution.migrate_data(event_type, data, from_version, target), target
+    except EventError:
+        raise
+    except Exception as error:
+        message = f"cannot convert {event_type} from schema {from_version} to {target}: {type(error).__name__}: {error}"
+        raise EventLoadError(message, cause=error) from error

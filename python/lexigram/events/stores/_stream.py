@@ -1,0 +1,253 @@
+"""Reading across streams: paging by cursor, by type, queries, subscription, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._primitives import EventStorePrimitives, Page, ReadRequest
+from lexigram.events.stores._records import StoredEvent
+from lexigram.events.stores._validation import check_number, check_optional, check_partition
+from lexigram.events.stores._wakeup import Wakeup
+from lexigram.events.stores.condition import EventQuery
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from lexigram.events.messages.registry import EventTypeRegistry
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PAGE_SIZE: Final = 1000
+
+
+class EventStreamMixin(EventStorePrimitives):
+    """Methods that follow the global log. Positions are exclusive: "the last position I have processed"."""
+
+    poll_interval_seconds: float = 1.0
+    """Backstop of `subscribe`: how long it waits for a wake-up before it looks anyway."""
+
+    _wakeup: Wakeup
+    _registry: EventTypeRegistry
+
+    async def _page(self, request: ReadRequest) -> Page:
+        """Read one page from an open store, with schema evolution applied."""
+        raise AssertionError  # written in AbstractEventStore
+
+    def stream_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 100,
+        partition: int | None = None,
+        total_partitions: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Yield all events after a position in global order, up to the head.
+
+        Args:
+            from_position: Last position processed (exclusive); 0 = from the beginning.
+            batch_size: Events fetched at a time, at least 1.
+            partition: Only streams of this partition, 0 to total_partitions - 1.
+            total_partitions: Number of partitions; all backends and processes divide the streams alike.
+
+        Raises:
+            EventValidationError: LEX_ERR_EVT_024.
+        """
+        return self._stream(self._request(from_position, partition, total_partitions), batch_size)
+
+    def stream_batches(
+        self,
+        from_position: int = 0,
+        batch_size: int = 100,
+        partition: int | None = None,
+        total_partitions: int | None = None,
+        event_types: Iterable[type | str] | None = None,
+    ) -> AsyncIterator[list[Any]]:
+        """Yield the events of `stream_all` in non-empty lists of up to `batch_size`."""
+        request = self._request(from_position, partition, total_partitions, event_types)
+        return self._batches(request, check_number(batch_size, "batch_size", 1))
+
+    def stream_by_type(
+        self, event_types: type | str | Iterable[type | str], from_position: int = 0, batch_size: int = 100
+    ) -> AsyncIterator[Any]:
+        """Yield the events of these types after a position, in global order. Cost follows the matching events.
+
+        Args:
+            event_types: Classes (subclasses included), class names, full names or aliases.
+            from_position: Last position processed (exclusive).
+            batch_size: Events fetched at a time, at least 1.
+
+        Raises:
+            EventValidationError: LEX_ERR_EVT_024; a name is ambiguous or no type.
+        """
+        return self._stream(self._request(from_position, event_types=event_types), batch_size)
+
+    async def find_by_type(self, event_type: type | str, count: int = 100, start: int = 0) -> list[Any]:
+        """Return up to `count` events of one type with a position above `start`, in global order."""
+        limit = check_number(count, "count")
+        request = replace(self._request(start, event_types=(event_type,), field="start"), limit=limit)
+        return (await self._page(request)).events if limit else []
+
+    async def query(
+        self,
+        types: EventQuery | type | str | Iterable[type | str] | None = None,
+        tags: str | Iterable[str] | None = None,
+        *,
+        from_position: int = 0,
+        limit: int | None = None,
+    ) -> list[Any]:
+        """Return the events of any of `types` that carry all of `tags`, across streams, in global order.
+
+        Args:
+            types: As in `stream_by_type`; or a whole `EventQuery`, then without `tags`.
+            tags: Tags that must all be there.
+            from_position: Last position processed (exclusive).
+            limit: At most this many events; None = all.
+        """
+        check_optional(limit, "limit")
+        if isinstance(types, EventQuery):
+            if tags is not None:
+                raise EventValidationError("tags are part of the EventQuery; give one or the other", field="tags")
+            query = types
+        else:
+            query = EventQuery(types, tags)
+        request = ReadRequest(
+            check_number(from_position, "from_position"), limit=limit, query=query.resolve(self._registry)
+        )
+        return (await self._page(request)).events if limit != 0 else []
+
+    async def head(self) -> int:
+        """Return the highest position assigned; every event at or below it is visible."""
+        raise AssertionError  # written in AbstractEventStore
+
+    async def subscribe(
+        self,
+        from_position: int = 0,
+        batch_size: int = 100,
+        event_types: Iterable[type | str] | None = None,
+    ) -> AsyncIterator[Any]:
+        """Yield the events after a position, then go on with new ones as they are stored; never ends by itself.
+
+        There is no gap and no duplicate between the two. New events wake the reader; every `poll_interval_seconds` it
+        looks without being woken. Stop by leaving the loop, by cancelling the task or with `aclose()`.
+
+        Args:
+            from_position: Last position processed (exclusive).
+            batch_size: Events fetched at a time, at least 1.
+            event_types: Only these types (classes, names, aliases); None = all.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014; the store was closed meanwhile.
+        """
+        limit = check_number(batch_size, "batch_size", 1)
+        position = check_number(from_position, "from_position")
+        types = None if event_types is None else EventQuery(event_types)
+        while True:
+            seen = self._wakeup.count
+            # Resolved for each page: a subclass defined meanwhile belongs to its parent's subscription.
+            query = None if types is None else types.resolve(self._registry)
+            page = await self._page(ReadRequest(position, limit, query=query))
+            for event in page.events:
+                yield event
+            position = page.position
+            if len(page.events) < limit:
+                await self._wakeup.wait(seen, self.poll_interval_seconds)
+
+    async def find_events_since(self, checkpoint: int | datetime = 0, limit: int = 100) -> list[Any]:
+        """Return up to `limit` events after a position, or that occurred after a time, in global order.
+
+        Args:
+            checkpoint: Last position processed (exclusive) or a time (exclusive; without zone it is UTC). With a time
+                the cost is linear in the log.
+            limit: At most this many events.
+        """
+        maximum = check_number(limit, "limit")
+        if isinstance(checkpoint, datetime):
+            request = ReadRequest(limit=maximum, since_us=_microseconds(checkpoint))
+        else:
+            request = ReadRequest(check_number(checkpoint, "checkpoint"), limit=maximum)
+        return (await self._page(request)).events if maximum else []
+
+    async def get_stored_events_since(self, global_sequence: int = 0, *, limit: int = 1000) -> list[StoredEvent]:
+        """Return up to `limit` events after a position as records with their stream and plain data."""
+        maximum = check_number(limit, "limit")
+        if not maximum:
+            return []
+        request = ReadRequest(check_number(global_sequence, "global_sequence"), maximum, with_stream_ids=True)
+        page = await self._page(request)
+        return [StoredEvent.of(event, stream) for event, stream in zip(page.events, page.stream_ids, strict=True)]
+
+    async def replay_events(
+        self,
+        handler: Any,
+        since: datetime | None = None,
+        event_types: Iterable[type | str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Pass the events stored so far through an async handler, one after the other.
+
+        Args:
+            handler: Called with each event and awaited if it returns an awaitable. What it raises ends the replay.
+            since: Only events that occurred later than this.
+            event_types: Only these types.
+            on_progress: Called with (delivered, total) after each event.
+
+        Returns:
+            Number of events delivered. Events appended meanwhile are not among them.
+        """
+        if not callable(handler):
+            raise EventValidationError("handler must be callable", field="handler")
+        request = replace(
+            self._request(0, event_types=event_types),
+            up_to=await self.head(),
+            since_us=None if since is None else _microseconds(since),
+        )
+        total = await self._count(request) if on_progress is not None else 0
+        delivered = 0
+        async for event in self._stream(request, _PAGE_SIZE):
+            outcome = handler(event)
+            if hasattr(outcome, "__await__"):
+                await outcome
+            delivered += 1
+            if on_progress is not None:
+                on_progress(delivered, total)
+        return delivered
+
+    def _request(
+        self,
+        from_position: int,
+        partition: int | None = None,
+        total_partitions: int | None = None,
+        event_types: type | str | Iterable[type | str] | None = None,
+        field: str = "from_position",
+    ) -> ReadRequest:
+        return ReadRequest(
+            after=check_number(from_position, field),
+            query=None if event_types is None else EventQuery(event_types).resolve(self._registry),
+            partition=check_partition(partition, total_partitions),
+        )
+
+    def _stream(self, request: ReadRequest, batch_size: int) -> AsyncIterator[Any]:
+        check_number(batch_size, "batch_size", 1)
+        return self._events(request, batch_size)
+
+    async def _events(self, request: ReadRequest, batch_size: int) -> AsyncIterator[Any]:
+        async for batch in self._batches(request, batch_size):
+            for event in batch:
+                yield event
+
+    async def _batches(self, request: ReadRequest, batch_size: int) -> AsyncIterator[list[Any]]:
+        while True:
+            page = await self._page(replace(request, limit=batch_size))
+            if page.events:
+                yield page.events
+            if len(page.events) < batch_size:
+                return
+            request = replace(request, after=page.position)
+
+
+def _microseconds(moment: datetime) -> int:
+    """Return a time as microseconds since 1970; one without a zone is taken as UTC."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1)

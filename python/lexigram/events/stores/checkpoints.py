@@ -1,0 +1,168 @@
+"""Checkpoints: how far a projection has come, and who owns it."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError
+from lexigram.events.stores._validation import check_number, check_optional, check_text
+from lexigram.events.stores.unit_of_work import current_unit_of_work
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class AbstractCheckpointStore(ABC):
+    """Positions by name, with a lease per name and an epoch that fences owners who lost theirs."""
+
+    async def get_checkpoint(self, name: str) -> int:
+        """Return the last position processed under this name; 0 if there is none."""
+        return await self._get(check_text(name, "name"))
+
+    async def save_checkpoint(self, name: str, position: int, *, epoch: int | None = None) -> None:
+        """Store a position; inside a unit of work it counts once that is committed.
+
+        Args:
+            name: 1 to 255 characters.
+            position: Last position processed, at least 0. It may be lower than the one stored (rebuild).
+            epoch: The owner's epoch (`lock_epoch`); None = not fenced.
+
+        Raises:
+            ConcurrencyError: LEX_ERR_EVT_004; somebody else has taken over the lock since. Nothing is changed.
+        """
+        check_text(name, "name")
+        await self._save(name, check_number(position, "position"), check_optional(epoch, "epoch"))
+
+    async def delete_checkpoint(self, name: str) -> None:
+        """Forget the position under this name; its lock and epoch stay."""
+        await self._delete(check_text(name, "name"))
+
+    @abstractmethod
+    async def list_checkpoints(self) -> dict[str, int]:
+        """Return all positions by name."""
+
+    async def acquire_lock(self, name: str, owner: str, timeout: float = 30.0) -> bool:
+        """Take the lock of a name, or renew it if this owner has it already; never waits.
+
+        Args:
+            name: 1 to 255 characters.
+            owner: Identifies the process and task.
+            timeout: Seconds until the lock expires unless renewed; others can take it then. Above 0.
+
+        Returns:
+            False if another owner has it.
+        """
+        check_text(owner, "owner")
+        if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
+            raise EventValidationError(f"timeout must be a number of seconds above 0, got {timeout!r}", field="timeout")
+        return await self._acquire(check_text(name, "name"), owner, float(timeout))
+
+    async def release_lock(self, name: str, owner: str) -> None:
+        """Give the lock back; does nothing if this owner does not have it."""
+        await self._release(check_text(name, "name"), check_text(owner, "owner"))
+
+    async def lock_epoch(self, name: str) -> int:
+        """Return how many times the lock has changed hands; 0 if nobody ever took it."""
+        return await self._epoch(check_text(name, "name"))
+
+    async def close(self) -> None:  # noqa: B027
+        """Release what belongs to this store; a second call does nothing."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def _get(self, name: str) -> int: ...
+
+    @abstractmethod
+    async def _save(self, name: str, position: int, epoch: int | None) -> None:
+        """Store; raise `lost_lock(name, …)` if `epoch` is given and is not the current one."""
+
+    @abstractmethod
+    async def _delete(self, name: str) -> None: ...
+
+    @abstractmethod
+    async def _acquire(self, name: str, owner: str, timeout_seconds: float) -> bool:
+        """Take or renew, atomically. A change of owner raises the epoch by one, renewing does not."""
+
+    @abstractmethod
+    async def _release(self, name: str, owner: str) -> None: ...
+
+    @abstractmethod
+    async def _epoch(self, name: str) -> int: ...
+
+
+def lost_lock(name: str, epoch: int, current: int) -> ConcurrencyError:
+    """Return the error for a checkpoint saved by an owner who no longer has the lock."""
+    return ConcurrencyError(
+        f"the lock of {name!r} has changed hands (epoch {epoch}, now {current}); the checkpoint was not saved",
+        expected_version=epoch,
+        actual_version=current,
+    )
+
+
+class _Lock(NamedTuple):
+    owner: str | None
+    expires_at: float
+    epoch: int
+
+
+class InMemoryCheckpointStore(AbstractCheckpointStore):
+    """Checkpoints of one process; for tests and for read models that live in memory too."""
+
+    def __init__(self) -> None:
+        self._positions: dict[str, int] = {}
+        self._locks: dict[str, _Lock] = {}
+
+    async def list_checkpoints(self) -> dict[str, int]:
+        """Return all positions by name."""
+        return dict(self._positions)
+
+    async def _get(self, name: str) -> int:
+        return self._positions.get(name, 0)
+
+    async def _save(self, name: str, position: int, epoch: int | None) -> None:
+        self._check_epoch(name, epoch)
+        unit = current_unit_of_work()
+        if unit is None:
+            self._positions[name] = position
+        else:
+            unit.before_commit(lambda: self._check_epoch(name, epoch))
+            unit.on_commit(lambda: self._positions.__setitem__(name, position))
+
+    def _check_epoch(self, name: str, epoch: int | None) -> None:
+        current = self._locks[name].epoch if name in self._locks else 0
+        if epoch is not None and epoch != current:
+            raise lost_lock(name, epoch, current)
+
+    async def _delete(self, name: str) -> None:
+        self._positions.pop(name, None)
+
+    async def _acquire(self, name: str, owner: str, timeout_seconds: float) -> bool:
+        now = time.monotonic()
+        lock = self._locks.get(name)
+        if lock is None:
+            self._locks[name] = _Lock(owner, now + timeout_seconds, 1)
+            return True
+        if lock.owner == owner and lock.expires_at > now:
+            self._locks[name] = _Lock(owner, now + timeout_seconds, lock.epoch)
+            return True
+        if lock.owner is not None and lock.expires_at > now:
+            return False
+        self._locks[name] = _Lock(owner, now + timeout_seconds, lock.epoch + 1)
+        return True
+
+    async def _release(self, name: str, owner: str) -> None:
+        lock = self._locks.get(name)
+        if lock is not None and lock.owner == owner:
+            self._locks[name] = _Lock(None, 0.0, lock.epoch)
+
+    async def _epoch(self, name: str) -> int:
+        return self._locks[name].epoch if name in self._locks else 0
