@@ -15,19 +15,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_o
 from lexigram.config.base import BaseConfig
 from lexigram.logging import get_logger
 
-from lexigram.events.config_values import converted, substituted
+from lexigram.events.config.values import converted, substituted
 from lexigram.events.exceptions import EventValidationError
 
-__all__ = ["ConfigSection", "canonical", "section", "setting"]
+__all__ = ["ConfigSection", "address_aliases", "canonical", "section", "setting"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound="ConfigSection")
+_ADDRESS_NAMES = ("connection_string", "dsn", "uri", "url")
 _ALLOW_UNKNOWN = "LEX_CONFIG_ALLOW_UNKNOWN"  # the framework's own switch
 
 
 def setting(default: Any, **limits: Any) -> Any:
     """Declare a field with limits: `ge`, `gt`, `le` for numbers, `choices` for texts (compared without case)."""
     return dataclasses.field(default=default, metadata={"limits": limits})
+
+
+def address_aliases(field_name: str) -> dict[str, str]:
+    """Return the aliases of an address field: all its usual names."""
+    return {name: field_name for name in _ADDRESS_NAMES if name != field_name}
 
 
 def section(cls: type[S]) -> type[S]:

@@ -1,0 +1,42 @@
+"""Configuration of sagas, projections and live streams. Source: spec/reference-surface.md."""
+
+from __future__ import annotations
+
+from lexigram.events.config.section import ConfigSection, section, setting
+
+
+@section
+class SagaConfig(ConfigSection):
+    """Timeouts, retries and compensation of sagas."""
+
+    enabled: bool = True
+    default_timeout_seconds: float = setting(300.0, gt=0)
+    max_retries_per_step: int = setting(3, ge=0)
+    retry_delay_seconds: float = setting(1.0, ge=0)
+    enable_compensation: bool = True
+    persist_state: bool = True
+    cleanup_completed_after_hours: int = setting(24, ge=0)
+
+
+@section
+class ProjectionConfig(ConfigSection):
+    """Batches, checkpoints and rebuilds of projections."""
+
+    enabled: bool = True
+    checkpoint_interval: int = setting(100, ge=1)
+    batch_size: int = setting(100, ge=1)
+    max_catch_up_events: int = setting(10000, ge=1)
+    rebuild_batch_size: int = setting(1000, ge=1)
+    enable_parallel_projections: bool = True
+
+
+@section
+class StreamingConfig(ConfigSection):
+    """Live streams of events to clients."""
+
+    buffer_size: int = setting(1000, ge=1)
+    batch_size: int = setting(100, ge=1)
+    poll_interval_ms: int = setting(100, ge=1)
+    max_subscribers: int = setting(100, ge=1)
+    enable_websocket: bool = True
+    websocket_ping_interval: int = setting(30, ge=1)
