@@ -98,7 +98,7 @@ from lexigram.events.messages.event import IntegrationEvent as IntegrationEvent
 from lexigram.events.messages.query import PagedResult as PagedResult
 from lexigram.events.messages.query import PaginatedQuery as PaginatedQuery
 from lexigram.events.messages.query import Query as Query
-from lexigram.events.messages.registry import UnknownEvent as UnknownEvent
+from lexigram.events.messages.unknown import UnknownEvent as UnknownEvent
 from lexigram.events.messages.registry import event_type as event_type
 from lexigram.events.middleware.base import AbstractMiddleware as AbstractMiddleware
 from lexigram.events.middleware.base import MiddlewareChain as MiddlewareChain
