@@ -10,10 +10,12 @@ import difflib
 import os
 from collections.abc import Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin
 
 from lexigram.config.base import BaseConfig
 from lexigram.logging import get_logger
+from lexigram.serialization.domain import json_serialize
+from lexigram.validation import SecretStr
 
 from lexigram.events.config.values import converted, substituted
 from lexigram.events.exceptions import EventValidationError
@@ -79,6 +81,14 @@ class ConfigSection(BaseConfig):
 
     __str__ = __repr__
 
+    def model_dump(
+        self, *, mode: str = "python", exclude: set[str] | None = None, include: set[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the fields as a mapping; `mode="json"` gives plain JSON values with secrets masked."""
+        data = super().model_dump(mode="python", exclude=exclude, include=include, **kwargs)
+        # The framework's JSON mode would unpack a secret into its value.
+        return cast("dict[str, Any]", json_serialize(_masked(data))) if mode == "json" else data
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
@@ -89,6 +99,12 @@ class ConfigSection(BaseConfig):
             for part in target.split("."):
                 value = getattr(value, part)
             return value
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(part) for key, part in value.items()}
+    return str(value) if isinstance(value, SecretStr) else value
 
 
 def canonical(cls: type[ConfigSection], values: Mapping[str, Any], path: str) -> dict[str, Any]:
