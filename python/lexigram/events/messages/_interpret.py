@@ -7,14 +7,15 @@ import functools
 import re
 import warnings
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from dataclasses import MISSING
-from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+
 from lexigram.events.exceptions import SerializationError
 from lexigram.events.messages import shapes, timetext
 from lexigram.events.messages.registry import EventTypeRegistry, default_registry, is_value_class
@@ -289,7 +290,7 @@ class Interpreter:
     def _field(self, field: Field, value: Any, path: str, depth: int) -> Any:
         return self.to_json(field.node, value, f"{path}.{field.name}" if path else field.name, depth + 1)
 
-    def extras_json(self, value: Any, names: list[str] | frozenset[str], path: str, depth: int) -> dict[str, Any]:
+    def extras_json(self, value: Any, names: Collection[str], path: str, depth: int) -> dict[str, Any]:
         """Return the attributes of an instance that are not declared, with a second "$" where the name has one."""
         found = {}
         own = getattr(value, "__dict__", None)
@@ -361,7 +362,8 @@ class Interpreter:
                 return tagged(self.registry.type_name(cls), tagged("scalar", [kind, self._scalar(kind, plain, path)]))
         raise fail(
             path,
-            f"{cls.__module__}.{cls.__qualname__} cannot be stored; use a dataclass, pydantic model, enum or built-in type",
+            f"{cls.__module__}.{cls.__qualname__} cannot be stored; "
+            "use a dataclass, pydantic model, enum or built-in type",
         )
 
     def event_json(self, record: Record, event: Any, path: str, depth: int) -> dict[str, Any]:
@@ -390,6 +392,16 @@ class Interpreter:
                 continue
             meta[name] = self.to_json(node, value, f"{path}.{name}" if path else name, depth + 1)
         return meta
+
+    def raw_json(self, data: Any, path: str, depth: int = 0) -> Any:
+        """Return data that is JSON except for some Python values, with those written in their tagged form."""
+        if depth > MAX_DEPTH:
+            raise fail(path, f"nested deeper than {MAX_DEPTH} levels, or contains itself")
+        if type(data) is dict and all(type(key) is str for key in data):
+            return {key: self.raw_json(item, f"{path}.{key}" if path else key, depth + 1) for key, item in data.items()}
+        if type(data) is list:
+            return [self.raw_json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(data)]
+        return self.any_json(data, path, depth)
 
     # decode
 
@@ -479,7 +491,7 @@ class Interpreter:
             known = {field.name: field.node for field in record.fields}
             return {k: self.from_json(known.get(k, ANY), v, f"{path}.{k}", depth + 1) for k, v in data.items()}
         values, rest = self.fields_from_json(record, data, path, depth)
-        make = object.__new__(record.cls)
+        make: Any = object.__new__(record.cls)
         if record.style == "pydantic":
             return self._from_pydantic(make, record, values, rest, path, depth)
         for name, value in values.items():
@@ -655,7 +667,8 @@ class Interpreter:
                         object.__setattr__(made, "int", plain.int)
                         object.__setattr__(made, "is_safe", plain.is_safe)
                         return made
-                    return base.__new__(cls, plain)  # type: ignore[call-arg]
+                    make: Any = base.__new__
+                    return make(cls, plain)
         raise fail(path, f"{cls.__qualname__} cannot be restored from this data")
 
     def event_from_json(self, record: Record, data: Any, path: str, depth: int) -> Any:

@@ -3,8 +3,8 @@
 JSON payloads are an object with the event's fields under their names and a part `$meta` for the rest. A value that is
 of its field's annotated type is written in the usual form of that type (a UUID as text); any other value carries its
 type (`{"$type": "decimal", "value": "1.50"}`), so that what comes back always equals what went in. Version and global
-position are not in the payload: stores number events. Unknown fields found in stored data are kept as attributes, missing ones
-take their defaults. Never pickle, never an import of something named in the data.
+position are not in the payload: stores number events. Unknown fields found in stored data are kept as attributes,
+missing ones take their defaults. Never pickle, never an import of something named in the data.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+
 from lexigram.events.exceptions import EventValidationError, SerializationError
 from lexigram.events.messages import shapes
 from lexigram.events.messages._interpret import META_NODES, Interpreter, build_event
@@ -130,7 +131,8 @@ class EventCodec:
         if cls is not None and cls is not UnknownEvent:
             record = shapes.record_for(cls)
             if record is not None and record.style in ("event", "contract"):
-                event = self._named(type_name, lambda: self._interpreter.event_from_json(record, data, "", 0))
+                raw = data if payload is not None else self._interpreter.raw_json(data, "")
+                event = self._named(type_name, lambda: self._interpreter.event_from_json(record, raw, "", 0))
                 return self._numbered(event, version, sequence_number)
         if self.unknown == "raise":
             raise SerializationError(f"event type {type_name!r} is not registered", field="type_name")
@@ -141,7 +143,7 @@ class EventCodec:
         record = shapes.Record(UnknownEvent, "event")
         record._fields = ()
         event = self._interpreter.event_from_json(record, {"$meta": data.get("$meta", {})}, "", 0)
-        kept = payload if payload is not None else _dumps(data)
+        kept = payload if payload is not None else _dumps(self._interpreter.raw_json(data, ""))
         fields = {name: getattr(event, name) for name in META_NODES}
         if "event_type" not in data.get("$meta", {}):
             fields["event_type"] = event_type

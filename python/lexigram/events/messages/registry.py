@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+
 from lexigram.events.exceptions import EventValidationError
 
 C = TypeVar("C", bound=type)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc as abc
 import dataclasses
+import inspect
 import sys
 import types
 import typing
@@ -277,15 +278,19 @@ def annotations_of(cls: type) -> dict[str, tuple[Any, type]]:
     """Return {field name: (annotation, class that has it)} along the bases, without class variables."""
     found: dict[str, tuple[Any, type]] = {}
     for base in reversed(cls.__mro__):
-        own = base.__dict__.get("__annotations__")
-        if own is None and sys.version_info >= (3, 14):
-            import annotationlib
-
-            own = annotationlib.get_annotations(base, format=annotationlib.Format.FORWARDREF)
-        for name, annotation in (own or {}).items():
+        for name, annotation in own_annotations(base).items():
             if not _is_class_variable(annotation):
                 found[name] = (annotation, base)
     return found
+
+
+def own_annotations(cls: type) -> dict[str, Any]:
+    """Return the annotations of a class itself, unresolved names included."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    return inspect.get_annotations(cls)
 
 
 def _is_class_variable(annotation: Any) -> bool:
@@ -296,7 +301,7 @@ def _is_class_variable(annotation: Any) -> bool:
 
 def _event_fields(record: Record) -> abc.Iterator[Field]:
     """Declared fields of an event: dataclass fields first, annotations of plain contract subclasses after them."""
-    known = {name: field for name, field in getattr(record.cls, "__dataclass_fields__", {}).items()}
+    known: dict[str, Any] = dict(getattr(record.cls, "__dataclass_fields__", {}))
     annotations = annotations_of(record.cls)
     variables = type_variables(record.cls, record.arguments)
     meta = META_NAMES if record.style == "event" else CONTRACT_META_NAMES

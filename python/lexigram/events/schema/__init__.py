@@ -1,0 +1,1 @@
+"""Event schemas, their versions, and the conversion of old events on read."""
