@@ -1,0 +1,164 @@
+"""Annotated fields of aggregates, entities and value objects: defaults, construction, empty instances.
+
+A class body such as `items: list[Item] = Field(default_factory=list)` (pydantic's or dataclasses' `field`) or
+`items: list[Item] = []` is turned into dataclass fields when the class is created, so `dataclasses.fields`,
+`model_dump` and the codec see them; decorating the class with `@dataclass` on top works too.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import inspect
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from lexigram.domain import DomainModel
+
+_SHARED = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    Decimal,
+    UUID,
+    date,
+    datetime,
+    time,
+    timedelta,
+    Enum,
+    type,
+)
+_CONSTRAINTS = {"gt", "ge", "lt", "le", "min_length", "max_length", "pattern"}
+
+
+class FieldPlan:
+    """What construction needs to know about one class, computed once.
+
+    Attributes:
+        names: Constructor parameters in order of declaration, base classes first.
+        constants: Defaults that all instances can share.
+        factories: Name and factory of every other default.
+        required: Fields without a default.
+        validated: Whether the framework's validators or field constraints apply.
+    """
+
+    __slots__ = ("constants", "factories", "names", "positional", "required", "validated")
+
+    def __init__(self, cls: type[Any]) -> None:
+        fields: dict[str, dc.Field[Any]] = cls.__dataclass_fields__
+        own = [f for f in fields.values() if f.name != "_pending_events" and f._field_type is dc._FIELD]  # type: ignore[attr-defined]
+        self.names = frozenset(f.name for f in own if f.init)
+        self.positional = tuple(f.name for f in own if f.init and not f.kw_only)
+        self.constants = {f.name: f.default for f in fields.values() if f.default is not dc.MISSING}
+        self.factories: tuple[tuple[str, Callable[[], Any]], ...] = tuple(
+            (f.name, f.default_factory) for f in fields.values() if f.default_factory is not dc.MISSING
+        )
+        self.required = tuple(
+            f.name for f in own if f.init and f.default is dc.MISSING and f.default_factory is dc.MISSING
+        )
+        self.validated = bool(
+            cls._field_validators
+            or any(cls._model_validators.values())
+            or any(_CONSTRAINTS & f.metadata.keys() for f in own)
+        )
+
+
+def own_annotations(cls: type[Any]) -> dict[str, Any]:
+    """Return the annotations written in the body of `cls`, unresolved where they cannot be resolved."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return dict(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
+    return dict(inspect.get_annotations(cls))
+
+
+def declare_fields(cls: type[Any], *, frozen: bool = False) -> None:
+    """Turn the annotations of a class body into dataclass fields; a class that is a dataclass already is left alone."""
+    if "__dataclass_params__" in cls.__dict__:
+        return
+    for name in own_annotations(cls):
+        default = cls.__dict__.get(name, dc.MISSING)
+        if default is not dc.MISSING and _needs_copy(default):
+            setattr(cls, name, _copied_per_instance(default))
+    dc.dataclass(init=False, eq=False, repr=False, frozen=frozen)(cls)
+    for name in own_annotations(cls):
+        declared = cls.__dataclass_fields__.get(name)
+        if declared is not None and declared.default_factory is not dc.MISSING and name not in cls.__dict__:
+            # `@dataclass` on top of this class looks for the default here again.
+            setattr(cls, name, dc.field(default_factory=declared.default_factory, metadata=declared.metadata))
+
+
+def _needs_copy(default: Any) -> bool:
+    if isinstance(default, dc.Field):
+        return default.default is not dc.MISSING and _needs_copy(default.default)
+    return not isinstance(default, _SHARED) and not hasattr(type(default), "__get__")
+
+
+def _copied_per_instance(default: Any) -> dc.Field[Any]:
+    metadata = None
+    if isinstance(default, dc.Field):
+        default, metadata = default.default, default.metadata
+    made: dc.Field[Any] = dc.field(default_factory=partial(deepcopy, default), metadata=metadata)
+    return made
+
+
+def plan_of(cls: type[Any]) -> FieldPlan:
+    """Return the field plan of `cls`, computed on first use."""
+    plan = cls.__dict__.get("_field_plan")
+    if plan is None:
+        plan = FieldPlan(cls)
+        cls._field_plan = plan
+    return plan
+
+
+def fill_defaults(instance: Any, plan: FieldPlan) -> None:
+    """Set every field that has a default, bypassing `__setattr__`."""
+    values = instance.__dict__
+    values.update(plan.constants)
+    for name, factory in plan.factories:
+        values[name] = factory()
+
+
+def construct(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Give a new instance its field values: positional in order of declaration, the rest by keyword.
+
+    Raises:
+        TypeError: A required field is missing, or an argument is unknown or given twice.
+        ValidationError: A validator or field constraint of the class rejects a value.
+    """
+    cls = type(instance)
+    plan = plan_of(cls)
+    if args:
+        if len(args) > len(plan.positional):
+            raise TypeError(
+                f"{cls.__name__}() takes at most {len(plan.positional)} positional arguments, {len(args)} given"
+            )
+        given = dict(zip(plan.positional, args, strict=False))
+        twice = given.keys() & kwargs.keys()
+        if twice:
+            raise TypeError(f"{cls.__name__}() got multiple values for {', '.join(sorted(twice))}")
+        kwargs = {**given, **kwargs}
+    missing = [name for name in plan.required if name not in kwargs]
+    if missing:
+        raise TypeError(f"{cls.__name__}() missing required arguments: {', '.join(missing)}")
+    unknown = kwargs.keys() - plan.names
+    if unknown:
+        raise TypeError(f"{cls.__name__}() got unexpected arguments: {', '.join(sorted(unknown))}")
+    if plan.validated:
+        DomainModel.__init__(instance, **kwargs)
+        return
+    fill_defaults(instance, plan)
+    instance.__dict__.update(kwargs)
+    finish = getattr(instance, "__post_init__", None)
+    if finish is not None:
+        finish()

@@ -1,0 +1,1 @@
+"""Repositories: collections of aggregates."""

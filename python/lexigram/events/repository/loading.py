@@ -1,0 +1,143 @@
+"""Loading an aggregate: latest usable snapshot, then the events after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
+
+from lexigram.events.aggregates.aggregate import AggregateRoot
+from lexigram.events.aggregates.factory import empty_aggregate
+from lexigram.events.aggregates.replay import replay
+from lexigram.events.exceptions import EventLoadError, EventValidationError
+from lexigram.events.stores.snapshot import latest_snapshot
+from lexigram.events.types import Snapshot
+
+logger = logging.getLogger(__name__)
+
+TAggregate = TypeVar("TAggregate", bound=AggregateRoot)
+
+
+class AggregateLoader(Generic[TAggregate]):
+    """Rebuilds aggregates of one class from an event store and, if there is one, a snapshot store.
+
+    Args:
+        aggregate_type: The aggregate class.
+        event_store: Where the events are; an aggregate's stream id is its id as text.
+        snapshot_store: Where the snapshots are, if any.
+        factory: Makes an empty aggregate for an id; by default `empty_aggregate` does.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024, not an aggregate class.
+    """
+
+    def __init__(
+        self,
+        aggregate_type: type[TAggregate],
+        event_store: Any,
+        snapshot_store: Any = None,
+        factory: AggregateFactoryProtocol[TAggregate] | Callable[[UUID | str], TAggregate] | None = None,
+    ) -> None:
+        if not isinstance(aggregate_type, type) or not issubclass(aggregate_type, AggregateRoot):
+            raise EventValidationError("aggregate_type must be a subclass of AggregateRoot", field="aggregate_type")
+        self.aggregate_type = aggregate_type
+        self.event_store = event_store
+        self.snapshot_store = snapshot_store
+        make: Any = factory
+        self._make: Callable[[UUID | str], TAggregate] | None = getattr(make, "create", make)
+
+    async def load(self, aggregate_id: UUID | str) -> TAggregate | None:
+        """Return the aggregate with exactly the id given (UUID or str), or None if it never had an event.
+
+        Cost is linear in the events after the latest snapshot.
+
+        Raises:
+            EventLoadError: LEX_ERR_EVT_011, an event cannot be replayed, or events are gone that no snapshot covers.
+        """
+        if self.snapshot_store is not None:
+            snapshot = await latest_snapshot(self.snapshot_store, aggregate_id)
+            if snapshot is not None:
+                aggregate = await self._continue(snapshot, aggregate_id)
+                if aggregate is not None:
+                    return aggregate
+        events = await self.event_store.read(str(aggregate_id))
+        if not events:
+            await self._check_never_existed(aggregate_id)
+            return None
+        aggregate = self._empty(aggregate_id)
+        aggregate._committed_version = replay(aggregate, events)
+        return aggregate
+
+    async def exists(self, aggregate_id: UUID | str) -> bool:
+        """Return whether there are events, or a snapshot that stands for them. Reads no events where the store can."""
+        stream_exists = getattr(self.event_store, "stream_exists", None)
+        if stream_exists is None:
+            return bool(await self.event_store.read(str(aggregate_id), count=1))
+        if await stream_exists(str(aggregate_id)):
+            return True
+        return self.snapshot_store is not None and await latest_snapshot(self.snapshot_store, aggregate_id) is not None
+
+    async def _continue(self, snapshot: Snapshot, aggregate_id: UUID | str) -> TAggregate | None:
+        """Return the aggregate restored from a snapshot and the events after it, or None if it cannot be used."""
+        aggregate = self._restore(snapshot, aggregate_id)
+        if aggregate is None:
+            return None
+        events = await self.event_store.read(str(aggregate_id), start=snapshot.version)
+        if events:
+            aggregate._committed_version = replay(aggregate, events)
+        elif await self._stream_version(aggregate_id) < snapshot.version:
+            _warn(snapshot, "it is newer than the events")
+            return None
+        return aggregate
+
+    def _restore(self, snapshot: Snapshot, aggregate_id: UUID | str) -> TAggregate | None:
+        expected, schema = self.aggregate_type.__name__, self.aggregate_type.snapshot_schema_version
+        if snapshot.aggregate_type not in ("", expected):
+            _warn(snapshot, f"it is of a {snapshot.aggregate_type}, not of a {expected}")
+            return None
+        found = snapshot.metadata.get("snapshot_schema_version", schema)
+        if found != schema:
+            _warn(snapshot, f"its schema version is {found}, the class has {schema}")
+            return None
+        aggregate = self._empty(aggregate_id)
+        try:
+            aggregate.load_from_snapshot(snapshot)
+        except Exception as error:
+            _warn(snapshot, f"it does not fit the class: {error}")
+            return None
+        aggregate.id = aggregate_id
+        return aggregate
+
+    def _empty(self, aggregate_id: UUID | str) -> TAggregate:
+        if self._make is None:
+            return empty_aggregate(self.aggregate_type, aggregate_id)  # type: ignore[no-any-return]
+        aggregate = self._make(aggregate_id)
+        aggregate.id = aggregate_id
+        return aggregate
+
+    async def _check_never_existed(self, aggregate_id: UUID | str) -> None:
+        version = await self._stream_version(aggregate_id)
+        if version:
+            raise EventLoadError(
+                f"all {version} events of stream {str(aggregate_id)!r} are gone and no usable snapshot covers them",
+                details={"stream_id": str(aggregate_id), "version": version},
+            )
+
+    async def _stream_version(self, aggregate_id: UUID | str) -> int:
+        version_of = getattr(self.event_store, "get_stream_version", None)
+        if version_of is None:
+            return len(await self.event_store.read(str(aggregate_id)))
+        version: int = await version_of(str(aggregate_id))
+        return version
+
+
+def _warn(snapshot: Snapshot, reason: str) -> None:
+    logger.warning(
+        "snapshot of %s at version %s is ignored and its events are replayed: %s",
+        snapshot.aggregate_id,
+        snapshot.version,
+        reason,
+    )
