@@ -1,0 +1,34 @@
+"""How each backend's event store is made from the configuration. Source: spec/reference-surface.md.
+
+Imports are inside the functions: only the backend that was chosen is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lexigram.contracts.core.di import ContainerResolverProtocol
+
+    from lexigram.events.config import EventsConfig
+    from lexigram.events.stores.base import AbstractEventStore
+
+__all__ = ["FACTORIES", "create_inmemory_store", "create_sqlite_store"]
+
+
+def create_inmemory_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
+    """Return an in-memory event store with the limits of `config.memory`."""
+    from lexigram.events.stores.memory import InMemoryEventStore
+
+    return InMemoryEventStore(max_events_per_stream=config.memory.max_events_per_stream)
+
+
+def create_sqlite_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
+    """Return a SQLite event store on the file of `config.sqlite`, or on `./events.db` without one."""
+    from lexigram.events.config import SqliteConfig
+    from lexigram.events.stores.sqlite import SqliteEventStore
+
+    return SqliteEventStore(config.sqlite or SqliteConfig())
+
+
+FACTORIES = {"memory": create_inmemory_store, "sqlite": create_sqlite_store}
