@@ -1,0 +1,129 @@
+"""Turns every kind of handler into a coroutine function of one argument."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lexigram.events.exceptions import EventValidationError
+
+HandlerCall = Callable[[Any], Awaitable[Any]]
+"""What a bus calls: a coroutine function taking the message."""
+
+HandlerFactory = Callable[[Any], Any]
+"""Makes a handler ready: a class becomes an instance, a function with further parameters gets them injected."""
+
+
+def handler_name(handler: Any) -> str:
+    """Return `module.qualname` of the function or class behind `handler`; stable across restarts."""
+    if isinstance(handler, LazyHandler):
+        handler = handler.target
+    while hasattr(handler, "func") and not inspect.isclass(handler):  # functools.partial
+        handler = handler.func
+    named = handler if hasattr(handler, "__qualname__") else type(handler)
+    return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
+
+
+def as_call(handler: Any, factory: HandlerFactory | None = None) -> HandlerCall:
+    """Return `handler` as a coroutine function of one argument.
+
+    Args:
+        handler: Coroutine function, plain function (called in the event loop: it must not block), object with
+            `handle` or `__call__`, or a class, which is built at its first message.
+        factory: Builds classes, and functions with more parameters than the message. Without one, classes are
+            called without arguments and such functions are refused.
+
+    Raises:
+        EventValidationError: Not a handler; `field` is "handler".
+    """
+    if isinstance(handler, LazyHandler):
+        return handler
+    if inspect.isclass(handler):
+        if not callable(getattr(handler, "handle", None)) and "__call__" not in vars(handler):
+            raise EventValidationError(f"{handler.__qualname__} has no method handle(message)", field="handler")
+        return LazyHandler(handler, factory or _build_without_arguments)
+    target = handler
+    if not (inspect.isroutine(handler) or inspect.iscoroutinefunction(handler)):
+        target = getattr(handler, "handle", handler)
+    if not callable(target):
+        raise EventValidationError(f"{handler!r} is neither callable nor has a method handle", field="handler")
+    if _further_parameters(target):
+        if factory is None:
+            raise EventValidationError(
+                f"{handler_name(handler)} needs more than the message; only a container can inject the rest "
+                "(give a handler_factory)",
+                field="handler",
+            )
+        return LazyHandler(handler, factory)
+    return target if is_async(target) else _from_plain(target)
+
+
+def is_async(target: Any) -> bool:
+    """Return whether calling `target` gives a coroutine."""
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))  # noqa: B004
+
+
+def _further_parameters(target: Any) -> bool:
+    """Return whether `target` has parameters behind the message that have to be filled."""
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):  # builtins without a signature
+        return False
+    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not parameters or (fixed and fixed[0].kind is fixed[0].KEYWORD_ONLY):
+        raise EventValidationError(f"{handler_name(target)} does not take the message", field="handler")
+    return any(p.default is p.empty for p in fixed[1:])
+
+
+def _from_plain(target: Callable[[Any], Any]) -> HandlerCall:
+    """Return a coroutine function around a plain one, which may still return an awaitable."""
+
+    async def call(message: Any) -> Any:
+        result = target(message)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
+
+
+def _build_without_arguments(handler_type: Any) -> Any:
+    """Build a handler class that needs nothing."""
+    try:
+        return handler_type()
+    except TypeError as error:
+        raise EventValidationError(
+            f"{handler_type.__qualname__} cannot be built without arguments ({error}); "
+            "register an instance or give a handler_factory",
+            field="handler",
+        ) from error
+
+
+class LazyHandler:
+    """A handler that its factory builds at the first message and that is kept from then on."""
+
+    __slots__ = ("_call", "_factory", "_lock", "target")
+
+    def __init__(self, target: Any, factory: HandlerFactory) -> None:
+        self.target = target
+        self._factory = factory
+        self._call: HandlerCall | None = None
+        self._lock: asyncio.Lock | None = None
+
+    async def __call__(self, message: Any) -> Any:
+        return await (self._call or await self._build())(message)
+
+    async def _build(self) -> HandlerCall:
+        """Build once, however many messages arrive meanwhile; a failure is tried again with the next message."""
+        self._lock = self._lock or asyncio.Lock()
+        async with self._lock:
+            if self._call is None:
+                built = self._factory(self.target)
+                self._call = as_call(await built if inspect.isawaitable(built) else built)
+        return self._call
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.target == (other.target if isinstance(other, LazyHandler) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.target)

@@ -1,0 +1,61 @@
+"""What all buses share: handlers by message type, middleware, health. Source: spec/reference-surface.md."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from lexigram.contracts.core.health import HealthCheckResult, HealthStatus
+
+from lexigram.events.middleware.base import MiddlewareFunc, checked
+
+TMessage = TypeVar("TMessage")
+TResult = TypeVar("TResult")
+
+
+class HandlerLike(Protocol):
+    """An object that handles messages."""
+
+    def handle(self, message: Any, /) -> Any:
+        """Handle one message; may be a coroutine function."""
+        ...
+
+
+class Bus(ABC, Generic[TMessage, TResult]):
+    """Routes messages to handlers through middleware. Not thread-safe: use a bus from one event loop at a time."""
+
+    def __init__(self, middlewares: Iterable[MiddlewareFunc] | None = None) -> None:
+        self._middlewares: list[MiddlewareFunc] = [checked(layer) for layer in middlewares or ()]
+
+    @abstractmethod
+    def register(
+        self, message_type: type[TMessage], handler: Callable[[TMessage], Any] | type | HandlerLike, **options: Any
+    ) -> None:
+        """Route messages of `message_type` to `handler`."""
+
+    @abstractmethod
+    def _rebuild(self) -> None:
+        """Compute the chains again after the middleware changed."""
+
+    @abstractmethod
+    def _health(self) -> tuple[HealthStatus, dict[str, Any]]:
+        """Return status and details without waiting for anything."""
+
+    def use(self, middleware: MiddlewareFunc) -> Self:
+        """Append a middleware (innermost so far); handlers registered before get it too.
+
+        Raises:
+            EventValidationError: It cannot be called with (message, next_handler).
+        """
+        self._middlewares.append(checked(middleware))
+        self._rebuild()
+        return self
+
+    async def health_check(self, timeout: float = 5.0) -> HealthCheckResult:
+        """Return the state of this bus at once; `timeout` is part of the framework's protocol and not needed."""
+        started = time.perf_counter()
+        status, details = self._health()
+        elapsed = (time.perf_counter() - started) * 1000
+        return HealthCheckResult(type(self).__name__, status, duration_ms=elapsed, details=details)

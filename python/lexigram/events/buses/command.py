@@ -1,0 +1,50 @@
+"""The command bus. Source: spec/api-reference.md, `CommandBusImpl`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lexigram.events.buses._request import KNOWN_ERRORS, RequestBus
+from lexigram.events.exceptions import CommandExecutionError
+from lexigram.events.messages.context import enter_message, leave_message
+
+
+class CommandBusImpl(RequestBus[Any, Any]):
+    """Gives each command to its one handler and returns what that returns.
+
+    Args:
+        middlewares: Around every handler, the first one outermost.
+        config: A `CommandBusConfig`; None means no retry and no timeout.
+        handler_factory: Builds handler classes and injects further parameters of handler functions.
+    """
+
+    _kind = "command"
+
+    async def dispatch(self, command: Any) -> Any:
+        """Run the command's handler in the caller's task and return its value.
+
+        Messages made by the handler carry this command's correlation id, and its id as causation id.
+
+        Raises:
+            HandlerNotFoundError: Nobody handles the command (LEX_ERR_EVT_002).
+            CommandExecutionError: The handler failed with an error outside of EventError, DomainError and
+                InfrastructureError; it is the `__cause__` (LEX_ERR_EVT_005).
+        """
+        chain = self._chains.get(type(command))
+        if chain is None:
+            raise self._missing(command)
+        token = enter_message(command)
+        try:
+            return await chain(command)
+        except KNOWN_ERRORS:
+            raise
+        except Exception as error:
+            name = type(command).__name__
+            raise CommandExecutionError(
+                f"{name} failed: {type(error).__name__}: {error}", command_type=name, error=str(error), cause=error
+            ) from error
+        finally:
+            try:  # noqa: SIM105 - suppress() would cost as much as the dispatch
+                leave_message(token)
+            except ValueError:  # an abandoned call, closed by the collector in another context
+                pass

@@ -1,0 +1,53 @@
+"""The query bus. Source: spec/api-reference.md, `QueryBusImpl`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from lexigram.contracts.events.messages import Query
+
+from lexigram.events.buses._request import KNOWN_ERRORS, RequestBus
+from lexigram.events.exceptions import QueryExecutionError
+from lexigram.events.messages.context import enter_message, leave_message
+
+TResult = TypeVar("TResult")
+
+
+class QueryBusImpl(RequestBus[Any, Any]):
+    """Gives each query to its one handler and returns what that returns.
+
+    Args:
+        middlewares: Around every handler, the first one outermost.
+        config: A `QueryBusConfig`; None means no timeout. Queries are never retried unless a middleware does it.
+        handler_factory: Builds handler classes and injects further parameters of handler functions.
+    """
+
+    _kind = "query"
+
+    async def execute(self, query: Query[TResult]) -> TResult:
+        """Run the query's handler in the caller's task and return its value.
+
+        Raises:
+            HandlerNotFoundError: Nobody handles the query (LEX_ERR_EVT_002).
+            QueryExecutionError: The handler failed with an error outside of EventError, DomainError and
+                InfrastructureError; it is the `__cause__` (LEX_ERR_EVT_006).
+        """
+        chain = self._chains.get(type(query))
+        if chain is None:
+            raise self._missing(query)
+        token = enter_message(query)
+        try:
+            result: TResult = await chain(query)
+        except KNOWN_ERRORS:
+            raise
+        except Exception as error:
+            name = type(query).__name__
+            raise QueryExecutionError(
+                f"{name} failed: {type(error).__name__}: {error}", query_type=name, error=str(error), cause=error
+            ) from error
+        finally:
+            try:  # noqa: SIM105 - suppress() would cost as much as the dispatch
+                leave_message(token)
+            except ValueError:  # an abandoned call, closed by the collector in another context
+                pass
+        return result

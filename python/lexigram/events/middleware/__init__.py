@@ -1,0 +1,1 @@
+"""What runs around handlers: validation, transactions, logging, retries, metrics, circuit breaker."""

@@ -1,0 +1,91 @@
+"""Validates messages before they are handled. Source: spec/reference-surface.md."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
+
+Validator = Callable[[Any], Any]
+"""Raises ValueError or TypeError, or returns False, for a message that is not acceptable; may be asynchronous."""
+
+
+class ValidationMiddleware(AbstractMiddleware[Any, Any]):
+    """Refuses messages that a validator or their pydantic model does not accept.
+
+    Args:
+        validate_pydantic: Validate messages that are pydantic models again (fields may have been changed since).
+        strict_mode: Let pydantic refuse values that it would otherwise convert.
+    """
+
+    def __init__(self, validate_pydantic: bool = True, strict_mode: bool = False) -> None:
+        self._validate_pydantic = validate_pydantic
+        self._strict = strict_mode
+        self._validators: list[tuple[type, Validator]] = []
+        self._by_type: dict[type, tuple[Validator, ...]] = {}
+
+    async def __call__(self, message: Any, next_handler: NextHandler) -> Any:
+        """Hand the message on if it is valid.
+
+        Raises:
+            EventValidationError: It is not; the handler was not called (LEX_ERR_EVT_024).
+        """
+        validators = self._by_type.get(type(message))
+        if validators is None:
+            validators = self._collect(type(message))
+        for validator in validators:
+            await self._run(validator, message)
+        return await next_handler(message)
+
+    def add_validator(self, message_type: type | None = None) -> Callable[[Validator], Validator]:
+        """Decorator: register a validator for `message_type` and its subclasses, or for every message."""
+
+        def decorate(validator: Validator) -> Validator:
+            self.register_validator(message_type or object, validator)
+            return validator
+
+        return decorate
+
+    def register_validator(self, message_type: type, validator: Validator) -> None:
+        """Call `validator(message)` for messages of `message_type` and its subclasses, in order of registration."""
+        if not callable(validator):
+            raise EventValidationError(f"{validator!r} is not callable", field="validator")
+        self._validators.append((message_type, validator))
+        self._by_type.clear()
+
+    def _collect(self, message_type: type) -> tuple[Validator, ...]:
+        """Return what applies to a type, once."""
+        found = [validator for known, validator in self._validators if issubclass(message_type, known)]
+        pydantic = sys.modules.get("pydantic")  # a pydantic message cannot exist before somebody imported pydantic
+        if self._validate_pydantic and pydantic is not None and issubclass(message_type, pydantic.BaseModel):
+            found.insert(0, self._validate_model)
+        self._by_type[message_type] = tuple(found)
+        return self._by_type[message_type]
+
+    def _validate_model(self, message: Any) -> None:
+        type(message).model_validate(dict(message), strict=self._strict)
+
+    @staticmethod
+    async def _run(validator: Validator, message: Any) -> None:
+        """Run one validator; every way of saying no becomes an EventValidationError without the message's values."""
+        name = type(message).__name__
+        try:
+            verdict = validator(message)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        except EventValidationError:
+            raise
+        except (ValueError, TypeError) as error:
+            problems = getattr(error, "errors", None)
+            if problems is None:
+                raise EventValidationError(f"{name} is not valid: {error}") from error
+            listed = problems(include_input=False, include_url=False, include_context=False)
+            fields = [".".join(map(str, problem["loc"])) for problem in listed]
+            told = "; ".join(f"{field}: {problem['msg']}" for field, problem in zip(fields, listed, strict=True))
+            raise EventValidationError(f"{name} is not valid: {told}", field=fields[0] or None) from None
+        if verdict is False:
+            raise EventValidationError(f"{name} was refused by {getattr(validator, '__name__', validator)}")
