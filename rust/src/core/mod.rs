@@ -1,1 +1,2 @@
 //! Pure data structures and algorithms. Nothing in here knows about Python.
+pub mod clock;

@@ -1,7 +1,17 @@
 //! Python classes over `core`, one per file.
 use pyo3::prelude::*;
 
+pub mod construct;
+pub mod event;
+pub mod messages;
+pub mod metadata;
+pub mod plan;
+pub mod values;
+
 /// Adds every class and function of this crate to the extension module.
-pub fn register(_m: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    event::register(m)?;
+    plan::register(m)?;
+    messages::register(m)?;
     Ok(())
 }

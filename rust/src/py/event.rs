@@ -1,0 +1,827 @@
+//! Memory of message objects: the only file with `unsafe`. Everything above it works through safe handles.
+//!
+//! A message is one block: `Layout`, the slots a class declared itself (`__slots__`), then one trailing word per
+//! field, exposed to Python as ordinary member descriptors. The number of trailing words is kept in the object, so
+//! deallocation and traversal never depend on a table. All of it relies on the interpreter lock (`gil_used = true`).
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, OnceCell};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+use std::mem::{offset_of, size_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::panic::PanicException;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+
+use super::construct;
+use super::metadata::{self, Kind, Meta};
+use super::plan::{self, Plan};
+
+/// A place that owns one Python object or none; the same size as a `PyObject *`.
+pub type Slot = Cell<Option<Py<PyAny>>>;
+
+/// Metadata that few messages carry, in a box of its own.
+#[derive(Default)]
+pub struct Rare {
+    pub event_type: Slot,
+    pub actor_id: Slot,
+    pub schema_version: Slot,
+    pub causation_id: Slot,
+    pub tags: Slot,
+    pub metadata: Slot,
+}
+
+/// `sequence_number` of a message that no store has numbered.
+pub const UNSTAMPED: i64 = i64::MIN;
+
+/// The native part of a message, after the object header.
+#[derive(Default)]
+pub struct Body {
+    pub id: Cell<[u8; 16]>,
+    pub time_us: Cell<i64>,
+    pub sequence: Cell<i64>,
+    pub version: Cell<u32>,
+    pub schema: Cell<u16>,
+    words: Cell<u16>,
+    pub aggregate_id: Slot,
+    pub aggregate_type: Slot,
+    pub correlation_id: Slot,
+    rare: OnceCell<Box<Rare>>,
+}
+
+#[repr(C)]
+struct Layout {
+    head: ffi::PyObject,
+    dict: *mut ffi::PyObject,
+    weakrefs: *mut ffi::PyObject,
+    body: Body,
+}
+
+const HEAD: usize = size_of::<Layout>();
+const WORD: usize = size_of::<Slot>();
+
+impl Body {
+    pub fn rare(&self) -> Option<&Rare> {
+        self.rare.get().map(|rare| &**rare)
+    }
+
+    pub fn rare_or_new(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        let inline = [&self.aggregate_id, &self.aggregate_type, &self.correlation_id];
+        let rare = self.rare().map(|rare| {
+            [&rare.event_type, &rare.actor_id, &rare.schema_version, &rare.causation_id, &rare.tags, &rare.metadata]
+        });
+        inline.into_iter().chain(rare.into_iter().flatten())
+    }
+}
+
+/// A new reference to what `slot` holds.
+pub fn peek<'py>(py: Python<'py>, slot: &Slot) -> Option<Bound<'py, PyAny>> {
+    // No Python code can run between taking the value out and putting it back.
+    let value = slot.take()?;
+    let copy = value.clone_ref(py);
+    slot.set(Some(value));
+    Some(copy.into_bound(py))
+}
+
+/// Puts `value` into `slot`, then lets go of what was there (which may run Python code).
+pub fn put<'py>(py: Python<'py>, slot: &Slot, value: Option<Bound<'py, PyAny>>) {
+    let old = slot.replace(value.map(Bound::unbind));
+    drop(old.map(|old| old.into_bound(py)));
+}
+
+/// The two base types, created once and never freed.
+struct Bases {
+    event: *mut ffi::PyTypeObject,
+    message: *mut ffi::PyTypeObject,
+}
+
+// SAFETY: the pointers are to type objects that live until the process ends, and are only compared or used with
+// the interpreter lock held.
+unsafe impl Send for Bases {}
+// SAFETY: as above.
+unsafe impl Sync for Bases {}
+
+static BASES: PyOnceLock<Bases> = PyOnceLock::new();
+
+// ---------------------------------------------------------------------------------------------------------------
+// Plans of classes
+
+/// Direct-mapped cache in front of `PLANS`; plans are never freed and keep their class alive, so an entry whose
+/// class matches is right for ever.
+static RECENT: [AtomicPtr<Plan>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
+static PLANS: Mutex<Option<HashMap<usize, &'static Plan, ahash::RandomState>>> = Mutex::new(None);
+
+fn cached_plan(class: *mut ffi::PyTypeObject) -> Option<&'static Plan> {
+    let line = &RECENT[(class as usize >> 5) % RECENT.len()];
+    // SAFETY: `line` is null or points to a leaked `Plan` (see `store_plan`), which lives for ever.
+    let recent = unsafe { line.load(Ordering::Acquire).as_ref() };
+    if let Some(plan) = recent
+        && plan.address == class as usize
+    {
+        return Some(plan);
+    }
+    let plan = *PLANS.lock().as_ref()?.get(&(class as usize))?;
+    line.store(ptr::from_ref(plan).cast_mut(), Ordering::Release);
+    Some(plan)
+}
+
+/// The plan of a message class, or None while the class is not finalized.
+pub fn known_plan(class: &Bound<'_, PyType>) -> Option<&'static Plan> {
+    cached_plan(class.as_type_ptr())
+}
+
+/// Registers `plan` for ever and gives the class its fast constructor and destructor.
+pub fn store_plan(py: Python<'_>, plan: Plan) -> &'static Plan {
+    let class = plan.class.bind(py).as_type_ptr();
+    let plan: &'static Plan = Box::leak(Box::new(plan));
+    PLANS.lock().get_or_insert_default().insert(class as usize, plan);
+    // SAFETY: `class` is a live heap type derived from our base (checked by `plan::compile`). Its slots are written
+    // with the lock held, before any instance exists. `dealloc`, `traverse` and `clear` cover everything such an
+    // instance has, because a class with slots of its own (larger basicsize) keeps the interpreter's functions,
+    // which call ours for the base.
+    unsafe {
+        (*class).tp_vectorcall = Some(vectorcall);
+        if (*class).tp_basicsize as usize == HEAD {
+            (*class).tp_dealloc = Some(dealloc);
+            (*class).tp_traverse = Some(traverse);
+            (*class).tp_clear = Some(clear);
+        }
+    }
+    plan
+}
+
+/// Sends the first construction of `class` through its finalization.
+pub fn arm(class: &Bound<'_, PyType>) -> PyResult<()> {
+    require_message_class(class)?;
+    // SAFETY: a heap type derived from our base; `vectorcall` accepts every such class, finalized or not.
+    unsafe { (*class.as_type_ptr()).tp_vectorcall = Some(vectorcall) };
+    Ok(())
+}
+
+/// Which kind of message `class` is, or a TypeError.
+pub fn require_message_class(class: &Bound<'_, PyType>) -> PyResult<Kind> {
+    let own = class.as_type_ptr();
+    let bases = BASES.get(class.py());
+    // SAFETY: all three are live type objects.
+    let derives = |base| unsafe { own != base && ffi::PyType_IsSubtype(own, base) != 0 };
+    match bases {
+        Some(bases) if derives(bases.event) => Ok(Kind::Event),
+        Some(bases) if derives(bases.message) => Ok(Kind::Message),
+        _ => Err(PyTypeError::new_err(format!("{class} is not a message class"))),
+    }
+}
+
+/// Byte offset of the first trailing word of instances of `class`.
+pub fn trailing_offset(class: &Bound<'_, PyType>) -> usize {
+    // SAFETY: reading a plain field of a live type object.
+    unsafe { (*class.as_type_ptr()).tp_basicsize as usize }
+}
+
+/// Whether `class` uses our own `__new__` and `__init__`, so that the compiled constructor may be used.
+pub fn constructs_natively(class: &Bound<'_, PyType>) -> bool {
+    native(class.as_type_ptr())
+}
+
+fn native(class: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: reading plain fields of a live type object.
+    let (new, init) = unsafe { ((*class).tp_new, (*class).tp_init) };
+    new.map(|f| f as usize) == Some(tp_new as *const () as usize)
+        && init.map(|f| f as usize) == Some(tp_init as *const () as usize)
+}
+
+/// A member descriptor for an object: its offset, and whether it is a slot rather than a trailing word.
+pub struct Member {
+    pub offset: usize,
+    pub is_slot: bool,
+}
+
+/// The member descriptor `name` as seen from `class`, if that is what the name leads to.
+pub fn member(class: &Bound<'_, PyType>, name: &Bound<'_, PyString>) -> PyResult<Option<Member>> {
+    let Some(found) = class.getattr_opt(name)? else {
+        return Ok(None);
+    };
+    // SAFETY: the type check makes the cast valid; `d_member` of a member descriptor is never null.
+    unsafe {
+        if ffi::Py_TYPE(found.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
+            return Ok(None);
+        }
+        let descriptor = found.as_ptr().cast::<ffi::PyMemberDescrObject>();
+        let member = (*descriptor).d_member;
+        if (*member).type_code != ffi::Py_T_OBJECT_EX {
+            return Ok(None);
+        }
+        let offset = (*member).offset as usize;
+        let owner = (*descriptor).d_common.d_type;
+        let is_slot = offset < (*owner).tp_basicsize as usize;
+        Ok(Some(Member { offset, is_slot }))
+    }
+}
+
+/// Sets `class.name` to a member descriptor for the word at `offset`.
+pub fn install_member(class: &Bound<'_, PyType>, name: &'static CStr, offset: usize) -> PyResult<()> {
+    // Kept for ever, like the plan: descriptors point to it.
+    let member = Box::leak(Box::new(ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_OBJECT_EX,
+        offset: offset as ffi::Py_ssize_t,
+        flags: 0,
+        doc: ptr::null(),
+    }));
+    // SAFETY: `member` and its name live for ever, and every instance of `class` is at least `offset` + one word
+    // long because `plan::compile` gives a class no fewer words than any of its parents.
+    let descriptor = unsafe {
+        let raw = ffi::PyDescr_NewMember(class.as_type_ptr(), member);
+        Bound::from_owned_ptr_or_err(class.py(), raw)?
+    };
+    // SAFETY: `name` is a live, NUL-terminated UTF-8 string.
+    let status = unsafe { ffi::PyObject_SetAttrString(class.as_ptr(), name.as_ptr(), descriptor.as_ptr()) };
+    if status < 0 { Err(PyErr::fetch(class.py())) } else { Ok(()) }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Handles
+
+/// A borrowed object that is known to be one of ours.
+#[derive(Clone, Copy)]
+pub struct MessageRef<'a, 'py>(Borrowed<'a, 'py, PyAny>);
+
+impl<'a, 'py> MessageRef<'a, 'py> {
+    /// The handle of `object` if it is an event of ours.
+    pub fn event(object: &'a Bound<'py, PyAny>) -> Option<Self> {
+        let found = Self::cast(object)?;
+        (found.plan()?.kind == Kind::Event).then_some(found)
+    }
+
+    /// The handle of `object` if it is an event, command or query of ours.
+    pub fn cast(object: &'a Bound<'py, PyAny>) -> Option<Self> {
+        // SAFETY: `object` is alive for 'a.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        // Only classes of ours have plans, and an instance exists only once its class has one.
+        cached_plan(class).map(|_| MessageRef(object.as_borrowed()))
+    }
+
+    pub fn py(self) -> Python<'py> {
+        self.0.py()
+    }
+
+    pub fn object(self) -> Borrowed<'a, 'py, PyAny> {
+        self.0
+    }
+
+    /// The plan of the object's class.
+    pub fn plan(self) -> Option<&'static Plan> {
+        // SAFETY: the object is alive for 'a.
+        cached_plan(unsafe { ffi::Py_TYPE(self.0.as_ptr()) })
+    }
+
+    pub fn body(self) -> &'a Body {
+        // SAFETY: the handle's promise is that the object starts with `Layout`, whose body `allocate` initialised.
+        // It only changes through cells, so shared references are sound.
+        unsafe { &(*self.0.as_ptr().cast::<Layout>()).body }
+    }
+
+    /// The place at a byte offset, if there is one in this object.
+    fn place(self, offset: usize) -> Option<&'a Slot> {
+        let object = self.0.as_ptr();
+        // SAFETY: `Py_TYPE` of a live object; the result is checked to lie, aligned, among the object's slots and
+        // trailing words, all of which hold null or an owned reference.
+        unsafe {
+            let end = (*ffi::Py_TYPE(object)).tp_basicsize as usize + WORD * usize::from(self.body().words.get());
+            if offset < HEAD || offset + WORD > end || !offset.is_multiple_of(WORD) {
+                return None;
+            }
+            Some(&*object.cast::<u8>().add(offset).cast::<Slot>())
+        }
+    }
+
+    /// The value of a field, None if it was deleted or never set.
+    pub fn get(self, field: &plan::Field) -> Option<Bound<'py, PyAny>> {
+        peek(self.py(), self.place(field.offset)?)
+    }
+
+    /// Puts a value into a field; the caller sees to tracking (`track_if_container`).
+    pub fn put(self, field: &plan::Field, value: Bound<'py, PyAny>) {
+        if let Some(place) = self.place(field.offset) {
+            put(self.py(), place, Some(value));
+        }
+    }
+
+    pub fn is_set(self, field: &plan::Field) -> bool {
+        self.place(field.offset).is_some_and(|place| {
+            let value = place.take();
+            let set = value.is_some();
+            place.set(value);
+            set
+        })
+    }
+
+    /// The attribute dictionary, if there is one.
+    pub fn extra(self) -> Option<Bound<'py, PyDict>> {
+        // SAFETY: `dict` is null or a dictionary the object owns.
+        unsafe {
+            let dict = (*self.0.as_ptr().cast::<Layout>()).dict;
+            Bound::from_borrowed_ptr_or_opt(self.py(), dict)?.cast_into().ok()
+        }
+    }
+
+    /// The attribute dictionary, created on demand.
+    pub fn extra_or_new(self) -> PyResult<Bound<'py, PyDict>> {
+        // SAFETY: our type has a dictionary offset; a new reference or null with an error comes back.
+        let dict = unsafe {
+            let raw = ffi::PyObject_GenericGetDict(self.0.as_ptr(), ptr::null_mut());
+            Bound::from_owned_ptr_or_err(self.py(), raw)?
+        };
+        Ok(dict.cast_into()?)
+    }
+
+    pub fn is_tracked(self) -> bool {
+        // SAFETY: the object is alive and of a collected type.
+        unsafe { ffi::PyObject_GC_IsTracked(self.0.as_ptr()) != 0 }
+    }
+
+    /// Makes the cyclic collector visit this object from now on.
+    pub fn track(self) {
+        if !self.is_tracked() {
+            // SAFETY: the object was allocated by `PyObject_GC_New`, is completely initialised and not tracked.
+            unsafe { ffi::PyObject_GC_Track(self.0.as_ptr().cast()) };
+        }
+    }
+
+    /// Starts tracking if `value`, about to be stored in this object, could be part of a cycle.
+    pub fn track_if_container(self, value: &Bound<'py, PyAny>) {
+        if is_container(value) {
+            self.track();
+        }
+    }
+
+    /// Bytes of the object without the collector's header.
+    pub fn size(self) -> usize {
+        let body = self.body();
+        // SAFETY: `Py_TYPE` of a live object.
+        let fixed = unsafe { (*ffi::Py_TYPE(self.0.as_ptr())).tp_basicsize as usize };
+        let rare = body.rare().map_or(0, |_| size_of::<Rare>());
+        fixed + WORD * usize::from(body.words.get()) + rare
+    }
+
+    fn clear(self) {
+        let py = self.py();
+        let layout = self.0.as_ptr().cast::<Layout>();
+        // SAFETY: the object is alive; each reference is taken out of the object before it is released, because
+        // releasing it can run Python code that looks at the object.
+        unsafe {
+            let start = (*ffi::Py_TYPE(self.0.as_ptr())).tp_basicsize as usize;
+            for word in 0..usize::from(self.body().words.get()) {
+                let slot = &*layout.cast::<u8>().add(start + WORD * word).cast::<Slot>();
+                put(py, slot, None);
+            }
+            let dict = ptr::replace(&raw mut (*layout).dict, ptr::null_mut());
+            ffi::Py_XDECREF(dict);
+        }
+        for slot in self.body().slots() {
+            put(py, slot, None);
+        }
+    }
+}
+
+/// Whether a value can take part in a reference cycle. Errs on the side of yes.
+pub fn is_container(value: &Bound<'_, PyAny>) -> bool {
+    let object = value.as_ptr();
+    // SAFETY: `object` is alive; its type's flags are a plain field.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        if ffi::PyType_HasFeature(class, ffi::Py_TPFLAGS_HAVE_GC) == 0 {
+            return false;
+        }
+        if cached_plan(class).is_some() {
+            return ffi::PyObject_GC_IsTracked(object) != 0;
+        }
+        if class == &raw mut ffi::PyTuple_Type {
+            return ffi::PyObject_GC_IsTracked(object) != 0 && !plan::is_flat_tuple(value);
+        }
+    }
+    !plan::is_atomic(value)
+}
+
+/// A value array and the names of its last entries, as vectorcall passes them.
+pub struct Arguments<'a, 'py> {
+    pub positional: &'a [Borrowed<'a, 'py, PyAny>],
+    pub named: &'a [Borrowed<'a, 'py, PyAny>],
+    pub names: Option<Borrowed<'a, 'py, PyTuple>>,
+}
+
+/// A new object of `plan`'s class with nothing set: no id, no time, no fields; not tracked.
+pub fn allocate<'py>(py: Python<'py>, plan: &'static Plan) -> PyResult<Bound<'py, PyAny>> {
+    let class = plan.address as *mut ffi::PyTypeObject;
+    // SAFETY: `plan.allocator` is a type of ours whose basicsize is that of `class` plus the trailing words, with
+    // the same collector header, so the block fits an instance of `class`; nothing else has seen the block when it
+    // gets its real type. Every byte behind the header is initialised before the object is used: words and slots
+    // with null (which is `None` of a `Slot`), the body with a `Body`.
+    unsafe {
+        let allocator = plan.allocator as *mut ffi::PyTypeObject;
+        let raw = ffi::PyObject_GC_New::<Layout>(allocator);
+        if raw.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        ffi::Py_INCREF(class.cast());
+        (*raw).head.ob_type = class;
+        ffi::Py_DECREF(allocator.cast());
+        (*raw).dict = ptr::null_mut();
+        (*raw).weakrefs = ptr::null_mut();
+        (&raw mut (*raw).body).write(Body::default());
+        ptr::write_bytes(raw.cast::<u8>().add(HEAD), 0, plan.size - HEAD);
+        let body = &(*raw).body;
+        body.sequence.set(UNSTAMPED);
+        body.words.set(plan.words);
+        body.schema.set(plan.schema);
+        Ok(Bound::from_owned_ptr(py, raw.cast()))
+    }
+}
+
+/// A handle on an object that `allocate` made.
+pub fn fresh<'a, 'py>(object: &'a Bound<'py, PyAny>, _plan: &'static Plan) -> MessageRef<'a, 'py> {
+    MessageRef(object.as_borrowed())
+}
+
+/// A private type whose instances are `size` bytes long, for `allocate`.
+pub fn allocator_of(py: Python<'_>, size: usize) -> PyResult<usize> {
+    static ALLOCATORS: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
+    if let Some(known) = ALLOCATORS.lock().get_or_insert_default().get(&size) {
+        return Ok(*known);
+    }
+    let new = new_type(py, c"lexigram.events._core._Block", size, 0, &mut Vec::new())? as usize;
+    // Another thread may have been faster: either type serves.
+    ALLOCATORS.lock().get_or_insert_default().insert(size, new);
+    Ok(new)
+}
+
+/// The value of a context variable, None when it has none and no default.
+pub fn context_value<'py>(variable: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let mut value = ptr::null_mut();
+    // SAFETY: `PyContextVar_Get` checks the type of `variable` and writes a new reference or null.
+    unsafe {
+        if ffi::PyContextVar_Get(variable.as_ptr(), ptr::null_mut(), &raw mut value) < 0 {
+            return Err(PyErr::fetch(variable.py()));
+        }
+        Ok(Bound::from_owned_ptr_or_opt(variable.py(), value))
+    }
+}
+
+/// `object.__setattr__(object, name, value)`, past the `__setattr__` of the class.
+pub fn generic_setattr(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: three live objects; -1 means that an error is set.
+    let status = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+    if status < 0 { Err(PyErr::fetch(object.py())) } else { Ok(()) }
+}
+
+/// An instance of `class` that no `__init__` has seen.
+pub fn bare_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: `class` is a live, ready type; a new reference or null with an error comes back.
+    unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyType_GenericAlloc(class.as_type_ptr(), 0)) }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What the interpreter calls
+
+/// Runs `call`, turning an error or a panic into a raised exception and `failed`.
+fn guarded<'py, T>(failed: T, call: impl FnOnce(Python<'py>) -> PyResult<T>) -> T {
+    // SAFETY: the interpreter calls slot functions with the lock held, and 'py ends before they return.
+    let py = unsafe { Python::assume_attached() };
+    match catch_unwind(AssertUnwindSafe(|| call(py))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => {
+            error.restore(py);
+            failed
+        }
+        Err(_) => {
+            PanicException::new_err("a bug in lexigram.events._core; please report it").restore(py);
+            failed
+        }
+    }
+}
+
+unsafe extern "C" fn vectorcall(
+    class: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let class_type = class.cast::<ffi::PyTypeObject>();
+    guarded(ptr::null_mut(), |py| {
+        let plan = match cached_plan(class_type) {
+            Some(plan) => plan,
+            // SAFETY: the interpreter passes the class that is being called.
+            None => plan::finalized(&unsafe { Bound::from_borrowed_ptr(py, class) }.cast_into()?)?,
+        };
+        if !native(class_type) {
+            // SAFETY: without its own vectorcall the class is called by `type.__call__`; the arguments are passed on.
+            return unsafe {
+                (*class_type).tp_vectorcall = None;
+                Ok(ffi::PyObject_Vectorcall(class, values, count, names))
+            };
+        }
+        // SAFETY: vectorcall passes `positional` values followed by one value per name; `Borrowed` is transparent
+        // over a non-null object pointer, and the caller keeps all of them alive during the call.
+        let arguments = unsafe {
+            let positional = ffi::PyVectorcall_NARGS(count) as usize;
+            let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+            let named = names.map_or(0, |names| names.len());
+            let values = values.cast::<Borrowed<'_, '_, PyAny>>();
+            Arguments {
+                positional: slice(values, positional),
+                named: slice(values.wrapping_add(positional), named),
+                names,
+            }
+        };
+        construct::construct(py, plan, &arguments).map(Bound::into_ptr)
+    })
+}
+
+/// # Safety
+/// `start` must point to `length` live values, or `length` be zero.
+unsafe fn slice<'a, T>(start: *const T, length: usize) -> &'a [T] {
+    if length == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(start, length) }
+}
+
+unsafe extern "C" fn tp_new(
+    class: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guarded(ptr::null_mut(), |py| {
+        // SAFETY: the interpreter passes a live type.
+        let class = unsafe { Bound::from_borrowed_ptr(py, class.cast()) }.cast_into()?;
+        construct::empty(plan::finalized(&class)?, py).map(Bound::into_ptr)
+    })
+}
+
+unsafe extern "C" fn tp_init(
+    object: *mut ffi::PyObject,
+    args: *mut ffi::PyObject,
+    kwargs: *mut ffi::PyObject,
+) -> c_int {
+    guarded(-1, |py| {
+        // SAFETY: slot functions get live objects: an instance, a tuple, and a dictionary or null.
+        let (object, args, kwargs) = unsafe {
+            (
+                Bound::from_borrowed_ptr(py, object),
+                Bound::from_borrowed_ptr(py, args).cast_into_unchecked::<PyTuple>(),
+                Bound::from_borrowed_ptr_or_opt(py, kwargs).map(|kwargs| kwargs.cast_into_unchecked::<PyDict>()),
+            )
+        };
+        construct::initialize(&object, &args, kwargs.as_ref()).map(|()| 0)
+    })
+}
+
+thread_local! {
+    /// How many deallocations of messages are nested in this thread.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// The messages that wait for the outermost one, chained through their (no longer needed) weak reference list.
+    static WAITING: Cell<*mut ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// Nested deallocations before the rest is put off, so that a long chain of messages cannot overflow the stack.
+const MAX_DEPTH: u32 = 100;
+
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: called once, with the lock held, for an object whose reference count dropped to zero.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        // Classes with slots of their own come here from the interpreter's destructor, which ran the finalizer.
+        let own = (*class).tp_dealloc.map(|f| f as usize) == Some(dealloc as *const () as usize);
+        if own && (*class).tp_finalize.is_some() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        if !(*object.cast::<Layout>()).weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+        let depth = DEPTH.get();
+        if depth >= MAX_DEPTH {
+            (*object.cast::<Layout>()).weakrefs = WAITING.replace(object);
+            return;
+        }
+        DEPTH.set(depth + 1);
+        free(object);
+        if depth == 0 {
+            while !WAITING.get().is_null() {
+                let next = WAITING.get();
+                WAITING.set(ptr::replace(&raw mut (*next.cast::<Layout>()).weakrefs, ptr::null_mut()));
+                free(next);
+            }
+        }
+        DEPTH.set(depth);
+    }
+}
+
+/// # Safety
+/// `object` must be an untracked message without references to it; it is gone afterwards.
+unsafe fn free(object: *mut ffi::PyObject) {
+    // SAFETY: the caller's promise; `clear` leaves no reference in the body, so dropping it frees memory only.
+    unsafe {
+        let py = Python::assume_attached();
+        let class = ffi::Py_TYPE(object);
+        MessageRef(Borrowed::from_ptr(py, object)).clear();
+        ptr::drop_in_place(&raw mut (*object.cast::<Layout>()).body);
+        ffi::PyObject_GC_Del(object.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector passes a live, initialised object. No reference count changes and nothing is allocated:
+    // slots are read as the pointers they are.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        let layout = object.cast::<Layout>();
+        let body = &(*layout).body;
+        let words = object.cast::<u8>().add((*class).tp_basicsize as usize).cast::<*mut ffi::PyObject>();
+        let visit = |target: *mut ffi::PyObject| if target.is_null() { 0 } else { visit(target, arg) };
+        let fixed = [class.cast(), (*layout).dict];
+        let trailing = (0..usize::from(body.words.get())).map(|word| *words.add(word));
+        let inner = body.slots().map(|slot| *slot.as_ptr().cast::<*mut ffi::PyObject>());
+        for target in fixed.into_iter().chain(trailing).chain(inner) {
+            let status = visit(target);
+            if status != 0 {
+                return status;
+            }
+        }
+        0
+    }
+}
+
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: the collector passes a live object of ours with the lock held.
+    unsafe { MessageRef(Borrowed::from_ptr(Python::assume_attached(), object)).clear() };
+    0
+}
+
+unsafe extern "C" fn get_meta(object: *mut ffi::PyObject, meta: *mut c_void) -> *mut ffi::PyObject {
+    guarded(ptr::null_mut(), |py| {
+        // SAFETY: a getter gets an instance of the type it belongs to, which is one of ours.
+        let message = MessageRef(unsafe { Borrowed::from_ptr(py, object) });
+        metadata::get(message, Meta::from_index(meta as usize)).map(Bound::into_ptr)
+    })
+}
+
+unsafe extern "C" fn set_meta(object: *mut ffi::PyObject, value: *mut ffi::PyObject, meta: *mut c_void) -> c_int {
+    guarded(-1, |py| {
+        // SAFETY: as in `get_meta`; `value` is live, or null for deletion.
+        let (message, value) = unsafe {
+            (MessageRef(Borrowed::from_ptr(py, object)), Bound::from_borrowed_ptr_or_opt(py, value))
+        };
+        let value = value.ok_or_else(|| PyAttributeError::new_err("message metadata cannot be deleted"))?;
+        metadata::set(message, Meta::from_index(meta as usize), &value).map(|()| 0)
+    })
+}
+
+unsafe extern "C" fn get_class(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: a live object; its type is returned as a new reference.
+    unsafe { ffi::Py_NewRef(ffi::Py_TYPE(object).cast()) }
+}
+
+unsafe extern "C" fn rich_compare(left: *mut ffi::PyObject, right: *mut ffi::PyObject, op: c_int) -> *mut ffi::PyObject {
+    guarded(ptr::null_mut(), |py| {
+        // SAFETY: `left` is an instance of the type this slot belongs to; a class is compared before `right` is used
+        // as one. `NotImplemented` is returned as a new reference.
+        let (left, right) = unsafe {
+            if !matches!(op, ffi::Py_EQ | ffi::Py_NE) || ffi::Py_TYPE(left) != ffi::Py_TYPE(right) {
+                return Ok(ffi::Py_NewRef(ffi::Py_NotImplemented()));
+            }
+            (MessageRef(Borrowed::from_ptr(py, left)), MessageRef(Borrowed::from_ptr(py, right)))
+        };
+        let equal = construct::equal(left, right)?;
+        let result = (equal == (op == ffi::Py_EQ)).into_pyobject(py)?;
+        Ok(result.to_owned().into_any().into_ptr())
+    })
+}
+
+unsafe extern "C" fn hash(object: *mut ffi::PyObject) -> ffi::Py_hash_t {
+    // SAFETY: an instance of ours.
+    let id = u128::from_be_bytes(unsafe { (*object.cast::<Layout>()).body.id.get() });
+    let mixed = ((id ^ (id >> 64)) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as ffi::Py_hash_t;
+    if mixed == -1 { -2 } else { mixed }
+}
+
+unsafe extern "C" fn size_of_object(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    guarded(ptr::null_mut(), |py| {
+        // SAFETY: a method gets an instance of the type it belongs to.
+        let message = MessageRef(unsafe { Borrowed::from_ptr(py, object) });
+        Ok(message.size().into_pyobject(py)?.into_any().into_ptr())
+    })
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Making the types
+
+fn leak<T>(values: Vec<T>) -> *mut c_void {
+    Box::leak(values.into_boxed_slice()).as_mut_ptr().cast()
+}
+
+fn new_type(
+    py: Python<'_>,
+    name: &'static CStr,
+    size: usize,
+    flags: std::ffi::c_ulong,
+    slots: &mut Vec<ffi::PyType_Slot>,
+) -> PyResult<*mut ffi::PyTypeObject> {
+    let slot = |slot, pfunc| ffi::PyType_Slot { slot, pfunc };
+    slots.push(slot(ffi::Py_tp_dealloc, dealloc as *mut c_void));
+    slots.push(slot(ffi::Py_tp_traverse, traverse as *mut c_void));
+    slots.push(slot(ffi::Py_tp_clear, clear as *mut c_void));
+    slots.push(slot(0, ptr::null_mut()));
+    let mut spec = ffi::PyType_Spec {
+        name: name.as_ptr(),
+        basicsize: size as c_int,
+        itemsize: 0,
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | flags) as _,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the spec is complete and the tables it points to are leaked, so they outlive the type; the slot
+    // functions have the signatures that their numbers call for. The new reference is kept for ever.
+    let class = unsafe { ffi::PyType_FromSpec(&raw mut spec) };
+    if class.is_null() { Err(PyErr::fetch(py)) } else { Ok(class.cast()) }
+}
+
+fn new_base(py: Python<'_>, name: &'static CStr, kind: Kind) -> PyResult<*mut ffi::PyTypeObject> {
+    let property = |name: &'static CStr, get, set, closure: usize| ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get,
+        set,
+        doc: ptr::null(),
+        closure: closure as *mut c_void,
+    };
+    let mut properties = Vec::new();
+    for (meta, name) in kind.names() {
+        properties.push(property(name, Some(get_meta as ffi::getter), Some(set_meta as ffi::setter), *meta as usize));
+    }
+    properties.push(property(
+        c"__dict__",
+        Some(ffi::PyObject_GenericGetDict),
+        Some(ffi::PyObject_GenericSetDict),
+        0,
+    ));
+    // Without a setter: an object of another class has another number of words.
+    properties.push(property(c"__class__", Some(get_class), None, 0));
+    properties.push(ffi::PyGetSetDef::default());
+    let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: ptr::null(),
+    };
+    let members = vec![
+        member(c"__dictoffset__", offset_of!(Layout, dict)),
+        member(c"__weaklistoffset__", offset_of!(Layout, weakrefs)),
+        ffi::PyMemberDef::default(),
+    ];
+    let size_method = ffi::PyMethodDef {
+        ml_name: c"__sizeof__".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: size_of_object },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: ptr::null(),
+    };
+    let slot = |slot, pfunc| ffi::PyType_Slot { slot, pfunc };
+    let mut slots = vec![
+        slot(ffi::Py_tp_members, leak(members)),
+        slot(ffi::Py_tp_getset, leak(properties)),
+        slot(ffi::Py_tp_methods, leak(vec![size_method, ffi::PyMethodDef::zeroed()])),
+        slot(ffi::Py_tp_new, tp_new as *mut c_void),
+        slot(ffi::Py_tp_init, tp_init as *mut c_void),
+        slot(ffi::Py_tp_richcompare, rich_compare as *mut c_void),
+        slot(ffi::Py_tp_hash, hash as *mut c_void),
+    ];
+    new_type(py, name, HEAD, ffi::Py_TPFLAGS_BASETYPE, &mut slots)
+}
+
+/// Adds `EventBase` and `MessageBase` to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let bases = BASES.get_or_try_init(py, || {
+        PyResult::Ok(Bases {
+            event: new_base(py, c"lexigram.events._core.EventBase", Kind::Event)?,
+            message: new_base(py, c"lexigram.events._core.MessageBase", Kind::Message)?,
+        })
+    })?;
+    for (name, class) in [("EventBase", bases.event), ("MessageBase", bases.message)] {
+        // SAFETY: a live type object that is never freed.
+        module.add(name, unsafe { Bound::from_borrowed_ptr(py, class.cast()) })?;
+    }
+    Ok(())
+}
