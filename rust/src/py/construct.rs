@@ -51,12 +51,12 @@ fn target(plan: &Plan, name: &Bound<'_, PyString>, guess: usize) -> PyResult<Tar
     }
     let py = name.py();
     for (index, field) in plan.fields.iter().enumerate() {
-        if field.name.bind(py).eq(name)? {
+        if field.name.bind(py).as_any().eq(name)? {
             return Ok(Target::Field(index));
         }
     }
     for (known, meta) in &plan.meta_names {
-        if known.bind(py).eq(name)? {
+        if known.bind(py).as_any().eq(name)? {
             return Ok(Target::Meta(*meta));
         }
     }
@@ -128,7 +128,7 @@ fn fill<'py>(
     let mut filled = arguments.positional.len();
     for (field, value) in plan.fields.iter().zip(arguments.positional) {
         track |= event::is_container(value);
-        message.put(field, value.to_owned());
+        message.put(field, Bound::clone(value));
     }
     let mut given = 0;
     let mut guess = filled;
@@ -141,7 +141,7 @@ fn fill<'py>(
             }
             Target::Field(index) if plan.fields[index].init => {
                 track |= event::is_container(value);
-                message.put(&plan.fields[index], value.to_owned());
+                message.put(&plan.fields[index], Bound::clone(value));
                 filled += 1;
                 guess = index + 1;
             }
@@ -277,7 +277,7 @@ fn too_many(py: Python<'_>, plan: &Plan, count: usize) -> PyErr {
 /// The TypeError of a call that does not fit the plan: it names every missing and every unknown argument.
 fn misfit<'py>(py: Python<'py>, plan: &Plan, arguments: &Arguments<'_, 'py>) -> PyErr {
     let passed = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
-    let passes = |wanted: &Py<PyString>| passed.iter().any(|name| name.eq(wanted.bind(py)).unwrap_or(false));
+    let passes = |wanted: &Py<PyString>| passed.iter().any(|name| name.as_any().eq(wanted.bind(py)).unwrap_or(false));
     let fields = plan.fields.iter().skip(arguments.positional.len());
     let mut missing: Vec<String> = fields
         .filter(|field| matches!(field.fallback, Fallback::Required) && !passes(&field.name))

@@ -189,11 +189,7 @@ pub fn trailing_offset(class: &Bound<'_, PyType>) -> usize {
     unsafe { (*class.as_type_ptr()).tp_basicsize as usize }
 }
 
-/// Whether `class` uses our own `__new__` and `__init__`, so that the compiled constructor may be used.
-pub fn constructs_natively(class: &Bound<'_, PyType>) -> bool {
-    native(class.as_type_ptr())
-}
-
+/// Whether a class uses our own `__new__` and `__init__`, so that the compiled constructor may be used.
 fn native(class: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: reading plain fields of a live type object.
     let (new, init) = unsafe { ((*class).tp_new, (*class).tp_init) };

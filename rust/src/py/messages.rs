@@ -5,7 +5,7 @@ use pyo3::types::{PyDict, PyString, PyType};
 
 use super::construct::{self, Builder};
 use super::event::MessageRef;
-use super::metadata::{self, Kind, Meta};
+use super::metadata::{self, Meta};
 use super::plan::{self, Plan};
 
 fn known<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<(MessageRef<'a, 'py>, &'static Plan)> {
@@ -139,11 +139,6 @@ pub fn event_meta<'py>(event: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<
         }
     }
     Err(PyTypeError::new_err(format!("{name} is not metadata of a message")))
-}
-
-/// Whether `kind` of a class is that of events.
-pub fn is_event_class(class: &Bound<'_, PyType>) -> bool {
-    super::event::require_message_class(class).is_ok_and(|kind| kind == Kind::Event)
 }
 
 /// Adds the functions of this file to the module.
