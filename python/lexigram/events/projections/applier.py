@@ -1,0 +1,244 @@
+"""Applies a batch of events to one projection: rows and checkpoint in one transaction where the database is shared.
+
+This is the only place that moves a projection's position. Source: design, section projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
+from lexigram.events.messages.context import enter_message, leave_message
+from lexigram.events.projections.base import ProjectionProtocol
+from lexigram.events.projections.durable import DurableProjection
+
+if TYPE_CHECKING:
+    from lexigram.events.projections.parking import ParkedEvents
+    from lexigram.events.stores.base import AbstractCheckpointStore
+
+Positioned = tuple[Any, int]
+"""An event and its global position."""
+
+
+class Owner(Protocol):
+    """Whose turn it is to run a projection: with several processes, a lease whose epoch every transaction checks."""
+
+    async def verify(self, name: str) -> None:
+        """Raise `ProjectionBuildError` inside the current transaction unless this process still owns the projection."""
+        ...
+
+
+class BatchApplier:
+    """Applies events to one projection and keeps its checkpoint.
+
+    Args:
+        store: The event store, for `unit_of_work()`; needed for `DurableProjection`.
+        checkpoints: Where positions are kept; None keeps them on the projection object only.
+        checkpoint_interval: Events between two stored checkpoints where rows and checkpoint cannot commit together.
+        parked: Takes over events that fail; None lets a failure stop the projection.
+        owner: Fence for several processes; None means that this process is alone.
+    """
+
+    def __init__(
+        self,
+        projection: ProjectionProtocol,
+        store: Any = None,
+        checkpoints: AbstractCheckpointStore | None = None,
+        *,
+        checkpoint_interval: int = 100,
+        parked: ParkedEvents | None = None,
+        owner: Owner | None = None,
+    ) -> None:
+        self.projection = projection
+        self._store = store
+        self._checkpoints = None if projection.in_memory else checkpoints
+        self._interval = checkpoint_interval
+        self._parked = parked
+        self._owner = owner
+        self._stored = 0
+        self._prepared = False
+        self._transactional = isinstance(projection, DurableProjection)
+        if self._transactional and not hasattr(store, "unit_of_work"):
+            raise EventValidationError(
+                f"{type(projection).__name__} keeps its rows in the event store's database; "
+                "pass event_store=… to the ProjectionManager",
+                field="event_store",
+            )
+
+    async def prepare(self) -> None:
+        """Create the tables and load the position; cheap when it was done before."""
+        if self._prepared:
+            return
+        projection = self.projection
+        if isinstance(projection, DurableProjection) and projection.schema:
+            async with self._store.unit_of_work():
+                await projection.create_schema()
+        if self._checkpoints is not None:
+            self._stored = await self._checkpoints.get_checkpoint(projection.name)
+            if self._transactional:
+                projection.checkpoint.position = self._stored
+            projection.advance(self._stored)
+        self._prepared = True
+
+    def forget(self) -> None:
+        """Load the position again before the next batch: after a cancelled write its outcome is not known."""
+        self._prepared = False
+
+    async def apply(self, batch: Sequence[Positioned], *, strict: bool = False) -> int:
+        """Apply every wanted event and move the position to that of the last one; return how many were wanted.
+
+        In a shared database the whole batch is one transaction; if that fails, halves of it are tried, so that the
+        position stops exactly before the poisonous event. Elsewhere events are applied one by one.
+
+        Args:
+            batch: Events in order of position, all after the projection's present position.
+            strict: Never park a failing event (rebuilds never skip).
+
+        Raises:
+            ProjectionBuildError: LEX_ERR_EVT_015, naming the event; the position is that of the event before it.
+            ConcurrencyError: Another process has moved the checkpoint; nothing was changed.
+        """
+        wanted = [item for item in batch if self.projection.can_handle(item[0])]
+        last = batch[-1][1]
+        parked = None if strict else self._parked
+        if parked is not None and wanted and await parked.any():
+            for event, position in wanted:
+                await self._apply_or_park(parked, event, position)
+        elif self._transactional and wanted:
+            await self._apply_range(wanted, last, parked)
+        else:
+            for item in wanted:
+                await self._apply_range([item], item[1], parked)
+        await self._skip_to(last)
+        return len(wanted)
+
+    async def flush(self) -> None:
+        """Store the position, where it lags behind what was processed."""
+        position = self.projection.position
+        if self._checkpoints is not None and position != self._stored:
+            async with self._transaction():
+                await self._check_owner()
+                await self._checkpoints.save_checkpoint(self.projection.name, position)
+            self._stored = position
+
+    async def reset(self, position: int = 0) -> None:
+        """Empty the read model and set the position, in one transaction where there is one."""
+        async with self._transaction():
+            await self._check_owner()
+            if self._parked is not None:
+                await self._parked.forget()
+            await self.projection.reset()
+            if self._checkpoints is not None:
+                await self._checkpoints.save_checkpoint(self.projection.name, position)
+        self._stored = position
+        self.projection.checkpoint.position = position
+
+    async def redeliver(self, event: Any) -> None:
+        """Apply one event that was parked, without moving the position."""
+        async with self._transaction():
+            await self._call([(event, 0)])
+
+    async def _apply_range(self, wanted: Sequence[Positioned], last: int, parked: ParkedEvents | None) -> None:
+        """Apply events together; where that fails, the first half and then the second, down to the failing event."""
+        try:
+            await self._apply_together(wanted, last)
+            return
+        except ProjectionBuildError:
+            if len(wanted) == 1 and parked is None:
+                raise
+        if len(wanted) == 1 and parked is not None:
+            await self._apply_or_park(parked, *wanted[0])
+            return
+        middle = len(wanted) // 2
+        await self._apply_range(wanted[:middle], wanted[middle - 1][1], parked)
+        await self._apply_range(wanted[middle:], last, parked)
+
+    async def _apply_together(self, wanted: Sequence[Positioned], last: int) -> None:
+        store = self._checkpoints is not None and (self._transactional or last - self._stored >= self._interval)
+        async with self._transaction():
+            await self._check_owner()
+            await self._call(wanted)
+            if store:
+                await self._save(last)
+        self._moved(last, store)
+
+    async def _apply_or_park(self, parked: ParkedEvents, event: Any, position: int) -> None:
+        """Apply one event, or park it: because it fails, or because an earlier one of its aggregate is parked."""
+        async with parked.holding(event):
+            failure: ProjectionBuildError | None = None
+            if not await parked.must_wait(event):
+                try:
+                    await self._apply_together([(event, position)], position)
+                    return
+                except ProjectionBuildError as error:
+                    failure = error
+            async with self._transaction():
+                await self._check_owner()
+                await parked.park(event, failure)
+                await self._save(position)
+            self._moved(position, True)
+
+    async def _call(self, wanted: Sequence[Positioned]) -> None:
+        projection = self.projection
+        if isinstance(projection, DurableProjection) and projection.takes_batches:
+            events = [event for event, _ in wanted]
+            try:
+                await projection.db.unit.run(lambda connection: projection.project_batch(connection, events))
+            except Exception as error:
+                raise self._poison(*wanted[0], error) from error
+            return
+        for event, position in wanted:
+            token = enter_message(event)
+            try:
+                await projection.handle_event(event)
+            except Exception as error:
+                raise self._poison(event, position, error) from error
+            finally:
+                leave_message(token)
+
+    async def _skip_to(self, last: int) -> None:
+        """Note events that do not concern the projection; stored now and then, as losing that costs nothing."""
+        self.projection.advance(last)
+        if last - self._stored >= self._interval:
+            await self.flush()
+
+    async def _save(self, position: int) -> None:
+        if self._checkpoints is not None:
+            await self._checkpoints.save_checkpoint(self.projection.name, position)
+
+    def _moved(self, position: int, stored: bool) -> None:
+        self.projection.advance(position)
+        if stored:
+            self._stored = position
+
+    async def _check_owner(self) -> None:
+        """Refuse to write if somebody else has moved the checkpoint or holds the projection."""
+        if self._owner is not None:
+            await self._owner.verify(self.projection.name)
+        if self._transactional and self._checkpoints is not None:
+            stored = await self._checkpoints.get_checkpoint(self.projection.name)
+            if stored != self._stored:
+                raise ConcurrencyError(
+                    f"Projection {self.projection.name!r} is also run elsewhere: its checkpoint is {stored}, "
+                    f"not {self._stored}; run each projection in one process",
+                    expected_version=self._stored,
+                    actual_version=stored,
+                )
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        if self._transactional:
+            async with self._store.unit_of_work():
+                yield
+        else:
+            yield
+
+    def _poison(self, event: Any, position: int, error: Exception) -> ProjectionBuildError:
+        return ProjectionBuildError(
+            f"Projection {self.projection.name!r} cannot apply {event.event_type} at position {position}: "
+            f"{type(error).__name__}: {error}",
+            cause=error,
+            details={"projection": self.projection.name, "position": position, "event_id": str(event.event_id)},
+        )

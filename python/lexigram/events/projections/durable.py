@@ -1,0 +1,137 @@
+"""Projections whose rows live in the event store's database: rows and checkpoint commit together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
+from lexigram.events.projections.base import ProjectionProtocol
+from lexigram.events.stores.unit_of_work import UnitOfWork, current_unit_of_work
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_NUMBERED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(\d+)")
+
+
+@lru_cache(maxsize=512)
+def positional(sql: str) -> tuple[str, tuple[int, ...] | None]:
+    """Rewrite `$1`-style parameters into `?`; return the order in which values are taken, None if there are none."""
+    order: list[int] = []
+
+    def rewrite(match: re.Match[str]) -> str:
+        if match.group(1) is None:
+            return match.group(0)  # a quoted literal or name
+        order.append(int(match.group(1)) - 1)
+        return "?"
+
+    text = _NUMBERED.sub(rewrite, sql)
+    return text, tuple(order) if order else None
+
+
+class ReadModelDatabase:
+    """The database as a projection sees it: every statement joins the transaction that also moves the checkpoint.
+
+    Parameters are written `?` or `$1`, and passed one by one or as a single sequence.
+    """
+
+    __slots__ = ("_projection",)
+
+    def __init__(self, projection: str) -> None:
+        self._projection = projection
+
+    async def execute(self, sql: str, *params: Any) -> Any:
+        """Run one statement."""
+        return await self.unit.execute(*bind(sql, params))
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> Any:
+        """Run one statement for each row of parameters."""
+        text, order = positional(sql)
+        chosen = rows if order is None else [[row[index] for index in order] for row in rows]
+        return await self.unit.executemany(text, chosen)
+
+    async def fetch_all(self, sql: str, *params: Any) -> list[Any]:
+        """Return all rows of a query, changes of this transaction included."""
+        return list(await self.unit.fetch_all(*bind(sql, params)))
+
+    async def fetch_one(self, sql: str, *params: Any) -> Any:
+        """Return the first row of a query, or None."""
+        return await self.unit.fetch_one(*bind(sql, params))
+
+    @property
+    def unit(self) -> UnitOfWork:
+        """The open unit of work.
+
+        Raises:
+            ProjectionBuildError: None is open.
+        """
+        unit = current_unit_of_work()
+        if unit is None:
+            raise ProjectionBuildError(
+                f"Projection {self._projection!r} used self.db outside of apply, handle_event or reset; "
+                "read its tables through a connection of your own"
+            )
+        return unit
+
+
+def bind(sql: str, params: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return statement and values in the form that the unit of work takes."""
+    values = params[0] if len(params) == 1 and isinstance(params[0], (list, tuple)) else params
+    text, order = positional(sql)
+    try:
+        return text, list(values) if order is None else [values[index] for index in order]
+    except IndexError:
+        raise EventValidationError(
+            f"The statement needs {max(order or ()) + 1} parameters, {len(values)} were given", field="params"
+        ) from None
+
+
+class DurableProjection(ProjectionProtocol):
+    """A projection exactly once: its rows and its checkpoint are written in one transaction of the event store.
+
+    `self.db` is that transaction inside `apply`, `handle_event` and `reset`. For speed, define
+    `project_batch(self, connection, events)` instead: a plain function that gets the database connection and a list
+    of handled events, runs on the store's writer thread inside the transaction, and must neither commit nor keep the
+    connection. It replaces one thread change per statement by one per batch.
+
+    Class attributes:
+        schema: Statements that create the tables (`CREATE TABLE IF NOT EXISTS …`); run when the manager starts it.
+        tables: The tables that `reset` empties. Names match `[A-Za-z_][A-Za-z0-9_]{0,62}`.
+    """
+
+    schema: ClassVar[Sequence[str]] = ()
+    tables: ClassVar[Sequence[str]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for attribute in ("schema", "tables"):
+            if isinstance(cls.__dict__.get(attribute), str):
+                raise EventValidationError(f"{cls.__name__}.{attribute} must be a tuple of strings", field=attribute)
+        for table in cls.tables:
+            if not _NAME.fullmatch(table):
+                raise EventValidationError(f"{table!r} is no table name: use letters, digits and _", field="tables")
+
+    @property
+    def db(self) -> ReadModelDatabase:
+        """The current transaction."""
+        return ReadModelDatabase(self.name)
+
+    project_batch: ClassVar[Any] = None
+    """Optional: `def project_batch(self, connection, events)`, called on the store's writer thread."""
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the class defines `project_batch`."""
+        return self.project_batch is not None
+
+    async def create_schema(self) -> None:
+        """Run the `schema` statements in the current transaction."""
+        for statement in self.schema:
+            await self.db.execute(statement)
+
+    async def reset(self) -> None:
+        """Delete all rows of `tables` in the current transaction and forget the position."""
+        for table in self.tables:
+            await self.db.execute(f'DELETE FROM "{table}"')
+        await super().reset()

@@ -1,0 +1,91 @@
+"""Reads the log once for all projections that are at the same place, and waits for its growth."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from typing import Any
+
+from lexigram.events.projections.applier import Positioned
+
+POLL_SECONDS = 0.5
+"""How often a store without wake-up is looked at, and how old the known head may be while reading."""
+
+
+class LogReader:
+    """Shared reader of one event store.
+
+    Projections that follow the log closely ask for the same events within a short time; each event is fetched and
+    decoded once as long as they stay within `keep` events of each other.
+
+    Args:
+        store: Anything with `read_all(position, count)`; a store of ours also wakes the reader.
+        keep: Decoded events kept for the slower projections.
+    """
+
+    def __init__(self, store: Any, keep: int = 8192) -> None:
+        self.store = store
+        self.head = 0
+        self._keep = keep
+        self._after = 0
+        self._events: list[Positioned] = []
+        self._reading = asyncio.Lock()
+        self._wakeup = getattr(store, "_wakeup", None)
+        self._poll = float(getattr(store, "poll_interval_seconds", POLL_SECONDS))
+        self._refreshed = 0.0
+
+    async def read(self, after: int, limit: int) -> list[Positioned]:
+        """Return up to `limit` events after a position; none if there are no more at present."""
+        found = self._kept(after, limit)
+        if not found:
+            async with self._reading:
+                found = self._kept(after, limit) or await self._fetch(after, limit)
+        return found
+
+    async def refresh(self) -> int:
+        """Return the highest position of the log."""
+        head = getattr(self.store, "head", None)
+        self._refreshed = time.monotonic()
+        if head is not None:
+            self.head = max(self.head, await head())
+        return self.head
+
+    def mark(self) -> int:
+        """Return what `wait` compares: take it before reading, so that no growth in between is missed."""
+        return 0 if self._wakeup is None else int(self._wakeup.count)
+
+    async def wait(self, mark: int) -> None:
+        """Return when the log may have grown since `mark`; at the latest after the store's poll interval."""
+        if self._wakeup is None:
+            await asyncio.sleep(self._poll)
+        else:
+            await self._wakeup.wait(mark, self._poll)
+
+    def _kept(self, after: int, limit: int) -> list[Positioned]:
+        if not self._events or after < self._after or after >= self._events[-1][1]:
+            return []
+        start = bisect_right(self._events, after, key=_position)
+        return self._events[start : start + limit]
+
+    async def _fetch(self, after: int, limit: int) -> list[Positioned]:
+        if time.monotonic() - self._refreshed > POLL_SECONDS:
+            await self.refresh()
+        events = await self.store.read_all(after, limit)
+        fetched = [(event, event.sequence_number) for event in events]
+        if fetched:
+            if self._events and self._events[-1][1] == after:
+                excess = len(self._events) + len(fetched) - self._keep
+                if excess > 0:
+                    dropped = self._events[min(excess, len(self._events)) - 1]
+                    self._after = dropped[1]
+                    del self._events[:excess]
+                self._events.extend(fetched)
+            elif after >= self._after or not self._events:
+                self._after, self._events = after, fetched
+            self.head = max(self.head, fetched[-1][1])
+        return fetched
+
+
+def _position(item: Positioned) -> int:
+    return item[1]

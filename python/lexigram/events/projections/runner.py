@@ -1,0 +1,267 @@
+"""Runs one projection: follows the log, pauses, faults, tells where it is. Source: design, section projections."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from lexigram.events.exceptions import AdapterConnectionError, ProjectionBuildError
+from lexigram.events.projections.applier import BatchApplier, Positioned
+from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
+from lexigram.events.projections.log import LogReader
+from lexigram.events.types import ProjectionState
+
+_RATE_WINDOW_SECONDS = 10.0
+_MAX_BACKOFF_SECONDS = 5.0
+
+
+class ProjectionRunner:
+    """One registered projection with its position, its task while the manager follows the log, and its waiters.
+
+    Args:
+        reader: The shared reader; None when events are only handed in by `ProjectionManager.process`.
+        turn: Held while a batch is applied; one lock for all runners makes projections take turns.
+        batch_size: Events per batch, from 1.
+        before: Returns the runners that must have processed a position before this one does.
+    """
+
+    def __init__(
+        self,
+        applier: BatchApplier,
+        reader: LogReader | None,
+        *,
+        turn: asyncio.Lock | None,
+        batch_size: int,
+        before: Callable[[], list[ProjectionRunner]],
+    ) -> None:
+        self.projection: ProjectionProtocol = applier.projection
+        self.applier = applier
+        self.handled = 0
+        self.last_error: str | None = None
+        self._reader = reader
+        self._turn = turn
+        self._batch_size = batch_size
+        self._before = before
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._phase = ProjectionState.RUNNING
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._history: deque[tuple[float, int]] = deque()
+
+    @property
+    def state(self) -> ProjectionState:
+        """What the projection is doing now."""
+        status = self.projection.status
+        if status is ProjectionStatus.ERROR:
+            return ProjectionState.FAULTED
+        if status is ProjectionStatus.REBUILDING:
+            return ProjectionState.REBUILDING
+        if status is ProjectionStatus.PAUSED or not self.following:
+            return ProjectionState.STOPPED
+        return self._phase
+
+    @property
+    def following(self) -> bool:
+        """Whether a task follows the log."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def lag(self) -> int:
+        """Positions between this projection and the last known head of the log."""
+        return max(0, (self._reader.head if self._reader else 0) - self.projection.position)
+
+    @property
+    def rate(self) -> float:
+        """Positions per second over the last ten seconds."""
+        now = time.monotonic()
+        while self._history and now - self._history[0][0] > _RATE_WINDOW_SECONDS:
+            self._history.popleft()
+        if not self._history:
+            return 0.0
+        return sum(count for _, count in self._history) / max(now - self._history[0][0], 0.001)
+
+    def start(self) -> None:
+        """Begin to follow the log in a task of the running loop; a second call does nothing."""
+        if not self.following:
+            self._phase = ProjectionState.RUNNING
+            self.applier.forget()
+            self._task = asyncio.get_running_loop().create_task(
+                self._follow(), name=f"projection {self.projection.name}"
+            )
+
+    async def stop(self) -> None:
+        """Stop following; the batch being applied is rolled back or finished, and the position stored."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+            with suppress(Exception):  # the store may be gone; the position is only behind what was done
+                await self.applier.flush()
+
+    def abandon(self) -> None:
+        """Stop following without waiting for it."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._fail_waiters(f"Projection {self.projection.name!r} was unregistered")
+
+    def notify(self) -> None:
+        """Look at the projection's status again: it was paused, resumed or reset."""
+        self._changed.set()
+
+    async def apply(self, batch: list[Positioned], *, strict: bool = False) -> int:
+        """Apply events that lie after the position; record errors on the projection and raise them."""
+        fresh = [item for item in batch if item[1] > self.projection.position]
+        if not fresh:
+            return 0
+        started = self.projection.position
+        try:
+            async with self._taking_turns():
+                count = await self.applier.apply(fresh, strict=strict)
+        except asyncio.CancelledError:
+            self.applier.forget()
+            raise
+        except AdapterConnectionError:
+            self.applier.forget()
+            raise
+        except Exception as error:
+            self._fault(error)
+            raise
+        finally:
+            self._moved(self.projection.position - started)
+        self.handled += count
+        return count
+
+    @asynccontextmanager
+    async def exclusively(self) -> AsyncIterator[None]:
+        """Keep the following task away: for a rebuild, a reset, or events handed in by hand."""
+        async with self._lock:
+            await self.applier.prepare()
+            yield
+
+    async def wait_for(self, position: int) -> None:
+        """Return once everything up to `position` is processed.
+
+        Raises:
+            ProjectionBuildError: The projection is or becomes faulted, or is unregistered.
+        """
+        if self.projection.position >= position:
+            return
+        if self.projection.status is ProjectionStatus.ERROR:
+            raise ProjectionBuildError(self.projection.error or "faulted")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (position, future)
+        self._waiters.append(entry)
+        try:
+            await future
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(entry)
+
+    async def _follow(self) -> None:
+        backoff = 0.05
+        while True:
+            try:
+                await self._step()
+                backoff = 0.05
+            except AdapterConnectionError as error:
+                self.last_error = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
+            except Exception as error:  # apply() has recorded its own; reading or preparing failed
+                if self.projection.status is not ProjectionStatus.ERROR:
+                    self._fault(error)
+
+    async def _step(self) -> None:
+        """Apply the next batch, or wait until there is one."""
+        assert self._reader is not None
+        self._changed.clear()
+        if self.projection.status is not ProjectionStatus.RUNNING:
+            await self._changed.wait()
+            return
+        mark = self._reader.mark()
+        async with self._lock:
+            if self.projection.status is not ProjectionStatus.RUNNING:
+                return
+            await self.applier.prepare()
+            batch = await self._reader.read(self.projection.position, self._batch_size)
+            if batch and await self._predecessors(batch[-1][1]):
+                behind = len(batch) == self._batch_size
+                self._phase = ProjectionState.CATCHING_UP if behind else ProjectionState.LIVE
+                await self.apply(batch)
+                return
+        self._phase = ProjectionState.LIVE
+        await self._wait(mark)
+
+    async def _predecessors(self, position: int) -> bool:
+        """Wait for the projections this one depends on; False if this one was paused meanwhile."""
+        for runner in self._before():
+            while runner.projection.position < position:
+                if self._changed.is_set():
+                    return False
+                with suppress(TimeoutError, ProjectionBuildError):
+                    async with asyncio.timeout(0.1):
+                        await runner.wait_for(position)
+                        continue
+                await asyncio.sleep(0.05)
+        return True
+
+    async def _wait(self, mark: int) -> None:
+        """Wait for the log to grow or for a change of status."""
+        assert self._reader is not None
+        growth = asyncio.ensure_future(self._reader.wait(mark))
+        change = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((growth, change), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            growth.cancel()
+            change.cancel()
+
+    @asynccontextmanager
+    async def _taking_turns(self) -> AsyncIterator[None]:
+        if self._turn is None:
+            yield
+        else:
+            async with self._turn:
+                yield
+
+    def _fault(self, error: Exception) -> None:
+        self.last_error = str(error)
+        self.projection.set_error(str(error))
+        self._fail_waiters(str(error))
+
+    def _fail_waiters(self, reason: str) -> None:
+        for _, future in self._waiters:
+            if not future.done():
+                future.set_exception(ProjectionBuildError(reason))
+
+    def _moved(self, count: int) -> None:
+        if count <= 0:
+            return
+        self._history.append((time.monotonic(), count))
+        position = self.projection.position
+        for wanted, future in self._waiters:
+            if wanted <= position and not future.done():
+                future.set_result(None)
+
+    def status(self) -> dict[str, Any]:
+        """Return everything an operator wants to see, as plain data."""
+        projection = self.projection
+        return {
+            "name": projection.name,
+            "status": projection.status.value,
+            "state": self.state.value,
+            "position": projection.position,
+            "lag": self.lag,
+            "rate": round(self.rate, 1),
+            "error": projection.error,
+            "last_error": self.last_error,
+            "events_processed": self.handled,
+            "handles": sorted(getattr(event, "__name__", str(event)) for event in projection.handles),
+            "last_processed_at": projection.checkpoint.last_processed_at,
+        }

@@ -1,0 +1,1 @@
+"""Long-running processes in steps that are stored, resumed after a crash and compensated on failure."""

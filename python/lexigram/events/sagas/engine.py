@@ -1,0 +1,269 @@
+"""Starts, resumes and ends sagas, each in a task of its own. Source: design, section sagas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from lexigram.events.exceptions import EventValidationError, SagaError
+from lexigram.events.projections.base import settled
+from lexigram.events.sagas.context import SagaContext, Services
+from lexigram.events.sagas.definition import SagaDefinition
+from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe
+from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+
+if TYPE_CHECKING:
+    from lexigram.events.config import SagaConfig
+
+MAX_CONCURRENT_SAGAS = 64
+
+
+class SagaEngine:
+    """Runs sagas of all registered definitions, each in a task of its own, at most one task per saga.
+
+    Args:
+        store: Where sagas are kept; None keeps them in this process only.
+        event_store: Steps run in its unit of work; None takes that of the saga store, if it has one.
+        services: What steps find in `ctx.services`: a mapping, an object, or a container.
+        config: Retries, timeouts, compensation.
+        max_concurrent: Sagas that run at the same time, from 1; further ones wait.
+    """
+
+    def __init__(
+        self,
+        store: SagaStore | None = None,
+        *,
+        event_store: Any | None = None,
+        services: Any | None = None,
+        config: SagaConfig | None = None,
+        max_concurrent: int = MAX_CONCURRENT_SAGAS,
+    ) -> None:
+        if config is None:
+            from lexigram.events.config import SagaConfig as config_class
+
+            config = config_class()
+        if max_concurrent < 1:
+            raise EventValidationError(
+                f"max_concurrent must be at least 1, not {max_concurrent}", field="max_concurrent"
+            )
+        self.store: SagaStore = InMemorySagaStore() if store is None else store
+        self._transactions = getattr(event_store, "unit_of_work", None) or getattr(self.store, "unit_of_work", None)
+        self._services = services if isinstance(services, Services) else Services(services)
+        self._timeout = config.default_timeout_seconds
+        self._defaults = Defaults(config.max_retries_per_step, config.retry_delay_seconds, config.enable_compensation)
+        self._definitions: dict[str, SagaDefinition] = {}
+        self._running: dict[str, asyncio.Task[SagaRecord]] = {}
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @property
+    def saga_names(self) -> list[str]:
+        """Names of all registered sagas."""
+        return list(self._definitions)
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of the sagas that run in this process now."""
+        return list(self._running)
+
+    # Starting
+
+    async def start(
+        self,
+        saga_name: str,
+        data: dict[str, Any] | None = None,
+        saga_id: str | None = None,
+        *,
+        wait: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> str:
+        """Store a new saga, run it, and return its id.
+
+        The saga runs in a task of its own: cancelling the caller does not stop it. Starting an id that exists already
+        starts nothing and returns it, so a repeated request has one effect.
+
+        Args:
+            saga_id: Its id; a random one if None.
+            wait: Return when it has ended (or waits for an operator); False returns when it is stored.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; the name is unknown, or the id belongs to another kind of saga.
+        """
+        definition = self._definition(saga_name)
+        record = self._new_record(definition, data or {}, saga_id or str(uuid4()), metadata)
+        if not await self.store.create(record):
+            known = await self.store.load(record.saga_id)
+            if known is not None and known.saga_name != saga_name:
+                raise SagaError(f"{record.saga_id!r} is a saga of kind {known.saga_name!r}, not {saga_name!r}")
+            if known is None or not known.status.is_unfinished:
+                return record.saga_id
+        task = self._spawn(record.saga_id)
+        if wait:
+            await asyncio.shield(task)
+        return record.saga_id
+
+    async def resume(self, *, wait: bool = True) -> list[str]:
+        """Go on with every saga that had not ended when its process stopped; return their ids.
+
+        Call it once after registration, when the program starts. A finished step is not run again.
+
+        Args:
+            wait: Return when they have ended; False returns when all of them run.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; the steps of a saga in flight have changed. Names them; none was resumed.
+        """
+        records = await self.store.list_by_status(UNFINISHED, self.saga_names)
+        await self._check_steps(records)
+        tasks = [self._spawn(record.saga_id) for record in records]
+        if wait:
+            await asyncio.gather(*(asyncio.shield(task) for task in tasks))
+        return [record.saga_id for record in records]
+
+    # Ending
+
+    async def close(self, timeout: float = 10.0) -> list[str]:
+        """Give running sagas `timeout` seconds to end, then stop them; return the ids to be resumed next time."""
+        tasks = dict(self._running)
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=timeout)
+        left = [saga_id for saga_id, task in tasks.items() if not task.done()]
+        for saga_id in left:
+            tasks[saga_id].cancel()
+        if left:
+            await asyncio.wait([tasks[saga_id] for saga_id in left])
+        return left
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # For sagas that react to events
+
+    def context_of(self, record: SagaRecord) -> SagaContext:
+        """Return what user code sees of a saga between steps."""
+        outputs = {name: step.output for name, step in record.steps.items() if step.is_done}
+        return SagaContext(record.saga_id, record.saga_name, record.data, outputs, record.metadata, self._services)
+
+    @asynccontextmanager
+    async def turn(self, saga_id: str) -> AsyncIterator[None]:
+        """Exclude other events of the same saga, and wait until it does not run."""
+        lock, users = self._turns.get(saga_id, (asyncio.Lock(), 0))
+        self._turns[saga_id] = (lock, users + 1)
+        try:
+            async with lock:
+                task = self._running.get(saga_id)
+                if task is not None:
+                    await asyncio.wait((task,))
+                yield
+        finally:
+            users = self._turns[saga_id][1] - 1
+            if users:
+                self._turns[saga_id] = (lock, users)
+            else:
+                del self._turns[saga_id]
+
+    # Internals
+
+    def _define(self, definition: SagaDefinition) -> None:
+        if definition.name in self._definitions:
+            raise EventValidationError(f"A saga named {definition.name!r} is registered already", field="name")
+        self._definitions[definition.name] = definition
+
+    def _definition(self, name: str) -> SagaDefinition:
+        try:
+            return self._definitions[name]
+        except KeyError:
+            known = ", ".join(sorted(self._definitions)) or "none"
+            raise SagaError(f"No saga is named {name!r}; registered: {known}") from None
+
+    def _new_record(
+        self, definition: SagaDefinition, data: dict[str, Any], saga_id: str, metadata: dict[str, Any] | None
+    ) -> SagaRecord:
+        return SagaRecord(
+            saga_id,
+            definition.name,
+            SagaStatus.STARTED,
+            dict(data),
+            metadata=dict(metadata or {}),
+            cursor=definition.first(),
+            step_order=definition.step_names,
+            deadline=self._deadline(definition),
+        )
+
+    def _deadline(self, definition: SagaDefinition) -> datetime | None:
+        return now() + timedelta(seconds=definition.timeout or self._timeout)
+
+    def _executor(self, definition: SagaDefinition, record: SagaRecord, saga: Any) -> SagaExecutor:
+        journal = SagaJournal(self.store, record, self._transactions)
+        return SagaExecutor(journal, definition, saga, self._services, self._defaults)
+
+    def _spawn(self, saga_id: str) -> asyncio.Task[SagaRecord]:
+        """Run a saga in a task with a context of its own: it must not inherit the caller's unit of work."""
+        task = self._running.get(saga_id)
+        if task is None:
+            context = contextvars.Context()
+            task = asyncio.get_running_loop().create_task(self._run(saga_id), name=f"saga {saga_id}", context=context)
+            self._running[saga_id] = task
+            task.add_done_callback(lambda done: self._ended(saga_id, done))
+        return task
+
+    def _ended(self, saga_id: str, task: asyncio.Task[SagaRecord]) -> None:
+        if self._running.get(saga_id) is task:
+            del self._running[saga_id]
+        if not task.cancelled() and task.exception() is not None:
+            from lexigram.logging import get_logger
+
+            get_logger(__name__).error("saga_stopped", saga_id=saga_id, error=describe(task.exception()))  # type: ignore[arg-type]
+
+    async def _run(self, saga_id: str) -> SagaRecord:
+        async with self._slots:
+            record = await self._load(saga_id)
+            definition = self._definition(record.saga_name)
+            saga = await settled(definition.make())
+            return await self._executor(definition, record, saga).run()
+
+    async def _load(self, saga_id: str) -> SagaRecord:
+        record = await self.store.load(saga_id)
+        if record is None:
+            raise SagaError(f"There is no saga {saga_id!r}")
+        return record
+
+    async def _stopped(self, saga_id: str, verb: str) -> SagaRecord:
+        if saga_id in self._running:
+            raise SagaError(f"Saga {saga_id!r} runs now and cannot be {verb}; cancel it or wait for it")
+        return await self._load(saga_id)
+
+    async def _check_steps(self, records: Iterable[SagaRecord]) -> None:
+        """Refuse to resume anything while the steps of a saga in flight are not those it began with."""
+        changed = []
+        for record in records:
+            definition = self._definition(record.saga_name)
+            saga = await settled(definition.make())
+            accepts = getattr(saga, "accepts_steps", lambda stored, present: stored == present)
+            if not accepts(record.step_order, definition.step_names):
+                changed.append((record, definition.step_names))
+        if changed:
+            lines = [
+                f"{record.saga_name} {record.saga_id} ({record.status.value} at {record.cursor}): "
+                f"began with {record.step_order}, now {present}"
+                for record, present in changed
+            ]
+            raise SagaError(
+                "The steps of sagas in flight have changed; finish them with the old program, cancel them, or override "
+                "accepts_steps: " + "; ".join(lines[:20]),
+                details={"saga_ids": [record.saga_id for record, _ in changed]},
+            )
+
+
+UNFINISHED = tuple(status for status in SagaStatus if status.is_unfinished)
+TERMINAL = tuple(status for status in SagaStatus if status.is_terminal)

@@ -1,0 +1,122 @@
+"""What an operator does with sagas: look, wait, retry, force, cancel, purge. Source: design, section sagas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from lexigram.events.exceptions import SagaError
+from lexigram.events.projections.base import settled
+from lexigram.events.sagas.engine import TERMINAL, SagaEngine
+from lexigram.events.sagas.executor import end
+from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus, now
+
+
+class SagaOperations(SagaEngine):
+    """The engine with the operations that people and tools need."""
+
+    # Looking
+
+    async def get(self, saga_id: str) -> SagaRecord | None:
+        """Return the saga as stored last, or None."""
+        return await self.store.load(saga_id)
+
+    async def list(
+        self, saga_name: str | None = None, status: SagaStatus | Iterable[SagaStatus] | None = None, limit: int = 100
+    ) -> list[SagaRecord]:
+        """Return sagas, oldest first, of one registered kind or of all, in one state, some states or any."""
+        names = self.saga_names if saga_name is None else [saga_name]
+        statuses = SagaStatus if status is None else (status,) if isinstance(status, SagaStatus) else status
+        return await self.store.list_by_status(statuses, names, limit)
+
+    async def wait_for(self, saga_id: str, timeout: float | None = None) -> SagaRecord:
+        """Return the saga once it does not run in this process any more.
+
+        Raises:
+            TimeoutError: It still runs after `timeout` seconds.
+            SagaError: LEX_ERR_EVT_026; there is no such saga.
+        """
+        task = self._running.get(saga_id)
+        if task is not None:
+            await asyncio.wait((task,), timeout=timeout)
+            if not task.done():
+                raise TimeoutError(f"Saga {saga_id!r} still runs after {timeout} s")
+        return await self._load(saga_id)
+
+    async def drain(self) -> None:
+        """Return when no saga runs in this process."""
+        while self._running:
+            await asyncio.wait(set(self._running.values()))
+
+    # Operating
+
+    async def retry(self, saga_id: str) -> SagaRecord:
+        """Try again what failed: a compensation (COMPENSATION_FAILED), or the step (FAILED, TIMED_OUT).
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; the saga is in another state, or runs.
+        """
+        record = await self._stopped(saga_id, "retried")
+        journal = SagaJournal(self.store, record, self._transactions)
+        if record.status is SagaStatus.COMPENSATION_FAILED:
+            async with journal.changing() as draft:
+                draft.status = SagaStatus.COMPENSATING
+                for step in draft.steps.values():
+                    if step.status is SagaStepStatus.COMPENSATING:
+                        step.compensation_attempts = 0
+        elif record.status in (SagaStatus.FAILED, SagaStatus.TIMED_OUT):
+            definition = self._definition(record.saga_name)
+            async with journal.changing() as draft:
+                failed = [name for name in definition.step_names if not draft.step(name).is_done]
+                draft.cursor = failed[0] if failed else None
+                for name in failed:
+                    draft.step(name).attempts = 0
+                draft.status, draft.reason, draft.error, draft.completed_at = SagaStatus.RUNNING, None, None, None
+                draft.deadline = self._deadline(definition)
+        else:
+            raise SagaError(f"Saga {saga_id!r} is {record.status.value}; only failed ones can be retried")
+        return await asyncio.shield(self._spawn(saga_id))
+
+    async def force_complete(self, saga_id: str, note: str = "") -> SagaRecord:
+        """End a saga whose compensation failed, or that hangs, because somebody has put things right by hand.
+
+        The steps keep their true states; `reason` becomes "forced".
+        """
+        record = await self._stopped(saga_id, "force-completed")
+        if record.status.is_terminal:
+            raise SagaError(f"Saga {saga_id!r} has ended already: {record.status.value}")
+        journal = SagaJournal(self.store, record, self._transactions)
+        async with journal.changing() as draft:
+            draft.metadata["forced"] = {"note": note, "from": record.status.value, "at": now().isoformat()}
+            draft.reason = "forced"
+            end(draft, SagaStatus.COMPLETED)
+        return journal.record
+
+    async def cancel(self, saga_id: str, note: str = "") -> SagaRecord:
+        """Stop a saga that has not ended and undo its finished steps; a step in progress is rolled back.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; it has ended already.
+        """
+        task = self._running.get(saga_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+        record = await self._stopped(saga_id, "cancelled")
+        if record.status.is_terminal:
+            raise SagaError(f"Saga {saga_id!r} has ended already: {record.status.value}")
+        definition = self._definition(record.saga_name)
+        executor = self._executor(definition, record, await settled(definition.make()))
+        async with executor.changing() as draft:
+            draft.error = f"cancelled{': ' + note if note else ''}"
+            executor.begin_compensation(draft, "cancelled")
+        return await asyncio.shield(self._spawn(saga_id))
+
+    async def purge_finished(self, older_than: timedelta) -> int:
+        """Delete sagas that ended longer ago than this; return how many."""
+        limit = datetime.now(UTC) - older_than
+        ended = await self.store.list_by_status(TERMINAL, self.saga_names)
+        old = [record for record in ended if record.completed_at is not None and record.completed_at < limit]
+        return sum([await self.store.delete(record.saga_id) for record in old])

@@ -1,0 +1,104 @@
+"""Where sagas are kept. Source: spec/reference-surface.md."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.stores.unit_of_work import current_unit_of_work
+
+
+class SagaStore(ABC):
+    """Keeps saga records. A backend must implement the first four methods; the others have a default over them.
+
+    `save` and `create` join the current unit of work where the store shares its database.
+    """
+
+    @abstractmethod
+    async def save(self, record: SagaRecord) -> None:
+        """Store a record and raise its `version` by one.
+
+        A record with version 0 replaces whatever is stored; any other must carry the version that is stored.
+
+        Raises:
+            ConcurrencyError: LEX_ERR_EVT_004; somebody else has saved the saga meanwhile, nothing was written.
+            SerializationError: LEX_ERR_EVT_025; `data` holds something that cannot be stored.
+        """
+
+    @abstractmethod
+    async def load(self, saga_id: str) -> SagaRecord | None:
+        """Return a copy of the record, or None."""
+
+    @abstractmethod
+    async def delete(self, saga_id: str) -> bool:
+        """Remove a saga; return whether it was there."""
+
+    @abstractmethod
+    async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
+        """Return all sagas of this name, oldest first."""
+
+    async def create(self, record: SagaRecord) -> bool:
+        """Store a new saga; return False, with nothing written, if one of this id is there."""
+        if await self.load(record.saga_id) is not None:
+            return False
+        await self.save(record)
+        return True
+
+    async def list_by_status(
+        self, statuses: Iterable[SagaStatus], saga_names: Iterable[str], limit: int | None = None
+    ) -> list[SagaRecord]:
+        """Return sagas of these names in any of these states, oldest first. Cost: all sagas of these names."""
+        wanted = set(statuses)
+        found = [record for name in saga_names for record in await self.list_by_name(name) if record.status in wanted]
+        return sorted(found, key=lambda record: record.created_at)[:limit]
+
+    async def initialize(self) -> None:  # noqa: B027 - a store in memory needs nothing
+        """Create what the store needs; twice is fine."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Release what the store holds; twice is fine."""
+
+
+class InMemorySagaStore(SagaStore):
+    """Keeps sagas in this process. Inside a unit of work, changes take effect when it commits."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, SagaRecord] = {}
+
+    def clear(self) -> None:
+        """Forget all sagas."""
+        self._records.clear()
+
+    async def save(self, record: SagaRecord) -> None:
+        """Store a copy of the record."""
+        stored = self._records.get(record.saga_id)
+        actual = 0 if stored is None else stored.version
+        if record.version not in (0, actual):
+            raise ConcurrencyError(
+                f"Saga {record.saga_id!r} was saved by somebody else meanwhile",
+                expected_version=record.version,
+                actual_version=actual,
+            )
+        record.version = actual + 1
+        record.updated_at = now()
+        kept = copy.deepcopy(record)
+        unit = current_unit_of_work()
+        if unit is None:
+            self._records[kept.saga_id] = kept
+        else:
+            unit.on_commit(lambda: self._records.__setitem__(kept.saga_id, kept))
+
+    async def load(self, saga_id: str) -> SagaRecord | None:
+        """Return a copy of the record, or None."""
+        return copy.deepcopy(self._records.get(saga_id))
+
+    async def delete(self, saga_id: str) -> bool:
+        """Remove a saga; return whether it was there."""
+        return self._records.pop(saga_id, None) is not None
+
+    async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
+        """Return copies of all sagas of this name, oldest first."""
+        return [copy.deepcopy(record) for record in self._records.values() if record.saga_name == saga_name]

@@ -1,0 +1,129 @@
+"""What is stored of a saga. Source: spec/reference-surface.md, spec/architecture.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+def now() -> datetime:
+    """Return the present time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class SagaStatus(StrEnum):
+    """What a saga is doing.
+
+    NOT_STARTED/PENDING → STARTED → RUNNING → COMPLETED; on a failure or timeout RUNNING → COMPENSATING → COMPENSATED,
+    or COMPENSATION_FAILED, which waits for an operator. FAILED and TIMED_OUT end a saga that had nothing to undo.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    FAILED = "failed"
+    NOT_STARTED = "not_started"
+    STARTED = "started"
+    TIMED_OUT = "timed_out"
+    COMPENSATION_FAILED = "compensation_failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the saga has ended; COMPENSATION_FAILED has not, an operator must act."""
+        return self in _TERMINAL
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a manager goes on with the saga when it starts."""
+        return not self.is_terminal and self is not SagaStatus.COMPENSATION_FAILED
+
+
+_TERMINAL = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.FAILED, SagaStatus.TIMED_OUT})
+
+
+class SagaStepStatus(StrEnum):
+    """What a step of a saga is doing; FAILED with a compensation error means that undoing it failed."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    FAILED = "failed"
+
+
+@dataclass
+class SagaStepRecord:
+    """One step of one saga as stored.
+
+    Args:
+        output: What the step returned.
+        attempts: How often it was called, from 0.
+        compensation_attempts: How often its compensation was called, from 0.
+        compensation_error: The last error of its compensation, or None.
+    """
+
+    step_name: str
+    status: SagaStepStatus = SagaStepStatus.PENDING
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    output: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    attempts: int = 0
+    compensation_attempts: int = 0
+    compensation_error: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the step was carried out and is never called again (it may have been undone since)."""
+        return self.status in _DONE
+
+
+_DONE = frozenset({SagaStepStatus.COMPLETED, SagaStepStatus.COMPENSATING, SagaStepStatus.COMPENSATED})
+
+
+@dataclass
+class SagaRecord:
+    """One saga as stored after every step.
+
+    Args:
+        steps: By step name, in order of definition.
+        cursor: Name of the step that runs or comes next; None at the end, or where there are no steps.
+        step_order: The step names as they were when the saga began; a changed definition is detected by it.
+        version: Counts the saves; a save with an outdated version is refused.
+        deadline: When the saga times out; None = never.
+        reason: Why it did not simply complete: "failure", "timeout", "cancelled" or "forced"; None otherwise.
+        correlation_key: What ties events to an event-driven saga; None for others.
+        handled: Ids of the events an event-driven saga has handled, so that a redelivered one has no effect.
+    """
+
+    saga_id: str
+    saga_name: str
+    status: SagaStatus = SagaStatus.PENDING
+    data: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, SagaStepRecord] = field(default_factory=dict)
+    created_at: datetime = field(default_factory=now)
+    updated_at: datetime = field(default_factory=now)
+    completed_at: datetime | None = None
+    error: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    cursor: str | None = None
+    step_order: list[str] = field(default_factory=list)
+    version: int = 0
+    deadline: datetime | None = None
+    reason: str | None = None
+    correlation_key: str | None = None
+    handled: list[str] = field(default_factory=list)
+
+    def step(self, name: str) -> SagaStepRecord:
+        """Return the record of a step, created when asked for first."""
+        return self.steps.setdefault(name, SagaStepRecord(name))
+
+    @property
+    def current_step(self) -> str | None:
+        """Name of the step that runs, failed or comes next; None once the saga has ended."""
+        return self.cursor
