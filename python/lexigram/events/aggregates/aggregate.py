@@ -46,7 +46,7 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
     """Set to True to let events pass that no handler is defined for; otherwise they raise."""
 
     snapshot_schema_version: ClassVar[int] = 1
-    """Increase it when the fields change: snapshots of another number are ignored and the events replayed."""
+    """Increase it when fields change their type or meaning: snapshots of another number are never used."""
 
     _handler_table: ClassVar[dict[Any, Handler]] = {}
 
@@ -69,6 +69,17 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
     def __post_init__(self) -> None:
         if self.id is None:
             self.id = new_id()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return bool(self.id == other.id)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!s}, version={self.version})"
 
     @property
     def version(self) -> int:

@@ -21,6 +21,8 @@ from uuid import UUID
 
 from lexigram.domain import DomainModel
 
+from lexigram.events.messages.event import new_id
+
 _SHARED = (
     str,
     bytes,
@@ -49,10 +51,11 @@ class FieldPlan:
         constants: Defaults that all instances can share.
         factories: Name and factory of every other default.
         required: Fields without a default.
+        defaulted: Fields with one, except the id: every snapshot has them.
         validated: Whether the framework's validators or field constraints apply.
     """
 
-    __slots__ = ("constants", "factories", "names", "positional", "required", "validated")
+    __slots__ = ("constants", "defaulted", "factories", "names", "positional", "required", "validated")
 
     def __init__(self, cls: type[Any]) -> None:
         fields: dict[str, dc.Field[Any]] = cls.__dataclass_fields__
@@ -66,6 +69,7 @@ class FieldPlan:
         self.required = tuple(
             f.name for f in own if f.init and f.default is dc.MISSING and f.default_factory is dc.MISSING
         )
+        self.defaulted = frozenset(f.name for f in own) - {"id", *self.required}
         self.validated = bool(
             cls._field_validators
             or any(cls._model_validators.values())
@@ -155,6 +159,8 @@ def construct(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     if unknown:
         raise TypeError(f"{cls.__name__}() got unexpected arguments: {', '.join(sorted(unknown))}")
     if plan.validated:
+        if "id" in plan.names and kwargs.get("id") is None:
+            kwargs = {**kwargs, "id": new_id()}
         DomainModel.__init__(instance, **kwargs)
         return
     fill_defaults(instance, plan)

@@ -11,6 +11,7 @@ from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
 
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.aggregates.factory import empty_aggregate
+from lexigram.events.aggregates.fields import plan_of
 from lexigram.events.aggregates.replay import replay
 from lexigram.events.exceptions import EventLoadError, EventValidationError
 from lexigram.events.stores.snapshot import latest_snapshot
@@ -83,7 +84,7 @@ class AggregateLoader(Generic[TAggregate]):
     async def _continue(self, snapshot: Snapshot, aggregate_id: UUID | str) -> TAggregate | None:
         """Return the aggregate restored from a snapshot and the events after it, or None if it cannot be used."""
         aggregate = self._restore(snapshot, aggregate_id)
-        if aggregate is None:
+        if aggregate is None or await self._is_stale(snapshot, aggregate_id):
             return None
         events = await self.event_store.read(str(aggregate_id), start=snapshot.version)
         if events:
@@ -92,6 +93,18 @@ class AggregateLoader(Generic[TAggregate]):
             _warn(snapshot, "it is newer than the events")
             return None
         return aggregate
+
+    async def _is_stale(self, snapshot: Snapshot, aggregate_id: UUID | str) -> bool:
+        """Return whether the class has got fields since, and they can be computed because all events are there."""
+        plan = plan_of(self.aggregate_type)
+        missing = plan.defaulted - snapshot.state.keys()
+        if not missing:
+            return False
+        first = await self.event_store.read(str(aggregate_id), limit=1)
+        if not first or getattr(first[0], "version", 1) > 1:
+            return False
+        _warn(snapshot, f"it was taken before {', '.join(sorted(missing))} existed")
+        return True
 
     def _restore(self, snapshot: Snapshot, aggregate_id: UUID | str) -> TAggregate | None:
         expected, schema = self.aggregate_type.__name__, self.aggregate_type.snapshot_schema_version
