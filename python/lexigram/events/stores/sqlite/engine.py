@@ -1,0 +1,301 @@
+"""One engine per database file: its writer thread, its readers, its units of work, shared by all stores of the file.
+
+May be used from several event loops and threads at once. Not across `fork`: a child process opens its own stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
+from lexigram.events.stores.sqlite.errors import environment_error
+from lexigram.events.stores.sqlite.jobs import Folder, FoldJob, ReadJob, RunJob, SessionJob
+from lexigram.events.stores.sqlite.readers import ReaderPool
+from lexigram.events.stores.sqlite.schema import prepare_file
+from lexigram.events.stores.sqlite.session import Session, SqliteUnitOfWork
+from lexigram.events.stores.sqlite.settings import SqliteSettings
+from lexigram.events.stores.sqlite.writer import Writer
+from lexigram.events.stores.unit_of_work import current_unit_of_work
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 16_384
+"""Jobs that may wait for a thread; coroutines beyond that wait before they queue, so memory stays bounded."""
+
+UNIT_OF_WORK_SECONDS: Final = 30.0
+
+_engines: dict[object, SqliteEngine] = {}
+_registry_lock = threading.Lock()
+_before_fork: list[SqliteEngine] = []
+
+
+class SqliteEngine:
+    """Writes through one thread with group commit, reads through others; reference counted.
+
+    Get one with `await SqliteEngine.connect(config)` and give it back with `await engine.release()`.
+    """
+
+    def __init__(self, settings: SqliteSettings, key: object) -> None:
+        self.settings = settings
+        self.namespaces: set[str] = set()
+        self.shared: dict[object, Any] = {}
+        self._key = key
+        self._users = 0
+        self._closed = False
+        self._forked = False
+        self._writer = Writer(settings, lambda connection: prepare_file(connection, settings))
+        self._readers = None if settings.in_memory else ReaderPool(settings)
+
+    @classmethod
+    async def connect(cls, config: Any = None) -> SqliteEngine:
+        """Return the open engine of the file that `config` names, starting it if this is the first user.
+
+        Args:
+            config: A path, an `sqlite://` URL, a `SqliteConfig` or None for `./events.db`. `:memory:` is shared by
+                those who pass the same `SqliteConfig` object and private otherwise.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014, the file cannot be opened; it is left as it was.
+            EventValidationError: LEX_ERR_EVT_024, the file is already open with other settings.
+        """
+        engine = cls._acquire(config)
+        try:
+            await asyncio.wrap_future(engine._writer.opened)
+        except BaseException as error:
+            await engine.release()
+            path = engine.settings.path
+            raise (environment_error(error, path, EventStoreConnectionError) or error) from error.__cause__
+        return engine
+
+    @classmethod
+    def _acquire(cls, config: Any) -> SqliteEngine:
+        settings = SqliteSettings.of(config)
+        key: object = settings.path
+        if settings.in_memory:
+            key = object() if config is None or isinstance(config, str | SqliteSettings) else _Identity(config)
+        with _registry_lock:
+            engine = _engines.get(key)
+            if engine is None:
+                engine = _engines[key] = cls(settings, key)
+                engine._writer.start()
+            elif engine.settings != settings:
+                raise EventValidationError(
+                    f"SQLite file {settings.path} is already open in this process with other settings "
+                    f"({engine.settings}); give all stores of a file the same SqliteConfig",
+                    field="sqlite",
+                )
+            engine._users += 1
+            return engine
+
+    def share(self) -> SqliteEngine:
+        """Return this engine for one more user, who gives it back with `release`."""
+        self.check_open()
+        with _registry_lock:
+            self._users += 1
+        return self
+
+    async def release(self) -> None:
+        """Give the engine back; the last user closes it after everything queued has been done."""
+        with _registry_lock:
+            self._users -= 1
+            if self._users > 0 or self._closed:
+                return
+            self._stop()
+        if self._forked:
+            return
+        await asyncio.wrap_future(self._writer.stopped)
+        self._writer.join()
+        if self._readers is not None:
+            while self._readers.alive:
+                await asyncio.sleep(0.001)
+
+    @property
+    def path(self) -> str:
+        """The file, as shown in errors."""
+        return self.settings.path
+
+    @property
+    def commits(self) -> int:
+        """How many transactions the writer has committed; many appends share one."""
+        return self._writer.commits
+
+    def check_open(self) -> None:
+        """Raise `EventStoreConnectionError` if the engine cannot be used (any more)."""
+        if self._forked:
+            raise EventStoreConnectionError(
+                f"SQLite file {self.path} was opened before this process was forked; open a new store in the child"
+            )
+        if self._closed:
+            raise EventStoreConnectionError(f"SQLite file {self.path} was closed; open the store again with connect()")
+
+    async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `fn(connection)` in the writer thread and commit, together with whatever else waits.
+
+        It is atomic by itself: if it raises, only what it wrote is undone. It must not commit or roll back, and should
+        be quick, because every writer of this file waits for it. Inside a unit of work it becomes a part of that.
+
+        Returns:
+            What `fn` returned, once it is durable.
+
+        Raises:
+            EventPersistenceError: LEX_ERR_EVT_012, the disk is full or failing; nothing was written.
+            EventStoreConnectionError: LEX_ERR_EVT_014, another process held the lock too long, or closed.
+        """
+        unit = self.current_unit()
+        if unit is not None:
+            return await unit.run(fn)
+        await self._room()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._writer.submit(RunJob(future, fn))
+        return await future
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False) -> T:
+        """Call `fn(connection)` in a reader thread; inside a unit of work it sees that transaction's own writes.
+
+        Args:
+            snapshot: Give all statements of `fn` one view of the data; a single statement has that anyway.
+
+        Raises:
+            EventLoadError: LEX_ERR_EVT_011, the file is damaged or the disk is failing.
+        """
+        unit = self.current_unit()
+        if unit is not None:
+            return await unit.run(fn)
+        self.check_open()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._readers is None:
+            self._writer.submit(ReadJob(future, fn))
+        else:
+            while self._readers.waiting() >= MAX_WAITING:
+                await asyncio.sleep(0.001)
+            self._readers.submit(ReadJob(future, _in_snapshot(fn) if snapshot else fn))
+        return await future
+
+    async def fold(self, folder: Folder, request: Any, weight: int = 1) -> Any:
+        """Have `folder` execute `request` with group commit, or inside the current unit of work.
+
+        Args:
+            weight: About how many rows it writes.
+        """
+        unit = self.current_unit()
+        if unit is not None:
+            return await unit.fold(folder, request)
+        await self._room()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._writer.submit(FoldJob(future, folder, request, weight))
+        return await future
+
+    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one writing statement; returns the number of rows changed."""
+        return await self.run(lambda connection: connection.execute(sql, params).rowcount)
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each row of parameters, all or none; returns the number of rows changed."""
+        listed = rows if isinstance(rows, list | tuple) else list(rows)
+        return await self.run(lambda connection: connection.executemany(sql, listed).rowcount)
+
+    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        return await self.read(lambda connection: connection.execute(sql, params).fetchall())
+
+    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a query or None."""
+        rows = await self.read(lambda connection: connection.execute(sql, params).fetchmany(1))
+        return rows[0] if rows else None
+
+    def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqliteUnitOfWork:
+        """Return one write transaction for this task, an async context manager; inside another one it joins that.
+
+        Args:
+            timeout_seconds: From its first statement; then it is rolled back, so that it cannot block others for ever.
+        """
+        if not timeout_seconds > 0:
+            raise EventValidationError(
+                f"timeout_seconds must be above 0, got {timeout_seconds!r}", field="timeout_seconds"
+            )
+        return SqliteUnitOfWork(self, timeout_seconds)
+
+    def current_unit(self) -> SqliteUnitOfWork | None:
+        """Return this task's open unit of work on this file, or None. Raises if the engine is closed."""
+        if self._closed or self._forked:
+            self.check_open()
+        unit = current_unit_of_work(self)
+        assert unit is None or isinstance(unit, SqliteUnitOfWork)
+        return unit
+
+    def submit_session(self, session: Session) -> None:
+        """Queue a unit of work for the writer."""
+        self.check_open()
+        self._writer.submit(SessionJob(session))
+
+    async def _room(self) -> None:
+        """Wait while too many jobs wait already."""
+        while self._writer.waiting() >= MAX_WAITING:
+            await asyncio.sleep(0.001)
+
+    def _stop(self) -> None:
+        """Leave the registry and tell the threads to end; the registry lock is held."""
+        self._closed = True
+        if _engines.get(self._key) is self:
+            del _engines[self._key]
+        if not self._forked:
+            self._writer.stop()
+            if self._readers is not None:
+                self._readers.stop()
+
+
+class _Identity:
+    """A dictionary key that is one particular object and keeps it alive."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.held is self.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+
+def _in_snapshot(fn: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+    def call(connection: sqlite3.Connection) -> T:
+        connection.execute("BEGIN")
+        try:
+            return fn(connection)
+        finally:
+            connection.rollback()
+
+    return call
+
+
+@atexit.register
+def _close_all() -> None:
+    """End the threads of engines that nobody closed, so that they do not run into the interpreter's shutdown."""
+    with _registry_lock:
+        engines = list(_engines.values())
+        for engine in engines:
+            engine._stop()
+    for engine in engines:
+        engine._writer.join(5.0)
+
+
+def _forget_parents_engines() -> None:
+    """In a forked child: never touch the parent's connections, not even to close them."""
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    for engine in _engines.values():
+        engine._forked = True
+        _before_fork.append(engine)
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents_engines)

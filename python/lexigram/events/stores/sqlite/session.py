@@ -1,0 +1,181 @@
+"""The unit of work on SQLite: a conversation with the writer thread inside one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from lexigram.events.exceptions import EventStoreError
+from lexigram.events.stores.sqlite.jobs import Folder, answer, settled
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+
+if TYPE_CHECKING:
+    from lexigram.events.stores.sqlite.engine import SqliteEngine
+
+T = TypeVar("T")
+
+COMMIT = "commit"
+ROLLBACK = "rollback"
+
+
+class Command(NamedTuple):
+    """One call inside the session's transaction, or COMMIT, or ROLLBACK.
+
+    Args:
+        folder: Set where `call` goes through a folder, whose cache has to follow the transaction.
+    """
+
+    future: asyncio.Future[Any]
+    call: Callable[[sqlite3.Connection], Any] | str
+    folder: Folder | None = None
+
+
+class Session:
+    """Commands from the event loop to the writer thread, until the session is over; safe from both sides."""
+
+    __slots__ = ("_commands", "_lock", "_over", "timeout_seconds")
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._over: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, command: Command) -> None:
+        """Queue a command; once the session is over, it is answered at once."""
+        with self._lock:
+            if self._over is None:
+                self._commands.put(command)
+                return
+        _answer_late(command, self._over)
+
+    def next(self, deadline: float) -> Command:
+        """Return the next command that is still wanted; raises when time is up or the session was aborted."""
+        while True:
+            try:
+                command = self._commands.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise EventStoreError(
+                    f"the unit of work took longer than {self.timeout_seconds:g} s and was rolled back; "
+                    "do slow work outside of it, or pass a larger timeout_seconds"
+                ) from None
+            if command is None:
+                assert self._over is not None
+                raise self._over
+            if isinstance(command.call, str) or not command.future.cancelled():
+                return command
+
+    def abort(self, reason: BaseException) -> None:
+        """End the session from outside, while the writer thread may be waiting in `next`."""
+        self.finish(reason)
+        self._commands.put(None)
+
+    def finish(self, reason: BaseException) -> None:
+        """End the session: what is queued and what comes later fails with `reason`, except a rollback."""
+        with self._lock:
+            self._over = reason
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            if command is not None:
+                _answer_late(command, reason)
+
+
+def _answer_late(command: Command, reason: BaseException) -> None:
+    if command.call == ROLLBACK:
+        answer(command.future, None)
+    else:
+        answer(command.future, None, reason)
+
+
+class SqliteUnitOfWork(AbstractUnitOfWork):
+    """One write transaction of one task; other writers queue behind it, readers do not see it before the commit.
+
+    The transaction begins with the first statement, so an empty block costs nothing.
+
+    Args:
+        timeout_seconds: The writer is given back and everything undone when the transaction takes longer.
+    """
+
+    def __init__(self, engine: SqliteEngine, timeout_seconds: float) -> None:
+        super().__init__(engine)
+        self._engine = engine
+        self._session = Session(timeout_seconds)
+        self._started = False
+
+    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement in the transaction; returns the number of rows changed."""
+        return await self.run(lambda connection: connection.execute(sql, params).rowcount)
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each row of parameters; returns the number of rows changed."""
+        listed = rows if isinstance(rows, list | tuple) else list(rows)
+        return await self.run(lambda connection: connection.executemany(sql, listed).rowcount)
+
+    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows; the transaction's own writes are visible."""
+        return await self.run(lambda connection: connection.execute(sql, params).fetchall())
+
+    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row or None."""
+
+        def first(connection: sqlite3.Connection) -> tuple[Any, ...] | None:
+            cursor = connection.execute(sql, params)
+            row: tuple[Any, ...] | None = cursor.fetchone()
+            cursor.close()
+            return row
+
+        return await self.run(first)
+
+    async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `fn(connection)` in the writer thread inside the transaction; if it raises, its own writes are undone.
+
+        Raises:
+            EventStoreError: LEX_ERR_EVT_013, the unit of work has ended or took longer than its timeout.
+        """
+        result: T = await self._call(fn)
+        return result
+
+    async def fold(self, folder: Folder, request: Any) -> Any:
+        """Execute one request of `folder` inside the transaction."""
+
+        def call(connection: sqlite3.Connection) -> Any:
+            outcome = folder.fold(connection, (request,))[0]
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        return await self._call(call, folder)
+
+    async def _begin(self) -> None:
+        self._engine.check_open()
+
+    async def _commit(self) -> None:
+        if self._started:
+            await settled(self._submit(COMMIT))
+
+    async def _rollback(self) -> None:
+        if self._started:
+            await settled(self._submit(ROLLBACK))
+
+    async def _call(self, call: Callable[[sqlite3.Connection], Any], folder: Folder | None = None) -> Any:
+        if not self.is_open:
+            raise EventStoreError("the unit of work has ended; open a new one")
+        if not self._started:
+            self._engine.submit_session(self._session)
+            self._started = True
+        return await self._submit(call, folder)
+
+    def _submit(
+        self, call: Callable[[sqlite3.Connection], Any] | str, folder: Folder | None = None
+    ) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
+        self._session.submit(Command(future, call, folder))
+        return future
