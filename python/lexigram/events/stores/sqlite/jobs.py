@@ -20,8 +20,11 @@ class Folder(Protocol):
     def fold(self, connection: sqlite3.Connection, requests: Sequence[Any]) -> list[Any]:
         """Execute the requests in order; an outcome that is an exception is that request's failure and wrote nothing.
 
-        Raising means that none of them counts: the caller undoes what was written and tries them one by one.
+        Raising means that none of them counts: the caller undoes what was written and tries `fold_one` with each.
         """
+
+    def fold_one(self, connection: sqlite3.Connection, request: Any) -> Any:
+        """Execute one request with the checks that `fold` leaves to constraints; returns or raises its outcome."""
 
     def reset(self) -> None:
         """Forget cached rows: a transaction was rolled back, or another process has written."""

@@ -1,0 +1,223 @@
+"""The writing side of the event log: numbers events, checks conditions, inserts many appends with few statements.
+
+Runs in the writer thread, inside a transaction that holds the write lock. What it has looked up stays valid until
+`reset`, because every other writer of the file is noticed when the lock is taken.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.stores._primitives import Appended, already_stored
+from lexigram.events.stores._wakeup import Wakeup
+from lexigram.events.stores.partition import partition_hash
+from lexigram.events.stores.sqlite.statements import EventStatements
+
+if TYPE_CHECKING:
+    from lexigram.events.messages.codec import EncodedEvent, EventCodec
+    from lexigram.events.stores.condition import ResolvedCondition
+
+MAX_CACHED_STREAMS: Final = 65_536
+
+
+class AppendRequest(NamedTuple):
+    """One append, encoded. `codec` says how payloads are stored."""
+
+    stream_id: str
+    events: Sequence[EncodedEvent]
+    expected_version: int | None
+    condition: ResolvedCondition | None
+
+
+class EventLog:
+    """Folds appends; one for each set of tables of an engine, so that all stores on them share its knowledge."""
+
+    def __init__(self, statements: EventStatements) -> None:
+        self.wakeup = Wakeup()
+        self.statements = statements
+        self._streams: dict[str, tuple[int, int]] = {}
+        self._types: dict[tuple[str, str], int] = {}
+        self._keys: dict[str, list[int]] = {}
+        self._types_known = False
+        self._head: int | None = None
+        self._last_stream: int | None = None
+
+    def reset(self) -> None:
+        """Forget everything looked up."""
+        self._streams.clear()
+        self._types.clear()
+        self._keys.clear()
+        self._types_known = False
+        self._head = self._last_stream = None
+
+    def committed(self) -> None:
+        """Wake readers."""
+        self.wakeup.notify()
+
+    def fold(self, connection: sqlite3.Connection, requests: Sequence[AppendRequest]) -> list[Any]:
+        """Store the appends in order; a conflict is that append's outcome and costs its neighbours nothing.
+
+        An event id that is stored already makes the insertion raise: see `fold_one`.
+        """
+        rows: list[tuple[Any, ...]] = []
+        tags: list[tuple[str, int]] = []
+        outcomes: list[Any] = []
+        self._prepare(connection)
+        for request in requests:
+            key, version = self._stream(connection, request.stream_id)
+            expected = request.expected_version
+            if request.condition is not None or (expected is not None and expected != version):
+                self._insert(connection, rows, tags)
+                conflict = self._conflict(connection, request, version)
+                if conflict is not None:
+                    outcomes.append(self._stored_before(connection, request) or conflict)
+                    continue
+            outcomes.append(self._number(connection, request, key, version, rows, tags))
+        self._insert(connection, rows, tags)
+        return outcomes
+
+    def fold_one(self, connection: sqlite3.Connection, request: AppendRequest) -> Any:
+        """Store one append, or find that it has been stored before (a retry after an unknown outcome)."""
+        outcome = self._stored_before(connection, request)
+        if outcome is None:
+            (outcome,) = self.fold(connection, (request,))
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def compact(self, connection: sqlite3.Connection, stream_id: str, up_to_version: int, codec: EventCodec) -> int:
+        """Remove a stream's events up to a version; return how many. Versions and positions are never given again."""
+        s = self.statements
+        self._prepare(connection)
+        row = connection.execute(s.stream, (stream_id,)).fetchone()
+        if row is None:
+            return 0
+        key, removed, version = row
+        up_to = min(up_to_version, version)
+        if up_to <= removed:
+            return 0
+        connection.execute(s.mark_head, (self._head,))
+        connection.execute(s.mark_removed, (up_to, key))
+        tagged = connection.execute(s.removable, (key, up_to)).fetchall()
+        gone = [(tag, event.sequence_number) for event in codec.decode_rows(tagged) for tag in getattr(event, "tags", ())]
+        connection.executemany(s.delete_tag, gone)
+        return connection.execute(s.delete_events, (key, up_to)).rowcount
+
+    def type_keys(self, connection: sqlite3.Connection) -> dict[str, list[int]]:
+        """Return the keys of all event types by stored name."""
+        keys: dict[str, list[int]] = {}
+        for key, type_name, _ in connection.execute(self.statements.types):
+            keys.setdefault(type_name, []).append(key)
+        return keys
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if self._head is None:
+            self._head = connection.execute(self.statements.head).fetchone()[0]
+            self._last_stream = connection.execute(self.statements.last_stream_key).fetchone()[0]
+        if not self._types_known:
+            for key, type_name, event_type in connection.execute(self.statements.types).fetchall():
+                self._types[type_name, event_type] = key
+                self._keys.setdefault(type_name, []).append(key)
+            self._types_known = True
+        if len(self._streams) > MAX_CACHED_STREAMS:
+            self._streams.clear()
+
+    def _stream(self, connection: sqlite3.Connection, stream_id: str) -> tuple[int, int]:
+        """Return key and version of a stream; key 0 for a new one."""
+        known = self._streams.get(stream_id)
+        if known is not None:
+            return known
+        row = connection.execute(self.statements.stream, (stream_id,)).fetchone()
+        if row is None:
+            return 0, 0
+        found = self._streams[stream_id] = (row[0], row[2])
+        return found
+
+    def _number(
+        self,
+        connection: sqlite3.Connection,
+        request: AppendRequest,
+        key: int,
+        version: int,
+        rows: list[tuple[Any, ...]],
+        tags: list[tuple[str, int]],
+    ) -> Appended:
+        """Give the events their versions and positions and queue them for insertion."""
+        if not key:
+            assert self._last_stream is not None
+            key = self._last_stream = self._last_stream + 1
+            stream_id = request.stream_id
+            connection.execute(self.statements.insert_stream, (key, stream_id, partition_hash(stream_id)))
+        position = self._head
+        assert position is not None
+        types = self._types
+        for event_id, type_name, event_type, occurred_at_us, event_tags, payload in request.events:
+            version += 1
+            position += 1
+            type_key = types.get((type_name, event_type))
+            if type_key is None:
+                type_key = self._new_type(connection, type_name, event_type)
+            rows.append((position, key, version, type_key, event_id, occurred_at_us, payload))
+            for tag in event_tags:
+                tags.append((tag, position))
+        self._head = position
+        self._streams[request.stream_id] = (key, version)
+        return Appended(version, position)
+
+    def _new_type(self, connection: sqlite3.Connection, type_name: str, event_type: str) -> int:
+        key = len(self._types) + 1
+        connection.execute(self.statements.insert_type, (key, type_name, event_type))
+        self._types[type_name, event_type] = key
+        self._keys.setdefault(type_name, []).append(key)
+        return key
+
+    def _insert(
+        self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]], tags: list[tuple[str, int]]
+    ) -> None:
+        if rows:
+            connection.executemany(self.statements.insert_event, rows)
+            rows.clear()
+        if tags:
+            # In key order the pages of the tag table are touched once each.
+            tags.sort()
+            connection.executemany(self.statements.insert_tag, tags)
+            tags.clear()
+
+    def _conflict(self, connection: sqlite3.Connection, request: AppendRequest, version: int) -> ConcurrencyError | None:
+        expected = request.expected_version
+        if expected is not None and expected != version:
+            return ConcurrencyError(
+                f"stream {request.stream_id!r} is at version {version}, not {expected}; nothing was written",
+                expected_version=expected,
+                actual_version=version,
+            )
+        condition = request.condition
+        if condition is None:
+            return None
+        statement = self.statements.conflicts(condition.query, self._keys, condition.after)
+        found = None if statement is None else connection.execute(*statement).fetchone()
+        if found is None:
+            return None
+        return ConcurrencyError(
+            f"an event that the append condition watches was stored at position {found[0]}, after position "
+            f"{condition.after}; nothing was written to {request.stream_id!r}",
+            expected_version=expected,
+            actual_version=version,
+        )
+
+    def _stored_before(self, connection: sqlite3.Connection, request: AppendRequest) -> Any:
+        """Return where this very append is stored, the error if only parts of it are, or None if nothing is."""
+        by_id = self.statements.by_id
+        found = [connection.execute(by_id, (event.event_id,)).fetchone() for event in request.events]
+        if not any(found):
+            return None
+        key, version = self._stream(connection, request.stream_id)
+        first = found[0]
+        if first is not None and first[0] == key:
+            expected = [(key, first[1] + offset, first[2] + offset) for offset in range(len(found))]
+            if found == expected:
+                return Appended(expected[-1][1], expected[-1][2])
+        return already_stored(request.stream_id)
