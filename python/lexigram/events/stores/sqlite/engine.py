@@ -78,7 +78,7 @@ class SqliteEngine:
         settings = SqliteSettings.of(config)
         key: object = settings.path
         if settings.in_memory:
-            key = object() if config is None or isinstance(config, str | SqliteSettings) else _Identity(config)
+            key = object() if isinstance(config, str) else _Identity(config)
         with _registry_lock:
             engine = _engines.get(key)
             if engine is None:
@@ -112,8 +112,9 @@ class SqliteEngine:
         await asyncio.wrap_future(self._writer.stopped)
         self._writer.join()
         if self._readers is not None:
-            while self._readers.alive:
-                await asyncio.sleep(0.001)
+            for stopped in self._readers.stopped:
+                await asyncio.wrap_future(stopped)
+            self._readers.join()
 
     @property
     def path(self) -> str:
@@ -150,7 +151,7 @@ class SqliteEngine:
         unit = self.current_unit()
         if unit is not None:
             return await unit.run(fn)
-        await self._room()
+        await self._room(self._writer)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._writer.submit(RunJob(future, fn))
         return await future
@@ -172,8 +173,7 @@ class SqliteEngine:
         if self._readers is None:
             self._writer.submit(ReadJob(future, fn))
         else:
-            while self._readers.waiting() >= MAX_WAITING:
-                await asyncio.sleep(0.001)
+            await self._room(self._readers)
             self._readers.submit(ReadJob(future, _in_snapshot(fn) if snapshot else fn))
         return await future
 
@@ -186,7 +186,7 @@ class SqliteEngine:
         unit = self.current_unit()
         if unit is not None:
             return await unit.fold(folder, request)
-        await self._room()
+        await self._room(self._writer)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._writer.submit(FoldJob(future, folder, request, weight))
         return await future
@@ -215,11 +215,7 @@ class SqliteEngine:
         Args:
             timeout_seconds: From its first statement; then it is rolled back, so that it cannot block others for ever.
         """
-        if not timeout_seconds > 0:
-            raise EventValidationError(
-                f"timeout_seconds must be above 0, got {timeout_seconds!r}", field="timeout_seconds"
-            )
-        return SqliteUnitOfWork(self, timeout_seconds)
+        return SqliteUnitOfWork(self, check_timeout(timeout_seconds))
 
     def current_unit(self) -> SqliteUnitOfWork | None:
         """Return this task's open unit of work on this file, or None. Raises if the engine is closed."""
@@ -234,9 +230,9 @@ class SqliteEngine:
         self.check_open()
         self._writer.submit(SessionJob(session))
 
-    async def _room(self) -> None:
-        """Wait while too many jobs wait already."""
-        while self._writer.waiting() >= MAX_WAITING:
+    async def _room(self, threads: Writer | ReaderPool) -> None:
+        """Wait while too many jobs wait already; polled, because it is rare and must work across event loops."""
+        while threads.waiting() >= MAX_WAITING:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     def _stop(self) -> None:
@@ -248,6 +244,15 @@ class SqliteEngine:
             self._writer.stop()
             if self._readers is not None:
                 self._readers.stop()
+
+
+def check_timeout(timeout_seconds: float) -> float:
+    """Return a unit of work's timeout if it is a number of seconds above 0."""
+    if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, int | float) or not timeout_seconds > 0:
+        raise EventValidationError(
+            f"timeout_seconds must be a number above 0, got {timeout_seconds!r}", field="timeout_seconds"
+        )
+    return float(timeout_seconds)
 
 
 class _Identity:

@@ -102,7 +102,9 @@ class EventLog:
         connection.execute(s.mark_head, (self._head,))
         connection.execute(s.mark_removed, (up_to, key))
         tagged = connection.execute(s.removable, (key, up_to)).fetchall()
-        gone = [(tag, event.sequence_number) for event in codec.decode_rows(tagged) for tag in getattr(event, "tags", ())]
+        gone = [
+            (tag, event.sequence_number) for event in codec.decode_rows(tagged) for tag in getattr(event, "tags", ())
+        ]
         connection.executemany(s.delete_tag, gone)
         return connection.execute(s.delete_events, (key, up_to)).rowcount
 
@@ -174,9 +176,7 @@ class EventLog:
         self._keys.setdefault(type_name, []).append(key)
         return key
 
-    def _insert(
-        self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]], tags: list[tuple[str, int]]
-    ) -> None:
+    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]], tags: list[tuple[str, int]]) -> None:
         if rows:
             connection.executemany(self.statements.insert_event, rows)
             rows.clear()
@@ -186,7 +186,9 @@ class EventLog:
             connection.executemany(self.statements.insert_tag, tags)
             tags.clear()
 
-    def _conflict(self, connection: sqlite3.Connection, request: AppendRequest, version: int) -> ConcurrencyError | None:
+    def _conflict(
+        self, connection: sqlite3.Connection, request: AppendRequest, version: int
+    ) -> ConcurrencyError | None:
         expected = request.expected_version
         if expected is not None and expected != version:
             return ConcurrencyError(
@@ -214,7 +216,7 @@ class EventLog:
         found = [connection.execute(by_id, (event.event_id,)).fetchone() for event in request.events]
         if not any(found):
             return None
-        key, version = self._stream(connection, request.stream_id)
+        key, _ = self._stream(connection, request.stream_id)
         first = found[0]
         if first is not None and first[0] == key:
             expected = [(key, first[1] + offset, first[2] + offset) for offset in range(len(found))]

@@ -6,6 +6,7 @@ import queue
 import sqlite3
 import threading
 import time
+from concurrent.futures import Future
 from typing import Final
 
 from lexigram.events.stores.sqlite.connection import close_quietly, open_reader
@@ -26,6 +27,7 @@ class ReaderPool:
         self._size = size
         self._queue: queue.SimpleQueue[ReadJob | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self.stopped: list[Future[None]] = []
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -51,20 +53,18 @@ class ReaderPool:
         for thread in self._threads:
             thread.join(timeout_seconds)
 
-    @property
-    def alive(self) -> bool:
-        """Whether a thread still runs."""
-        return any(thread.is_alive() for thread in self._threads)
-
     def _grow(self) -> None:
         with self._lock:
             if len(self._threads) < self._size and not self._stopped:
                 name = f"sqlite-reader-{len(self._threads)} {self._settings.path}"
-                thread = threading.Thread(target=self._main, name=name, daemon=True)
+                stopped: Future[None] = Future()
+                stopped.set_running_or_notify_cancel()
+                thread = threading.Thread(target=self._main, args=(stopped,), name=name, daemon=True)
                 self._threads.append(thread)
+                self.stopped.append(stopped)
                 thread.start()
 
-    def _main(self) -> None:
+    def _main(self, stopped: Future[None]) -> None:
         connection: sqlite3.Connection | None = None
         try:
             while True:
@@ -75,6 +75,7 @@ class ReaderPool:
         finally:
             if connection is not None:
                 close_quietly(connection)
+            stopped.set_result(None)
 
     def _round(self, connection: sqlite3.Connection | None, job: ReadJob | None) -> sqlite3.Connection | None:
         """Answer `job` and, with the same wake-up, what else is waiting, unless that takes long."""

@@ -7,8 +7,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from lexigram.events.exceptions import EventStoreError
 from lexigram.events.stores.sqlite.jobs import Folder, answer, settled
@@ -24,14 +24,14 @@ ROLLBACK = "rollback"
 
 
 class Command(NamedTuple):
-    """One call inside the session's transaction, or COMMIT, or ROLLBACK.
+    """One thing to do inside the session's transaction.
 
     Args:
-        folder: Set where `call` goes through a folder, whose cache has to follow the transaction.
+        call: A function of the connection, a request of `folder`, or COMMIT or ROLLBACK.
     """
 
     future: asyncio.Future[Any]
-    call: Callable[[sqlite3.Connection], Any] | str
+    call: Any
     folder: Folder | None = None
 
 
@@ -101,14 +101,24 @@ class SqliteUnitOfWork(AbstractUnitOfWork):
     The transaction begins with the first statement, so an empty block costs nothing.
 
     Args:
+        engine: The file's engine, or how to connect to it.
         timeout_seconds: The writer is given back and everything undone when the transaction takes longer.
     """
 
-    def __init__(self, engine: SqliteEngine, timeout_seconds: float) -> None:
+    _engine: SqliteEngine
+
+    def __init__(self, engine: SqliteEngine | Callable[[], Awaitable[SqliteEngine]], timeout_seconds: float) -> None:
         super().__init__(engine)
-        self._engine = engine
+        self._connect = engine if callable(engine) else None
+        if not callable(engine):
+            self._engine = engine
         self._session = Session(timeout_seconds)
         self._started = False
+
+    async def __aenter__(self) -> Self:
+        if self._connect is not None:
+            self.resource = self._engine = await self._connect()
+        return await super().__aenter__()
 
     async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement in the transaction; returns the number of rows changed."""
@@ -145,14 +155,7 @@ class SqliteUnitOfWork(AbstractUnitOfWork):
 
     async def fold(self, folder: Folder, request: Any) -> Any:
         """Execute one request of `folder` inside the transaction."""
-
-        def call(connection: sqlite3.Connection) -> Any:
-            outcome = folder.fold(connection, (request,))[0]
-            if isinstance(outcome, BaseException):
-                raise outcome
-            return outcome
-
-        return await self._call(call, folder)
+        return await self._call(request, folder)
 
     async def _begin(self) -> None:
         self._engine.check_open()
@@ -165,7 +168,7 @@ class SqliteUnitOfWork(AbstractUnitOfWork):
         if self._started:
             await settled(self._submit(ROLLBACK))
 
-    async def _call(self, call: Callable[[sqlite3.Connection], Any], folder: Folder | None = None) -> Any:
+    async def _call(self, call: Any, folder: Folder | None = None) -> Any:
         if not self.is_open:
             raise EventStoreError("the unit of work has ended; open a new one")
         if not self._started:
@@ -173,9 +176,7 @@ class SqliteUnitOfWork(AbstractUnitOfWork):
             self._started = True
         return await self._submit(call, folder)
 
-    def _submit(
-        self, call: Callable[[sqlite3.Connection], Any] | str, folder: Folder | None = None
-    ) -> asyncio.Future[Any]:
-        future = asyncio.get_running_loop().create_future()
+    def _submit(self, call: Any, folder: Folder | None = None) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._session.submit(Command(future, call, folder))
         return future

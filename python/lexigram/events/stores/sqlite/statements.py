@@ -39,7 +39,7 @@ class EventStatements:
             f"INSERT INTO {n.events} (position, stream, version, type, event_id, occurred_at, payload) "
             f"VALUES (?, ?, ?, ?, ?, ?, {payload})"
         )
-        self.insert_tag = f"INSERT INTO {n.tags} (tag, position) VALUES (?, ?)"
+        self.insert_tag = f"INSERT OR IGNORE INTO {n.tags} (tag, position) VALUES (?, ?)"
         self.insert_stream = f"INSERT INTO {n.streams} (key, stream_id, partition_hash) VALUES (?, ?, ?)"
         self.insert_type = f"INSERT INTO {n.types} (key, type_name, event_type) VALUES (?, ?, ?)"
         self.types = f"SELECT key, type_name, event_type FROM {n.types}"

@@ -112,6 +112,18 @@ class WriteTransaction:
         connection.execute("RELEASE job")
         return result
 
+    def fold(self, folder: Folder, request: Any) -> Any:
+        """Execute one request of a folder; returns or raises its outcome."""
+        try:
+            (outcome,) = self.atomic(lambda connection: folder.fold(connection, (request,)), folder)
+        except sqlite3.IntegrityError:
+            if not self.is_open:
+                raise
+            outcome = self.atomic(lambda connection: folder.fold_one(connection, request), folder)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
     def close(self) -> None:
         """Undo what is open and close the connection."""
         self.undo()

@@ -169,23 +169,29 @@ class Writer:
             start = end
 
     def _fold(self, folder: Folder, jobs: Sequence[Any], answers: Answers) -> None:
+        """Execute neighbours together; if that fails, each by itself, so that it fails alone."""
         requests = [job.request for job in jobs]
         try:
             outcomes = self._transaction.atomic(lambda connection: folder.fold(connection, requests), folder)
-        except Exception as error:
+        except Exception:
             if not self._transaction.is_open:
                 raise
-            if len(jobs) == 1:
-                answers.add(jobs[0].future, None, write_error(error, self._settings.path))
-                return
             for job in jobs:
-                self._fold(folder, [job], answers)
+                self._fold_one(folder, job, answers)
             return
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 answers.add(job.future, None, outcome)
             else:
                 answers.add(job.future, outcome)
+
+    def _fold_one(self, folder: Folder, job: FoldJob, answers: Answers) -> None:
+        try:
+            answers.add(job.future, self._transaction.fold(folder, job.request))
+        except Exception as error:
+            if not self._transaction.is_open:
+                raise
+            answers.add(job.future, None, write_error(error, self._settings.path))
 
     def _run(self, job: RunJob, answers: Answers) -> None:
         try:
@@ -237,7 +243,10 @@ class Writer:
             if command.folder is not None:
                 folders.add(command.folder)
             try:
-                value = self._transaction.atomic(command.call, command.folder)  # type: ignore[arg-type]
+                if command.folder is None:
+                    value = self._transaction.atomic(command.call)
+                else:
+                    value = self._transaction.fold(command.folder, command.call)
             except Exception as error:
                 answer(command.future, None, write_error(error, self._settings.path))
                 if not self._transaction.is_open:

@@ -1,0 +1,85 @@
+"""What a store has in hand: which database, under which table names; opened once, shared by all stores on it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.stores.sqlite.engine import SqliteEngine
+from lexigram.events.stores.sqlite.names import TableNames
+from lexigram.events.stores.sqlite.schema import migrate
+from lexigram.events.stores.sqlite.settings import SqliteSettings
+
+if TYPE_CHECKING:
+    from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
+
+
+class Database:
+    """The tables of one prefix in one SQLite database.
+
+    Args:
+        config: A path, an `sqlite://` URL, a `SqliteConfig`, None for `./events.db`; or another SQLite store or
+            `Database`, whose database and prefix are then shared (the way to share `:memory:`).
+        provider: A framework's database provider to run the statements instead; it decides about file and durability.
+        table_prefix: Put before every table name.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024, naming the setting.
+    """
+
+    def __init__(
+        self, config: Any = None, provider: DatabaseProviderProtocol | None = None, table_prefix: str = ""
+    ) -> None:
+        other: object = config if isinstance(config, Database) else getattr(config, "database", None)
+        if isinstance(other, Database):
+            config, provider, table_prefix = other._config, other._provider, other.names.prefix
+        elif config is None or isinstance(config, str) or not hasattr(config, "database"):
+            config = SqliteSettings.of(config)
+        else:
+            SqliteSettings.of(config)
+            table_prefix = table_prefix or getattr(config, "table_prefix", "")
+        self.names = TableNames(table_prefix)
+        self._config: Any = config
+        self._provider = provider
+        self._engine: SqliteEngine | None = None
+        self._opening = asyncio.Lock()
+        self._users = 0
+
+    @property
+    def engine(self) -> SqliteEngine:
+        """The open engine. Raises `EventStoreConnectionError` before `open` and after `close`."""
+        if self._engine is None:
+            raise EventStoreConnectionError("the SQLite store is not connected; call connect() first")
+        return self._engine
+
+    async def open(self) -> SqliteEngine:
+        """Connect, and create or migrate the tables; each `open` needs its `close`."""
+        async with self._opening:
+            if self._engine is None:
+                engine = await self._connect()
+                try:
+                    await self._migrate(engine)
+                except BaseException:
+                    await engine.release()
+                    raise
+                self._engine = engine
+            self._users += 1
+            return self._engine
+
+    async def close(self) -> None:
+        """Give the engine back; the last one to do so closes it."""
+        self._users -= 1
+        if self._users == 0 and self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.release()
+
+    async def _connect(self) -> SqliteEngine:
+        return await SqliteEngine.connect(self._config)
+
+    async def _migrate(self, engine: SqliteEngine) -> None:
+        """Bring the tables up to date; safe if other stores, threads and processes do the same now."""
+        if self.names.prefix not in engine.namespaces:
+            await engine.run(partial(migrate, names=self.names, path=engine.path))
+            engine.namespaces.add(self.names.prefix)

@@ -1,0 +1,179 @@
+"""The event store on SQLite: the embedded durable default. Source: spec/api-reference.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
+from lexigram.events.stores._serializer import SerializerCodec
+from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.sqlite.database import Database
+from lexigram.events.stores.sqlite.engine import UNIT_OF_WORK_SECONDS, SqliteEngine, check_timeout
+from lexigram.events.stores.sqlite.log import AppendRequest, EventLog
+from lexigram.events.stores.sqlite.session import SqliteUnitOfWork
+from lexigram.events.stores.sqlite.statements import EventStatements
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+
+if TYPE_CHECKING:
+    import os
+    import sqlite3
+
+    from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
+
+    from lexigram.events.config import SqliteConfig
+    from lexigram.events.messages.registry import EventTypeRegistry
+    from lexigram.events.stores.condition import ResolvedCondition
+
+_ALL_VERSIONS: Final = 2**63 - 1
+
+
+class SqliteEventStore(AbstractEventStore):
+    """Events in one SQLite file; an acknowledged append survives a crash and, by default, a power cut.
+
+    Concurrent appends of all coroutines share commits. Readers never wait for writers. Several processes may use the
+    file at once, on one machine (not over a network file system).
+
+    Args:
+        config: A path, an `sqlite://` URL, a `SqliteConfig`, None for `./events.db`; or another SQLite store, to share
+            its database.
+        provider: A framework database provider (lexigram-sql) for SQLite to run the statements instead of our engine.
+        event_serializer: An `EventCodec`, or an object with `serialize(event) -> bytes` and `deserialize(bytes)`.
+        schema_evolution: Converts older events when they are read.
+        registry: Resolves event types.
+        codec: The same as `event_serializer`; give one of them.
+        table_prefix: Put before every table name, for several logs in one file.
+    """
+
+    poll_interval_seconds = 0.25
+
+    def __init__(
+        self,
+        config: SqliteConfig | str | os.PathLike[str] | Any | None = None,
+        provider: DatabaseProviderProtocol | None = None,
+        event_serializer: Any | None = None,
+        *,
+        schema_evolution: Any | None = None,
+        registry: EventTypeRegistry | None = None,
+        codec: EventCodec | None = None,
+        table_prefix: str = "",
+    ) -> None:
+        super().__init__(schema_evolution, registry=registry)
+        self.database = Database(config, provider, table_prefix)
+        chosen = codec if codec is not None else event_serializer
+        if chosen is None:
+            chosen = EventCodec(self._registry)
+        self._codec: EventCodec = chosen if isinstance(chosen, EventCodec) else SerializerCodec(chosen, self._registry)
+        self._engine: SqliteEngine
+        self._log: EventLog
+        self._statements = EventStatements(self.database.names, text=self._codec.format == "json")
+
+    def register_event_type(self, event_type: str, event_class: type) -> None:
+        """Let events stored under the name `event_type` be rebuilt as `event_class`."""
+        self._registry.register(event_class, None, event_type)
+
+    def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqliteUnitOfWork:
+        """Return one database transaction as an async context manager.
+
+        Appends, checkpoints, snapshots and other statements on the same file inside it succeed or fail together. Other
+        writers queue behind it meanwhile, so keep it short.
+
+        Args:
+            timeout_seconds: From its first statement; then it is rolled back.
+        """
+        return SqliteUnitOfWork(self._connected, check_timeout(timeout_seconds))
+
+    @property
+    def engine(self) -> SqliteEngine:
+        """The engine of the file, to run application statements on it. Raises before `connect`."""
+        return self.database.engine
+
+    async def _connected(self) -> SqliteEngine:
+        await self._ready()
+        return self._engine
+
+    async def _open(self) -> None:
+        self._engine = engine = await self.database.open()
+        key = ("log", self.database.names.prefix, self._codec.format == "json")
+        self._log = engine.shared.setdefault(key, EventLog(self._statements))
+        self._wakeup = self._log.wakeup
+
+    async def _close(self) -> None:
+        await self.database.close()
+
+    def _unit_of_work(self) -> AbstractUnitOfWork | None:
+        return self._engine.current_unit()
+
+    async def _append(
+        self,
+        stream_id: str,
+        events: Sequence[Any],
+        expected_version: int | None,
+        condition: ResolvedCondition | None,
+        unit_of_work: AbstractUnitOfWork | None,
+    ) -> Appended:
+        encode = self._codec.encode
+        request = AppendRequest(stream_id, [encode(event) for event in events], expected_version, condition)
+        outcome: Appended = await self._engine.fold(self._log, request, len(request.events))
+        return outcome
+
+    async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
+        params = (
+            stream_id,
+            from_version,
+            _ALL_VERSIONS if to_version is None else to_version,
+            -1 if limit is None else limit,
+        )
+        return self._codec.decode_rows(await self._engine.fetch_all(self._statements.read, params))
+
+    async def _read_all(self, request: ReadRequest) -> Page:
+        rows, head = await self._engine.read(partial(self._page_rows, request))
+        if request.limit is not None and len(rows) >= request.limit:
+            position = rows[-1][4]
+        else:
+            # What has been stored since the head was read may be among the rows already.
+            position = max(head, rows[-1][4] if rows else 0, request.after)
+        if not request.with_stream_ids:
+            return Page(self._codec.decode_rows(rows), position)
+        return Page(self._codec.decode_rows([row[:5] for row in rows]), position, [row[5] for row in rows])
+
+    def _page_rows(self, request: ReadRequest, connection: sqlite3.Connection) -> tuple[list[Any], int]:
+        """Return the rows and what was the head (or `up_to`) before they were read."""
+        head: int = connection.execute(self._statements.head).fetchone()[0]
+        if request.up_to is not None:
+            head = min(head, request.up_to)
+        keys = self._log.type_keys(connection) if request.query is not None else {}
+        statement = self._statements.page(request, keys)
+        return ([] if statement is None else connection.execute(*statement).fetchall()), head
+
+    async def _count(self, request: ReadRequest) -> int:
+        def count(connection: sqlite3.Connection) -> int:
+            keys = self._log.type_keys(connection) if request.query is not None else {}
+            statement = self._statements.count(request, keys)
+            return 0 if statement is None else int(connection.execute(*statement).fetchone()[0])
+
+        return await self._engine.read(count)
+
+    async def _bounds(self, stream_id: str) -> StreamBounds:
+        row = await self._engine.fetch_one(self._statements.stream, (stream_id,))
+        if row is None:
+            return StreamBounds(0, 0)
+        _, removed, version = row
+        return StreamBounds(removed + 1 if version > removed else 0, version)
+
+    async def _head(self) -> int:
+        row = await self._engine.fetch_one(self._statements.head)
+        if row is None:
+            raise EventStoreConnectionError(f"SQLite file {self._engine.path} has lost its table event_meta")
+        return int(row[0])
+
+    async def _compact(self, stream_id: str, up_to_version: int) -> int:
+        return await self._engine.run(
+            lambda connection: self._log.compact(connection, stream_id, up_to_version, self._codec)
+        )
+
+    async def _stream_ids(self) -> list[str]:
+        return [row[0] for row in await self._engine.fetch_all(self._statements.stream_ids)]
