@@ -1,0 +1,1 @@
+"""Contract suites for backends, scenarios for aggregates, fixtures for pytest."""
