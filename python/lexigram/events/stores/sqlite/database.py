@@ -29,6 +29,10 @@ class Database:
         EventValidationError: LEX_ERR_EVT_024, naming the setting.
     """
 
+    names: TableNames
+    _config: Any
+    _provider: DatabaseProviderProtocol | None
+
     def __init__(
         self, config: Any = None, provider: DatabaseProviderProtocol | None = None, table_prefix: str = ""
     ) -> None:
@@ -41,7 +45,7 @@ class Database:
             SqliteSettings.of(config)
             table_prefix = table_prefix or getattr(config, "table_prefix", "")
         self.names = TableNames(table_prefix)
-        self._config: Any = config
+        self._config = config
         self._provider = provider
         self._engine: SqliteEngine | None = None
         self._opening = asyncio.Lock()
@@ -83,3 +87,39 @@ class Database:
         if self.names.prefix not in engine.namespaces:
             await engine.run(partial(migrate, names=self.names, path=engine.path))
             engine.namespaces.add(self.names.prefix)
+
+
+class SqliteTables:
+    """Base of the small stores: connects at the first use, gives the database back on `close`."""
+
+    database: Database
+
+    def _use(self, database: Database) -> None:
+        self.database = database
+        self._is_open = False
+        self._is_closed = False
+        self._connecting = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Open the database; create or migrate the tables. A second call does nothing; it also reopens a closed store.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014; the file is left as it was.
+        """
+        async with self._connecting:
+            if not self._is_open:
+                await self.database.open()
+                self._is_open, self._is_closed = True, False
+
+    async def close(self) -> None:
+        """Give the database back; a second call does nothing."""
+        was_open, self._is_open, self._is_closed = self._is_open, False, True
+        if was_open:
+            await self.database.close()
+
+    async def _ready(self) -> SqliteEngine:
+        if not self._is_open:
+            if self._is_closed:
+                raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
+            await self.connect()
+        return self.database.engine

@@ -135,8 +135,8 @@ def _state_tables(names: TableNames) -> tuple[str, ...]:
             version INTEGER NOT NULL,
             aggregate_type TEXT NOT NULL,
             taken_at INTEGER NOT NULL,
-            state BLOB NOT NULL,
-            metadata BLOB NOT NULL,
+            state NOT NULL,
+            metadata NOT NULL,
             PRIMARY KEY (aggregate_id, version))""",
         f"""CREATE TABLE {names.checkpoints} (
             name TEXT PRIMARY KEY,
@@ -165,8 +165,11 @@ def _state_tables(names: TableNames) -> tuple[str, ...]:
             waiting INTEGER NOT NULL,
             replayed INTEGER NOT NULL,
             replayed_at INTEGER,
-            event_data BLOB NOT NULL,
-            event BLOB)""",
+            event_data NOT NULL,
+            event_type_name TEXT,
+            event_payload,
+            event_version INTEGER,
+            event_position INTEGER)""",
         f"CREATE INDEX {names.index('event_dead_letters_by_lane')} ON {names.dead_letters} "
         "(handler_name, aggregate_id) WHERE replayed = 0",
     )
