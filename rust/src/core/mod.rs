@@ -1,2 +1,8 @@
 //! Pure data structures and algorithms. Nothing in here knows about Python.
+
 pub mod clock;
+pub mod ids;
+pub mod index;
+pub mod log;
+pub mod partition;
+pub mod select;

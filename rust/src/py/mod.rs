@@ -3,6 +3,8 @@ use pyo3::prelude::*;
 
 pub mod construct;
 pub mod event;
+mod facts;
+mod log;
 pub mod messages;
 pub mod metadata;
 pub mod plan;
@@ -13,5 +15,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     event::register(m)?;
     plan::register(m)?;
     messages::register(m)?;
+    m.add_class::<log::EventLog>()?;
     Ok(())
 }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lexigram.events.exceptions import EventError, EventLoadError
+
+if TYPE_CHECKING:
+    from lexigram.events.messages.codec import EventCodec
 
 
 class SchemaEvolutionProtocol(Protocol):
@@ -85,3 +89,29 @@ async def evolve_data(
     except Exception as error:
         message = f"cannot convert {event_type} from schema {from_version} to {target}: {type(error).__name__}: {error}"
         raise EventLoadError(message, cause=error) from error
+
+
+async def decode_rows(evolution: Any | None, codec: EventCodec, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the events of stored rows (type name, event type, payload, version, position), converted on the way.
+
+    For backends that store bytes: data is converted before the event object is built, so that new required fields can
+    be added. Raises what `evolve_data` and the codec raise; nothing is skipped.
+    """
+    if evolution is None:
+        return codec.decode_rows(rows)
+    events = []
+    for type_name, event_type, payload, version, position in rows:
+        data = codec.parse(payload)
+        meta = data.get("$meta", {})
+        fields = {name: value for name, value in data.items() if name != "$meta"}
+        stored_version = meta.get("schema_version", 1)
+        event_class = codec.registry.resolve(type_name, event_type)
+        fields, current = await evolve_data(evolution, event_type, fields, stored_version, event_class)
+        if current == stored_version:
+            events.append(codec.decode(type_name, event_type, payload, version, position))
+            continue
+        target = await evolution.registry.get_event_class(event_type, current)
+        name = type_name if target is None else codec.registry.type_name(target)
+        data = {**fields, "$meta": {**meta, "schema_version": current}}
+        events.append(codec.build(name, event_type, data, version, position))
+    return events

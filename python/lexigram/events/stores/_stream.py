@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.exceptions import EventValidationError
@@ -143,16 +144,33 @@ class EventStreamMixin(EventStorePrimitives):
         limit = check_number(batch_size, "batch_size", 1)
         position = check_number(from_position, "from_position")
         types = None if event_types is None else EventQuery(event_types)
-        while True:
-            seen = self._wakeup.count
-            # Resolved for each page: a subclass defined meanwhile belongs to its parent's subscription.
-            query = None if types is None else types.resolve(self._registry)
-            page = await self._page(ReadRequest(position, limit, query=query))
-            for event in page.events:
-                yield event
-            position = page.position
-            if len(page.events) < limit:
-                await self._wakeup.wait(seen, self.poll_interval_seconds)
+        with self._wakeup.reader():
+            while True:
+                seen = self._wakeup.count
+                # Resolved for each page: a subclass defined meanwhile belongs to its parent's subscription.
+                query = None if types is None else types.resolve(self._registry)
+                page = await self._page(ReadRequest(position, limit, query=query))
+                for event in page.events:
+                    yield event
+                position = page.position
+                if len(page.events) < limit:
+                    await self._wakeup.wait(seen, self.poll_interval_seconds)
+
+    async def wait_for_events(self, position: int, timeout_seconds: float) -> bool:
+        """Wait until there is an event after `position`; return whether there is.
+
+        For readers that fetch batches themselves. Woken like `subscribe`, with the same polling backstop.
+        """
+        deadline = monotonic() + timeout_seconds
+        with self._wakeup.reader():
+            while True:
+                seen = self._wakeup.count
+                if await self.head() > position:
+                    return True
+                remaining = deadline - monotonic()
+                if remaining <= 0:
+                    return False
+                await self._wakeup.wait(seen, min(remaining, self.poll_interval_seconds))
 
     async def find_events_since(self, checkpoint: int | datetime = 0, limit: int = 100) -> list[Any]:
         """Return up to `limit` events after a position, or that occurred after a time, in global order.
@@ -164,7 +182,7 @@ class EventStreamMixin(EventStorePrimitives):
         """
         maximum = check_number(limit, "limit")
         if isinstance(checkpoint, datetime):
-            request = ReadRequest(limit=maximum, since_us=_microseconds(checkpoint))
+            request = ReadRequest(limit=maximum, since_us=microseconds(checkpoint))
         else:
             request = ReadRequest(check_number(checkpoint, "checkpoint"), limit=maximum)
         return (await self._page(request)).events if maximum else []
@@ -201,7 +219,7 @@ class EventStreamMixin(EventStorePrimitives):
         request = replace(
             self._request(0, event_types=event_types),
             up_to=await self.head(),
-            since_us=None if since is None else _microseconds(since),
+            since_us=None if since is None else microseconds(since),
         )
         total = await self._count(request) if on_progress is not None else 0
         delivered = 0
@@ -247,7 +265,7 @@ class EventStreamMixin(EventStorePrimitives):
             request = replace(request, after=page.position)
 
 
-def _microseconds(moment: datetime) -> int:
+def microseconds(moment: datetime) -> int:
     """Return a time as microseconds since 1970; one without a zone is taken as UTC."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(microseconds=1)

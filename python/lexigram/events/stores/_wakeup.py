@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 class Wakeup:
@@ -13,12 +14,25 @@ class Wakeup:
     Nothing is lost between reading and waiting, and a notification costs one comparison while nobody waits.
     """
 
-    __slots__ = ("_lock", "_waiters", "count")
+    __slots__ = ("_lock", "_waiters", "count", "readers")
 
     def __init__(self) -> None:
         self.count = 0
+        self.readers = 0
+        """How many readers follow the log; a store may leave out `notify` while there are none."""
         self._waiters: list[asyncio.Future[None]] = []
         self._lock = threading.Lock()
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Count as a reader for the time of the block."""
+        with self._lock:
+            self.readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.readers -= 1
 
     def notify(self) -> None:
         """Wake every waiter. May be called from any thread."""

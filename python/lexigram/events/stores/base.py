@@ -359,11 +359,14 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
 
     async def _stored(self, stream_id: str, events: Sequence[Any], version: int, position: int) -> None:
         """Stamp what has just become durable, wake readers, fire hooks."""
-        for offset, event in enumerate(events, start=1 - len(events)):
-            stamp(event, version + offset, position + offset)
+        self._stamp(events, version, position)
         self._wakeup.notify()
         if self._hooks is not None:
             await self._fire_stored(stream_id, events)
+
+    def _stamp(self, events: Sequence[Any], version: int, position: int) -> None:
+        for offset, event in enumerate(events, start=1 - len(events)):
+            stamp(event, version + offset, position + offset)
 
     async def _fire_stored(self, stream_id: str, events: Sequence[Any]) -> None:
         from lexigram.events.hooks import EventStoredHook
@@ -371,7 +374,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         assert self._hooks is not None
         for event in events:
             payload = EventStoredHook(event_type=self._registry.type_name(type(event)), stream_id=stream_id)
-            await self._hooks.call_action("event_stored", payload=payload)
+            await self._hooks.call_action(EventStoredHook.name, payload=payload)
 
 
 class AbstractEventStoreFactory(ABC):

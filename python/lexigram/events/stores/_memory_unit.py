@@ -1,0 +1,108 @@
+"""The in-memory unit of work: appends are collected and stored together at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.stores._primitives import already_stored
+from lexigram.events.stores.condition import ResolvedCondition, ResolvedQuery
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+
+if TYPE_CHECKING:
+    from lexigram.events.stores.memory import InMemoryEventStore
+
+Query = list[tuple[list[str] | None, list[str]]]
+Condition = tuple[Query, int]
+
+
+class Batch(NamedTuple):
+    """One append as the log takes it."""
+
+    stream_id: str
+    events: list[Any]
+    type_names: list[str]
+    expected_version: int | None
+    condition: Condition | None
+
+
+def plain_query(query: ResolvedQuery | None) -> Query | None:
+    """Return a query in the log's form."""
+    if query is None:
+        return None
+    return [(None if item.types is None else list(item.types), list(item.tags)) for item in query]
+
+
+def plain_condition(condition: ResolvedCondition | None) -> Condition | None:
+    """Return a condition in the log's form."""
+    return None if condition is None else (plain_query(condition.query) or [], condition.after)
+
+
+class MemoryUnitOfWork(AbstractUnitOfWork):
+    """Collects appends to one in-memory store.
+
+    Each append is checked when it is made and once more, together, at the end. The version it returns for
+    `expected_version=None` is provisional: another writer may come first.
+    """
+
+    resource: InMemoryEventStore
+
+    def __init__(self, store: InMemoryEventStore) -> None:
+        super().__init__(store)
+        self._batches: list[Batch] = []
+        self._ids: set[Any] = set()
+
+    async def _begin(self) -> None:
+        """Nothing to do: the log is only touched at the end."""
+
+    async def _commit(self) -> None:
+        if self._batches:
+            self.resource.store_batches(self._batches)
+
+    async def _rollback(self) -> None:
+        self._batches.clear()
+
+    def add(self, batch: Batch, condition: ResolvedCondition | None) -> int:
+        """Check an append, keep it for the commit and return its version."""
+        log = self.resource.log
+        pending = [earlier for earlier in self._batches if earlier.stream_id == batch.stream_id]
+        offset = sum(len(earlier.events) for earlier in pending)
+        expected = batch.expected_version
+        if expected is not None:
+            if expected < offset:
+                raise self._conflict(batch.stream_id, expected, log.bounds(batch.stream_id)[1] + offset)
+            # What the log must hold before this unit of work for the append to be at its expected version.
+            batch = batch._replace(expected_version=expected - offset)
+        stored: tuple[int, int] | None
+        try:
+            stored = log.check(batch)
+        except ConcurrencyError as error:
+            if error.actual_version is None or not offset:
+                raise
+            raise self._conflict(batch.stream_id, expected, error.actual_version + offset) from None
+        if stored is not None:
+            self._batches.append(batch)
+            return stored[0]
+        if condition is not None and any(self._matches(condition, earlier) for earlier in self._batches):
+            raise ConcurrencyError("an event of this unit of work matches the condition; nothing was written")
+        ids = {event.event_id for event in batch.events}
+        if ids & self._ids:
+            raise already_stored(batch.stream_id)
+        self._ids |= ids
+        self._batches.append(batch)
+        return int(log.bounds(batch.stream_id)[1]) + offset + len(batch.events)
+
+    @staticmethod
+    def _conflict(stream_id: str, expected: int | None, actual: int) -> ConcurrencyError:
+        message = f"stream {stream_id!r} is at version {actual}, expected {expected}; nothing was written"
+        return ConcurrencyError(message, expected_version=expected, actual_version=actual)
+
+    @staticmethod
+    def _matches(condition: ResolvedCondition, batch: Batch) -> bool:
+        events: Sequence[Any] = batch.events
+        return any(
+            item.matches(name, getattr(event, "tags", ()))
+            for event, name in zip(events, batch.type_names, strict=True)
+            for item in condition.query
+        )

@@ -1,0 +1,236 @@
+"""Stores that keep everything in memory: for tests, development and data that may be lost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lexigram.events._core import EventLog
+from lexigram.events.messages.stamping import stamp
+from lexigram.events.messages.unknown import UnknownEvent
+from lexigram.events.stores._memory_unit import Batch, MemoryUnitOfWork, plain_condition, plain_query
+from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
+from lexigram.events.stores._snapshots import AbstractSnapshotStore
+from lexigram.events.stores._stream import microseconds
+from lexigram.events.stores._validation import check_number
+from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.condition import AppendCondition, ResolvedCondition
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
+from lexigram.events.types import Snapshot
+
+if TYPE_CHECKING:
+    from lexigram.events.messages.registry import EventTypeRegistry
+
+_PAGE_SIZE = 1000
+
+
+class InMemoryEventStore(AbstractEventStore):
+    """Events in a Rust log inside this process. Safe to use from several threads.
+
+    Args:
+        schema_evolution: Converts older events when they are read.
+        max_events_per_stream: Oldest events beyond this number are removed from the stream, the global order and the
+            type index; versions and positions go on. 0 = keep all.
+        registry: Resolves event types.
+    """
+
+    def __init__(
+        self,
+        schema_evolution: Any | None = None,
+        max_events_per_stream: int = 10000,
+        *,
+        registry: EventTypeRegistry | None = None,
+    ) -> None:
+        super().__init__(schema_evolution, registry=registry)
+        self.log = EventLog(stamp, check_number(max_events_per_stream, "max_events_per_stream"))
+        self._known: set[type] = set()
+
+    async def append(
+        self,
+        stream_id: str,
+        events: Sequence[Any],
+        expected_version: int | None = None,
+        *,
+        condition: AppendCondition | None = None,
+    ) -> int:
+        """Append events to a stream, all or none; see `AbstractEventStore.append`. Cost: linear in the events."""
+        if condition is None and self._hooks is None and current_unit_of_work() is None:
+            # The usual case in one call; it answers None where anything is unusual or wrong.
+            version: int | None = self.log.append(stream_id, events, expected_version)
+            if version is not None:
+                if self._wakeup.readers:
+                    self._wakeup.notify()
+                return version
+        return await super().append(stream_id, events, expected_version, condition=condition)
+
+    async def connect(self) -> None:
+        """Do nothing: it is always open."""
+
+    async def close(self) -> None:
+        """Do nothing: events are kept as long as the store object lives."""
+
+    def clear(self) -> None:
+        """Forget all events, streams and positions. For tests; readers must start again."""
+        self.log.clear()
+
+    def get_all_streams(self) -> list[str]:
+        """Return the ids of all streams that hold events, sorted."""
+        return self.log.stream_ids()
+
+    def get_global_position(self) -> int:
+        """Return the highest position assigned."""
+        return self.log.head()
+
+    def unit_of_work(self) -> AbstractUnitOfWork:
+        """Return a block whose appends are checked and stored together at its end, or not at all."""
+        return MemoryUnitOfWork(self)
+
+    def store_batches(self, batches: list[Batch]) -> list[tuple[int, int]]:
+        """Store prepared appends, all or none; return version and position of the last event of each."""
+        stored = self.log.store(batches)
+        for batch in batches:
+            for event, name in zip(batch.events, batch.type_names, strict=True):
+                cls = type(event)
+                if cls not in self._known and cls is not UnknownEvent:
+                    self.log.learn(cls, name)
+                    self._known.add(cls)
+        return stored
+
+    def _batch(
+        self, stream_id: str, events: Sequence[Any], expected: int | None, condition: ResolvedCondition | None
+    ) -> Batch:
+        names = [
+            event.type_name if isinstance(event, UnknownEvent) else self._registry.type_name(type(event))
+            for event in events
+        ]
+        return Batch(stream_id, list(events), names, expected, plain_condition(condition))
+
+    async def _ready(self) -> None:
+        """Do nothing: it is always open."""
+
+    async def _open(self) -> None:
+        """Do nothing."""
+
+    async def _close(self) -> None:
+        """Do nothing."""
+
+    async def _append(
+        self,
+        stream_id: str,
+        events: Sequence[Any],
+        expected_version: int | None,
+        condition: ResolvedCondition | None,
+        unit_of_work: AbstractUnitOfWork | None,
+    ) -> Appended:
+        return Appended(*self.store_batches([self._batch(stream_id, events, expected_version, condition)])[0])
+
+    async def _append_in(
+        self,
+        unit: AbstractUnitOfWork,
+        stream_id: str,
+        events: Sequence[Any],
+        expected_version: int | None,
+        condition: ResolvedCondition | None,
+    ) -> int:
+        assert isinstance(unit, MemoryUnitOfWork)
+        version = unit.add(self._batch(stream_id, events, expected_version, condition), condition)
+        unit.on_commit(lambda: self._stored(stream_id, events, 0, 0))
+        return version
+
+    def _stamp(self, events: Sequence[Any], version: int, position: int) -> None:
+        """Do nothing: the log stamps under its lock, so that no thread ever sees an unstamped event."""
+
+    async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
+        return self.log.read(stream_id, from_version, to_version, limit)
+
+    async def _read_all(self, request: ReadRequest) -> Page:
+        if request.since_us is not None:
+            return self._read_since(request, request.since_us)
+        return self._log_page(request, request.after, request.limit)
+
+    def _log_page(self, request: ReadRequest, after: int, limit: int | None) -> Page:
+        query = plain_query(request.query)
+        return Page(*self.log.page(after, limit, request.up_to, query, request.partition, request.with_stream_ids))
+
+    def _read_since(self, request: ReadRequest, since_us: int) -> Page:
+        events: list[Any] = []
+        streams: list[str] = []
+        after = request.after
+        while True:
+            page = self._log_page(request, after, _PAGE_SIZE)
+            for number, event in enumerate(page.events):
+                if microseconds(event.occurred_at) <= since_us:
+                    continue
+                events.append(event)
+                streams.extend(page.stream_ids[number : number + 1])
+                if len(events) == request.limit:
+                    return Page(events, event.sequence_number, streams)
+            if len(page.events) < _PAGE_SIZE:
+                return Page(events, page.position, streams)
+            after = page.position
+
+    async def _count(self, request: ReadRequest) -> int:
+        if request.since_us is not None:
+            return len(self._read_since(replace(request, limit=None), request.since_us).events)
+        return self.log.count(request.after, request.up_to, plain_query(request.query), request.partition)
+
+    async def _bounds(self, stream_id: str) -> StreamBounds:
+        return StreamBounds(*self.log.bounds(stream_id))
+
+    async def _head(self) -> int:
+        return self.log.head()
+
+    async def _compact(self, stream_id: str, up_to_version: int) -> int:
+        return self.log.compact(stream_id, up_to_version)
+
+    async def _stream_ids(self) -> list[str]:
+        return self.log.stream_ids()
+
+
+class InMemorySnapshotStore(AbstractSnapshotStore):
+    """Snapshots inside this process. States are copied in and out.
+
+    Args:
+        max_snapshots_per_aggregate: Older ones beyond this number are removed; at least 1.
+    """
+
+    def __init__(self, max_snapshots_per_aggregate: int = 5) -> None:
+        super().__init__()
+        self._max = check_number(max_snapshots_per_aggregate, "max_snapshots_per_aggregate", 1)
+        self._snapshots: dict[str, dict[int, Snapshot]] = {}
+
+    def clear(self) -> None:
+        """Remove all snapshots."""
+        self._snapshots.clear()
+
+    async def close(self) -> None:
+        """Do nothing: snapshots are kept as long as the store object lives."""
+
+    async def _open(self) -> None:
+        """Do nothing."""
+
+    async def _close(self) -> None:
+        """Do nothing."""
+
+    async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
+        kept = {**self._snapshots.get(aggregate_id, {}), snapshot.version: copy.deepcopy(snapshot)}
+        # One assignment of a finished dictionary: a reader in another thread sees the old one or the new one.
+        self._snapshots[aggregate_id] = {version: kept[version] for version in sorted(kept)[-self._max :]}
+
+    async def _load(self, aggregate_id: str, version: int | None) -> Snapshot | None:
+        snapshots = self._snapshots.get(aggregate_id)
+        if not snapshots:
+            return None
+        found = snapshots.get(max(snapshots) if version is None else version)
+        return copy.deepcopy(found)
+
+    async def _delete_old(self, aggregate_id: str, keep_count: int) -> int:
+        snapshots = self._snapshots.get(aggregate_id, {})
+        kept = sorted(snapshots)[-keep_count:] if keep_count else []
+        if kept:
+            self._snapshots[aggregate_id] = {version: snapshots[version] for version in kept}
+        else:
+            self._snapshots.pop(aggregate_id, None)
+        return len(snapshots) - len(kept)

@@ -1,0 +1,431 @@
+//! The in-memory event log: one global order, many streams, indexes by type and tag.
+//!
+//! Positions and versions are numbers given once; removing events leaves holes and never renumbers. The log is generic
+//! over what it stores and never drops an item itself: whatever leaves it is handed to the caller, who can drop it
+//! after releasing the lock around the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::ids::IdIndex;
+use super::index::PositionIndex;
+use super::partition::partition_hash;
+use super::select::{Item, ItemNames, Merge, Selection};
+
+const CHUNK: usize = 1024;
+const SWEEP_AT_LEAST: usize = 1024;
+
+type Map<V> = HashMap<Arc<str>, V, ahash::RandomState>;
+
+/// One stored item with its stream and kind, `None` once removed.
+struct Slot<T> {
+    item: Option<T>,
+    stream: u32,
+    kind: u32,
+}
+
+struct Chunk<T> {
+    slots: Vec<Slot<T>>,
+    live: usize,
+}
+
+/// The stored events of a stream are always its latest ones: `positions[i]` has version `first + i`.
+struct Stream {
+    key: Arc<str>,
+    hash: u32,
+    first: u32,
+    positions: VecDeque<u32>,
+}
+
+impl Stream {
+    fn version(&self) -> u32 {
+        self.first + self.positions.len() as u32 - 1
+    }
+}
+
+/// Names with a number each and a list of positions per number.
+#[derive(Default)]
+struct NamedIndex {
+    numbers: Map<u32>,
+    lists: Vec<PositionIndex>,
+}
+
+impl NamedIndex {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.lists.len() as u32;
+        self.lists.push(PositionIndex::default());
+        self.numbers.insert(name.into(), number);
+        number
+    }
+}
+
+/// Where a batch is stored: version and position of its last event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub version: u32,
+    pub position: u32,
+}
+
+/// What `admit` allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Push the events; the stream is at this version now.
+    Fresh { version: u32 },
+    /// Exactly these events are stored already.
+    Retry(Stored),
+}
+
+/// Why an append is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Version { actual: u32 },
+    Condition { position: u32 },
+    PartlyStored,
+    Full,
+}
+
+/// What an append requires: a query, and the last position that was taken into account.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    pub query: Vec<ItemNames>,
+    pub after: u32,
+}
+
+pub struct Log<T> {
+    chunks: Vec<Option<Box<Chunk<T>>>>,
+    head: u32,
+    live: usize,
+    removed_since_sweep: usize,
+    stream_numbers: Map<u32>,
+    streams: Vec<Stream>,
+    kinds: NamedIndex,
+    tags: NamedIndex,
+    ids: IdIndex,
+}
+
+impl<T> Default for Log<T> {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            head: 0,
+            live: 0,
+            removed_since_sweep: 0,
+            stream_numbers: Map::default(),
+            streams: Vec::new(),
+            kinds: NamedIndex::default(),
+            tags: NamedIndex::default(),
+            ids: IdIndex::default(),
+        }
+    }
+}
+
+impl<T> Log<T> {
+    /// Returns the highest position given; 0 for a new log.
+    #[inline]
+    pub fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// Returns how many events are stored.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Returns the number of a kind (type name), the same for ever.
+    pub fn kind(&mut self, name: &str) -> u32 {
+        self.kinds.number(name)
+    }
+
+    /// Decides whether a batch with these ids may be appended. Changes nothing.
+    #[inline]
+    pub fn admit(
+        &self,
+        stream: &str,
+        ids: &[u128],
+        expected: Option<u64>,
+        condition: Option<&Condition>,
+    ) -> Result<Admission, Refusal> {
+        let number = self.stream_numbers.get(stream).copied();
+        if !ids.iter().all(|id| self.ids.is_above_all(*id)) {
+            if let Some(stored) = self.find_batch(number, ids)? {
+                return Ok(Admission::Retry(stored));
+            }
+        }
+        let version = number.map_or(0, |n| self.streams[n as usize].version());
+        if expected.is_some_and(|expected| expected != u64::from(version)) {
+            return Err(Refusal::Version { actual: version });
+        }
+        if let Some(position) = condition.and_then(|condition| self.first_match(condition)) {
+            return Err(Refusal::Condition { position });
+        }
+        if ids.len() > (u32::MAX - self.head) as usize {
+            return Err(Refusal::Full);
+        }
+        Ok(Admission::Fresh { version })
+    }
+
+    /// Finds a batch that is stored already: Some if all of it is, in this stream and order; None if nothing is.
+    #[cold]
+    fn find_batch(&self, stream: Option<u32>, ids: &[u128]) -> Result<Option<Stored>, Refusal> {
+        let found: Vec<Option<u32>> =
+            ids.iter().map(|id| self.ids.find(*id).filter(|p| self.slot(*p).is_some())).collect();
+        if found.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let first = found.first().copied().flatten().ok_or(Refusal::PartlyStored)?;
+        let stream = stream.map(|n| &self.streams[n as usize]).ok_or(Refusal::PartlyStored)?;
+        let offset = stream.positions.binary_search(&first).map_err(|_| Refusal::PartlyStored)?;
+        let stored = stream.positions.range(offset..).map(|p| Some(*p)).take(ids.len());
+        if !stored.eq(found.iter().copied()) {
+            return Err(Refusal::PartlyStored);
+        }
+        let last = offset + ids.len() - 1;
+        Ok(Some(Stored { version: stream.first + last as u32, position: stream.positions[last] }))
+    }
+
+    fn first_match(&self, condition: &Condition) -> Option<u32> {
+        if condition.after >= self.head {
+            return None;
+        }
+        let selection =
+            Selection { after: condition.after, query: Some(condition.query.clone()), ..Selection::default() };
+        let mut found = None;
+        self.select(&selection, |position, _, _| {
+            found = Some(position);
+            false
+        });
+        found
+    }
+
+    /// Returns the number of a stream, making it if it is new.
+    #[inline]
+    pub fn stream(&mut self, key: &str) -> u32 {
+        if let Some(number) = self.stream_numbers.get(key) {
+            return *number;
+        }
+        let number = self.streams.len() as u32;
+        let key: Arc<str> = key.into();
+        self.streams.push(Stream { hash: partition_hash(&key), key: key.clone(), first: 1, positions: VecDeque::new() });
+        self.stream_numbers.insert(key, number);
+        number
+    }
+
+    /// Stores one item after `admit` allowed it, and returns its version and position.
+    #[inline]
+    pub fn push(&mut self, stream: u32, item: T, id: u128, kind: u32) -> Stored {
+        self.head += 1;
+        self.live += 1;
+        let position = self.head;
+        if (position - 1) as usize % CHUNK == 0 {
+            let slots = Vec::with_capacity(CHUNK);
+            self.chunks.push(Some(Box::new(Chunk { slots, live: 0 })));
+        }
+        // The last chunk is only dropped once it is full, so it is there.
+        if let Some(Some(chunk)) = self.chunks.last_mut() {
+            chunk.slots.push(Slot { item: Some(item), stream, kind });
+            chunk.live += 1;
+        }
+        self.ids.push(id);
+        self.kinds.lists[kind as usize].push(position);
+        let stream = &mut self.streams[stream as usize];
+        stream.positions.push_back(position);
+        Stored { version: stream.version(), position }
+    }
+
+    /// Adds tags to the event just pushed; repeated tags count once.
+    pub fn tag(&mut self, position: u32, tags: &[impl AsRef<str>]) {
+        for tag in tags {
+            let number = self.tags.number(tag.as_ref());
+            let list = &mut self.tags.lists[number as usize];
+            if list.last() != position {
+                list.push(position);
+            }
+        }
+    }
+
+    /// Returns (first stored version or 0, current version).
+    pub fn bounds(&self, stream: &str) -> (u32, u32) {
+        let Some(stream) = self.stream_numbers.get(stream).map(|n| &self.streams[*n as usize]) else {
+            return (0, 0);
+        };
+        (if stream.positions.is_empty() { 0 } else { stream.first }, stream.version())
+    }
+
+    /// Iterates over a stream's items with from <= version <= to.
+    pub fn read(&self, stream: &str, from: u64, to: Option<u64>) -> impl ExactSizeIterator<Item = &T> {
+        let stream = self.stream_numbers.get(stream).map(|n| &self.streams[*n as usize]);
+        let (low, high) = stream.map_or((0, 0), |stream| {
+            let first = u64::from(stream.first);
+            let length = stream.positions.len() as u64;
+            let high = to.map_or(length, |to| (to + 1).saturating_sub(first).min(length));
+            (from.saturating_sub(first).min(high) as usize, high as usize)
+        });
+        static NOTHING: VecDeque<u32> = VecDeque::new();
+        let positions = stream.map_or(&NOTHING, |stream| &stream.positions);
+        positions.range(low..high).map(|position| self.item(*position))
+    }
+
+    #[inline]
+    fn item(&self, position: u32) -> &T {
+        // Positions that a stream holds are live, `remove_oldest` keeps it so.
+        self.slot(position).and_then(|slot| slot.item.as_ref()).expect("a stream holds only live positions")
+    }
+
+    #[inline]
+    fn slot(&self, position: u32) -> Option<&Slot<T>> {
+        let index = position as usize - 1;
+        let slot = self.chunks.get(index / CHUNK)?.as_ref()?.slots.get(index % CHUNK)?;
+        slot.item.is_some().then_some(slot)
+    }
+
+    /// Visits the selected items in order as (position, stream number, item) until `visit` returns false.
+    pub fn select(&self, selection: &Selection, mut visit: impl FnMut(u32, u32, &T) -> bool) {
+        let up_to = selection.up_to.unwrap_or(self.head).min(self.head);
+        let items: Option<Vec<Item>> =
+            selection.query.as_ref().map(|query| query.iter().filter_map(|item| self.numbered(item)).collect());
+        let mut step = |position: u32| {
+            let Some(slot) = self.slot(position) else { return true };
+            let Some(item) = &slot.item else { return true };
+            if let Some((index, total)) = selection.partition {
+                if u64::from(self.streams[slot.stream as usize].hash) % total != index {
+                    return true;
+                }
+            }
+            if items.as_ref().is_some_and(|items| !items.iter().any(|i| self.matches(i, position, slot.kind))) {
+                return true;
+            }
+            visit(position, slot.stream, item)
+        };
+        match &items {
+            Some(items) if items.iter().all(|item| item.kinds.is_some() || !item.tags.is_empty()) => {
+                let lists = items.iter().flat_map(|item| self.candidates(item, selection.after));
+                Merge::new(lists.map(|list| list.after(selection.after))).take_while(|p| *p <= up_to).all(&mut step);
+            }
+            _ => self.scan(selection.after, up_to, step),
+        }
+    }
+
+    /// Steps through the positions of a range, jumping over chunks that are gone.
+    fn scan(&self, after: u32, up_to: u32, mut step: impl FnMut(u32) -> bool) {
+        let mut position = after.saturating_add(1);
+        while position <= up_to && position > after {
+            let index = position as usize - 1;
+            if self.chunks[index / CHUNK].is_none() {
+                position = ((index / CHUNK + 1) * CHUNK + 1) as u32;
+                continue;
+            }
+            if !step(position) {
+                return;
+            }
+            position = position.wrapping_add(1);
+        }
+    }
+
+    /// Replaces names by numbers; None if the item can match nothing stored.
+    fn numbered(&self, item: &ItemNames) -> Option<Item> {
+        let tags = item.tags.iter().map(|tag| self.tags.numbers.get(tag.as_str()).copied()).collect::<Option<_>>()?;
+        let kinds = item.kinds.as_ref().map(|names| {
+            let known = names.iter().filter_map(|name| self.kinds.numbers.get(name.as_str()));
+            known.copied().collect::<Vec<u32>>()
+        });
+        if kinds.as_ref().is_some_and(Vec::is_empty) { None } else { Some(Item { kinds, tags }) }
+    }
+
+    fn matches(&self, item: &Item, position: u32, kind: u32) -> bool {
+        item.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+            && item.tags.iter().all(|tag| self.tags.lists[*tag as usize].contains(position))
+    }
+
+    /// Returns index lists that together hold every match: the rarest tag's, or those of all kinds.
+    fn candidates<'a>(&'a self, item: &Item, _after: u32) -> Vec<&'a PositionIndex> {
+        let rarest = item.tags.iter().map(|tag| &self.tags.lists[*tag as usize]).min_by_key(|list| list.len());
+        match (rarest, &item.kinds) {
+            (Some(rarest), _) => vec![rarest],
+            (None, Some(kinds)) => kinds.iter().map(|kind| &self.kinds.lists[*kind as usize]).collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Returns a stream's id by its number.
+    pub fn stream_key(&self, number: u32) -> &str {
+        &self.streams[number as usize].key
+    }
+
+    /// Returns the ids of the streams that hold events, sorted.
+    pub fn stream_keys(&self) -> Vec<Arc<str>> {
+        let holding = self.streams.iter().filter(|stream| !stream.positions.is_empty());
+        let mut keys: Vec<Arc<str>> = holding.map(|stream| stream.key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Returns how many events a stream holds.
+    pub fn stream_len(&self, number: u32) -> usize {
+        self.streams[number as usize].positions.len()
+    }
+
+    /// Removes a stream's events with version <= up_to and adds them to `removed`.
+    pub fn compact(&mut self, stream: &str, up_to: u64, removed: &mut Vec<T>) {
+        let Some(number) = self.stream_numbers.get(stream).copied() else { return };
+        let stream = &self.streams[number as usize];
+        let count = (up_to + 1).saturating_sub(u64::from(stream.first)).min(stream.positions.len() as u64);
+        self.remove_oldest(number, count as usize, removed);
+    }
+
+    /// Removes the oldest events of a stream and adds them to `removed`. Amortised cost: constant per event.
+    pub fn remove_oldest(&mut self, stream: u32, count: usize, removed: &mut Vec<T>) {
+        for _ in 0..count {
+            let stream = &mut self.streams[stream as usize];
+            let Some(position) = stream.positions.pop_front() else { break };
+            stream.first += 1;
+            let index = position as usize - 1;
+            let Some(Some(chunk)) = self.chunks.get_mut(index / CHUNK) else { continue };
+            removed.extend(chunk.slots[index % CHUNK].item.take());
+            chunk.live -= 1;
+            self.live -= 1;
+            self.removed_since_sweep += 1;
+            if chunk.live == 0 && chunk.slots.len() == CHUNK {
+                self.chunks[index / CHUNK] = None;
+            }
+        }
+        let stream = &mut self.streams[stream as usize];
+        if stream.positions.capacity() > 4 * stream.positions.len() + 16 {
+            stream.positions.shrink_to_fit();
+        }
+        if self.removed_since_sweep >= SWEEP_AT_LEAST.max(self.live) {
+            self.sweep();
+        }
+    }
+
+    /// Takes removed events out of the indexes.
+    fn sweep(&mut self) {
+        self.removed_since_sweep = 0;
+        let chunks = &self.chunks;
+        let alive = |position: u32| {
+            let index = position as usize - 1;
+            chunks[index / CHUNK].as_ref().is_some_and(|chunk| chunk.slots[index % CHUNK].item.is_some())
+        };
+        for list in self.kinds.lists.iter_mut().chain(&mut self.tags.lists) {
+            list.retain(alive);
+        }
+        self.ids.retain(alive, |n| chunks[n].is_some());
+    }
+
+    /// Visits every stored item.
+    pub fn items(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten().flat_map(|chunk| chunk.slots.iter().filter_map(|slot| slot.item.as_ref()))
+    }
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

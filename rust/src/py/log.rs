@@ -1,0 +1,435 @@
+//! The in-memory event log for Python: `core::log` behind a lock that is never held while Python code can run.
+//!
+//! Making or dropping a Python object can start the collector, whose finalizers may call back into the same log. So
+//! references are cloned out under the lock (a counter each), and lists are made and objects dropped after it.
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyList, PyString, PyType};
+
+use super::facts::{self, Facts};
+use crate::core::log::{Admission, Condition, Log, Refusal, Stored};
+use crate::core::select::{ItemNames, Selection};
+use crate::errors;
+
+const MAX_STREAM_ID_LENGTH: usize = 255;
+
+type Names = Vec<(Option<Vec<String>>, Vec<String>)>;
+type ConditionArgument = (Names, u64);
+type BatchArgument<'py> = (String, Bound<'py, PyList>, Vec<String>, Option<u64>, Option<ConditionArgument>);
+
+/// Events for one stream with what they require.
+struct Batch {
+    stream: String,
+    events: Vec<Facts>,
+    names: Vec<String>,
+    ids: Vec<u128>,
+    expected: Option<u64>,
+    condition: Option<Condition>,
+}
+
+impl Batch {
+    fn new((stream, events, names, expected, condition): BatchArgument<'_>) -> PyResult<Self> {
+        let events = events.iter().map(|event| Facts::read(&event)).collect::<PyResult<Vec<_>>>()?;
+        let ids = events.iter().map(|facts| facts.id).collect();
+        let condition = condition.map(|(query, after)| Condition { query: items(query), after: clamp(after) });
+        Ok(Self { stream, events, names, ids, expected, condition })
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    log: Log<Py<PyAny>>,
+    /// Number of each class's stored name; the class is kept alive so that its address stays its own.
+    kinds: HashMap<usize, (Py<PyType>, u32), ahash::RandomState>,
+    last_kind: (usize, u32),
+}
+
+impl Inner {
+    #[inline]
+    fn kind(&mut self, class: usize) -> Option<u32> {
+        if self.last_kind.0 != class {
+            self.last_kind = (class, self.kinds.get(&class)?.1);
+        }
+        Some(self.last_kind.1)
+    }
+}
+
+/// An append-only log of event objects with stream, type and tag indexes. Safe to use from several threads.
+#[pyclass(frozen, module = "lexigram.events._core")]
+pub struct EventLog {
+    inner: Mutex<Inner>,
+    stamp: Py<PyAny>,
+    max_events_per_stream: usize,
+}
+
+#[pymethods]
+impl EventLog {
+    /// Makes an empty log. `stamp(event, version, position)` is called for events that are not native;
+    /// `max_events_per_stream` 0 keeps everything.
+    #[new]
+    fn new(stamp: Py<PyAny>, max_events_per_stream: usize) -> Self {
+        Self { inner: Mutex::default(), stamp, max_events_per_stream }
+    }
+
+    /// Tells under which name all events of a class are stored; `append` refuses classes it has not been told of.
+    fn learn(&self, class: Bound<'_, PyType>, type_name: &str) {
+        let mut inner = self.inner.lock();
+        let kind = inner.log.kind(type_name);
+        let former = inner.kinds.insert(class.as_ptr() as usize, (class.unbind(), kind));
+        inner.last_kind = (0, 0);
+        drop(inner);
+        drop(former);
+    }
+
+    /// Appends fresh native events and returns the new version; None, with nothing done, if anything is unusual.
+    #[inline]
+    fn append(
+        &self,
+        py: Python<'_>,
+        stream_id: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyAny>,
+        expected_version: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<u32>> {
+        let Ok(stream) = stream_id.cast_exact::<PyString>() else { return Ok(None) };
+        let Ok(stream) = stream.to_str() else { return Ok(None) };
+        let Ok(events) = events.cast_exact::<PyList>() else { return Ok(None) };
+        let expected = if expected_version.is_none() {
+            None
+        } else if let Some(version) = expected_version.cast_exact::<PyInt>().ok().and_then(|v| v.extract().ok()) {
+            Some(version)
+        } else {
+            return Ok(None);
+        };
+        if stream.is_empty() || stream.len() > MAX_STREAM_ID_LENGTH || stream.as_bytes().contains(&0) {
+            return Ok(None);
+        }
+        if events.len() == 1 {
+            let event = events.get_item(0)?;
+            let Some(facts) = Facts::fresh(&event) else { return Ok(None) };
+            return self.append_fresh(py, stream, &[facts.id], [facts], expected);
+        }
+        let mut fresh = Vec::with_capacity(events.len());
+        for event in events {
+            let Some(facts) = Facts::fresh(&event) else { return Ok(None) };
+            fresh.push(facts);
+        }
+        let ids: Vec<u128> = fresh.iter().map(|facts| facts.id).collect();
+        // Ids in order are different; anything else is looked at by the general way.
+        if ids.is_empty() || ids.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Ok(None);
+        }
+        self.append_fresh(py, stream, &ids, fresh, expected)
+    }
+
+    /// Appends batches of checked, unstamped events, all or none; returns (version, position) of the last of each.
+    ///
+    /// A batch is (stream id, events, stored type names, expected version, (query, position) or None).
+    fn store(&self, py: Python<'_>, batches: Vec<BatchArgument<'_>>) -> PyResult<Vec<(u32, u32)>> {
+        let batches = batches.into_iter().map(Batch::new).collect::<PyResult<Vec<_>>>()?;
+        let mut stamped_at = None;
+        loop {
+            let mut inner = self.inner.lock();
+            let admissions = match admit_all(&inner.log, &batches) {
+                Ok(admissions) => admissions,
+                Err((batch, refusal)) => {
+                    drop(inner);
+                    return Err(refused(&batches[batch].stream, batches[batch].expected, refusal));
+                }
+            };
+            let head = inner.log.head();
+            let is_native = batches.iter().flat_map(|batch| &batch.events).all(|facts| facts.is_native);
+            if !is_native && stamped_at != Some(head) {
+                drop(inner);
+                // Stamping runs Python code: done outside the lock, and again if the log has moved meanwhile.
+                self.stamp_foreign(py, &batches, &admissions, head)?;
+                stamped_at = Some(head);
+                continue;
+            }
+            let mut evicted = Vec::new();
+            let stored = self.push_all(py, &mut inner, batches, &admissions, &mut evicted);
+            drop(inner);
+            return Ok(stored);
+        }
+    }
+
+    /// Says where a batch is stored already, or None if it may be stored; raises if it may not. Changes nothing.
+    fn check(&self, batch: BatchArgument<'_>) -> PyResult<Option<(u32, u32)>> {
+        let batch = Batch::new(batch)?;
+        let admission =
+            self.inner.lock().log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref());
+        match admission {
+            Ok(Admission::Fresh { .. }) => Ok(None),
+            Ok(Admission::Retry(stored)) => Ok(Some((stored.version, stored.position))),
+            Err(refusal) => Err(refused(&batch.stream, batch.expected, refusal)),
+        }
+    }
+
+    /// Returns a stream's events with from_version <= version <= to_version, at most `limit`.
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        stream_id: &str,
+        from_version: u64,
+        to_version: Option<u64>,
+        limit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let events: Vec<Py<PyAny>> = {
+            let inner = self.inner.lock();
+            let found = inner.log.read(stream_id, from_version, to_version);
+            found.take(limit.unwrap_or(usize::MAX)).map(|event| event.clone_ref(py)).collect()
+        };
+        PyList::new(py, events)
+    }
+
+    /// Returns (events, position to go on from, stream ids if asked for) of a selection from the global log.
+    #[allow(clippy::too_many_arguments)]
+    fn page<'py>(
+        &self,
+        py: Python<'py>,
+        after: u64,
+        limit: Option<usize>,
+        up_to: Option<u64>,
+        query: Option<Names>,
+        partition: Option<(u64, u64)>,
+        with_stream_ids: bool,
+    ) -> PyResult<(Bound<'py, PyList>, u64, Vec<String>)> {
+        let limit = limit.unwrap_or(usize::MAX);
+        let selection = selection(after, up_to, query, partition);
+        let (mut events, mut streams, mut last) = (Vec::new(), Vec::new(), 0);
+        let reached = {
+            let inner = self.inner.lock();
+            inner.log.select(&selection, |position, stream, event| {
+                events.push(event.clone_ref(py));
+                if with_stream_ids {
+                    streams.push(inner.log.stream_key(stream).to_owned());
+                }
+                last = position;
+                events.len() < limit
+            });
+            selection.up_to.map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()))
+        };
+        let position = if events.len() >= limit { u64::from(last) } else { after.max(u64::from(reached)) };
+        Ok((PyList::new(py, events)?, position, streams))
+    }
+
+    /// Returns how many events a selection has.
+    fn count(
+        &self,
+        after: u64,
+        up_to: Option<u64>,
+        query: Option<Names>,
+        partition: Option<(u64, u64)>,
+    ) -> usize {
+        let inner = self.inner.lock();
+        if after == 0 && up_to.is_none() && query.is_none() && partition.is_none() {
+            return inner.log.len();
+        }
+        let mut count = 0;
+        inner.log.select(&selection(after, up_to, query, partition), |_, _, _| {
+            count += 1;
+            true
+        });
+        count
+    }
+
+    /// Returns (first stored version or 0, current version) of a stream.
+    fn bounds(&self, stream_id: &str) -> (u32, u32) {
+        self.inner.lock().log.bounds(stream_id)
+    }
+
+    /// Returns the highest position given.
+    fn head(&self) -> u32 {
+        self.inner.lock().log.head()
+    }
+
+    /// Removes a stream's events up to a version and returns how many.
+    fn compact(&self, stream_id: &str, up_to_version: u64) -> usize {
+        let mut removed = Vec::new();
+        self.inner.lock().log.compact(stream_id, up_to_version, &mut removed);
+        removed.len()
+    }
+
+    /// Returns the ids of the streams that hold events, sorted.
+    fn stream_ids(&self) -> Vec<String> {
+        let keys: Vec<Arc<str>> = self.inner.lock().log.stream_keys();
+        keys.iter().map(|key| key.to_string()).collect()
+    }
+
+    /// Forgets everything, positions included.
+    fn clear(&self) {
+        let old = std::mem::take(&mut *self.inner.lock());
+        drop(old);
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.lock().log.len()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.stamp)?;
+        // The collector never starts while the lock is held, so it is free.
+        if let Some(inner) = self.inner.try_lock() {
+            inner.kinds.values().try_for_each(|(class, _)| visit.call(class))?;
+            inner.log.items().try_for_each(|event| visit.call(event))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        self.clear();
+    }
+}
+
+impl EventLog {
+    #[inline]
+    fn append_fresh(
+        &self,
+        py: Python<'_>,
+        stream: &str,
+        ids: &[u128],
+        events: impl IntoIterator<Item = Facts> + AsRef<[Facts]>,
+        expected: Option<u64>,
+    ) -> PyResult<Option<u32>> {
+        let mut evicted = Vec::new();
+        let mut inner = self.inner.lock();
+        if events.as_ref().iter().any(|facts| inner.kind(facts.class(py)).is_none()) {
+            return Ok(None);
+        }
+        match inner.log.admit(stream, ids, expected, None) {
+            Ok(Admission::Fresh { .. }) => {}
+            Ok(Admission::Retry(_)) => return Ok(None),
+            Err(refusal) => {
+                drop(inner);
+                return Err(refused(stream, expected, refusal));
+            }
+        }
+        let number = inner.log.stream(stream);
+        let mut version = 0;
+        for facts in events {
+            let Some(kind) = inner.kind(facts.class(py)) else { continue };
+            version = push(py, &mut inner.log, number, kind, facts).version;
+        }
+        self.evict(&mut inner.log, number, &mut evicted);
+        drop(inner);
+        Ok(Some(version))
+    }
+
+    /// Stores what `admit_all` has admitted.
+    fn push_all(
+        &self,
+        py: Python<'_>,
+        inner: &mut Inner,
+        batches: Vec<Batch>,
+        admissions: &[Admission],
+        evicted: &mut Vec<Py<PyAny>>,
+    ) -> Vec<(u32, u32)> {
+        let mut all = Vec::with_capacity(batches.len());
+        let mut touched = Vec::with_capacity(batches.len());
+        for (batch, admission) in batches.into_iter().zip(admissions) {
+            let mut stored = Stored { version: 0, position: 0 };
+            match admission {
+                Admission::Retry(earlier) => {
+                    stored = *earlier;
+                    let count = batch.events.len() as u32;
+                    for (facts, n) in batch.events.iter().zip(1..) {
+                        facts.stamp(py, stored.version + n - count, stored.position + n - count);
+                    }
+                    // Dropped with the evicted ones, after the lock.
+                    evicted.extend(batch.events.into_iter().map(|facts| facts.event));
+                }
+                Admission::Fresh { .. } => {
+                    let number = inner.log.stream(&batch.stream);
+                    touched.push(number);
+                    for (facts, name) in batch.events.into_iter().zip(&batch.names) {
+                        let kind = inner.log.kind(name);
+                        stored = push(py, &mut inner.log, number, kind, facts);
+                    }
+                }
+            }
+            all.push((stored.version, stored.position));
+        }
+        touched.into_iter().for_each(|number| self.evict(&mut inner.log, number, evicted));
+        all
+    }
+
+    /// Gives the events that are not native the numbers that they will get if nothing else is appended before.
+    fn stamp_foreign(
+        &self,
+        py: Python<'_>,
+        batches: &[Batch],
+        admissions: &[Admission],
+        head: u32,
+    ) -> PyResult<()> {
+        let mut versions: HashMap<&str, u32> = HashMap::new();
+        let mut position = head;
+        for (batch, admission) in batches.iter().zip(admissions) {
+            let Admission::Fresh { version } = admission else { continue };
+            let version = versions.entry(&batch.stream).or_insert(*version);
+            for facts in &batch.events {
+                *version += 1;
+                position += 1;
+                if !facts.is_native {
+                    self.stamp.bind(py).call1((&facts.event, *version, position))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn evict(&self, log: &mut Log<Py<PyAny>>, stream: u32, evicted: &mut Vec<Py<PyAny>>) {
+        if self.max_events_per_stream > 0 {
+            let surplus = log.stream_len(stream).saturating_sub(self.max_events_per_stream);
+            if surplus > 0 {
+                log.remove_oldest(stream, surplus, evicted);
+            }
+        }
+    }
+}
+
+/// Stores one event and stamps it if it is native. Runs no Python code.
+#[inline]
+fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts: Facts) -> Stored {
+    let Facts { event, id, tags, is_native } = facts;
+    let handle = is_native.then(|| event.clone_ref(py));
+    let stored = log.push(stream, event, id, kind);
+    if let Some(event) = handle {
+        facts::stamp(event.bind(py), stored.version, stored.position);
+    }
+    if !tags.is_empty() {
+        log.tag(stored.position, &tags);
+    }
+    stored
+}
+
+fn admit_all(log: &Log<Py<PyAny>>, batches: &[Batch]) -> Result<Vec<Admission>, (usize, Refusal)> {
+    let admit = |(n, batch): (usize, &Batch)| {
+        log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref()).map_err(|refusal| (n, refusal))
+    };
+    batches.iter().enumerate().map(admit).collect()
+}
+
+fn clamp(position: u64) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+fn items(query: Names) -> Vec<ItemNames> {
+    query.into_iter().map(|(kinds, tags)| ItemNames { kinds, tags }).collect()
+}
+
+fn selection(after: u64, up_to: Option<u64>, query: Option<Names>, partition: Option<(u64, u64)>) -> Selection {
+    Selection { after: clamp(after), up_to: up_to.map(clamp), query: query.map(items), partition }
+}
+
+fn refused(stream: &str, expected: Option<u64>, refusal: Refusal) -> PyErr {
+    match refusal {
+        Refusal::Version { actual } => errors::version_conflict(stream, expected, actual),
+        Refusal::Condition { position } => errors::condition_failed(stream, position),
+        Refusal::PartlyStored => errors::partly_stored(stream),
+        Refusal::Full => errors::log_full(),
+    }
+}
