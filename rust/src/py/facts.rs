@@ -3,6 +3,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::construct;
+use super::event::{MessageRef, UNSTAMPED, peek};
+
 /// An event on its way into the log.
 pub struct Facts {
     pub event: Py<PyAny>,
@@ -15,8 +18,17 @@ pub struct Facts {
 impl Facts {
     /// Reads an event of ours that no store has stamped; None for anything else.
     #[inline]
-    pub fn fresh(_event: &Bound<'_, PyAny>) -> Option<Facts> {
-        None
+    pub fn fresh(event: &Bound<'_, PyAny>) -> Option<Facts> {
+        let message = MessageRef::event(event)?;
+        let body = message.body();
+        if body.sequence.get() != UNSTAMPED {
+            return None;
+        }
+        let tags = match body.rare().and_then(|rare| peek(event.py(), &rare.tags)) {
+            Some(tags) => tags.extract().ok()?,
+            None => Vec::new(),
+        };
+        Some(Facts { event: event.clone().unbind(), id: u128::from_be_bytes(body.id.get()), tags, is_native: true })
     }
 
     /// Reads any event.
@@ -39,7 +51,8 @@ impl Facts {
         self.event.bind(py).get_type_ptr() as usize
     }
 
-    /// Stamps a native event; does nothing to others.
+    /// Stamps a native event; does nothing to others. Runs no Python code, so it may be called under a lock.
+    #[inline]
     pub fn stamp(&self, py: Python<'_>, version: u32, position: u32) {
         if self.is_native {
             stamp(self.event.bind(py), version, position);
@@ -47,6 +60,10 @@ impl Facts {
     }
 }
 
-/// Stamps a native event. Runs no Python code, so it may be called under a lock.
+/// Stamps an event if it is native. Runs no Python code, so it may be called under a lock.
 #[inline]
-pub fn stamp(_event: &Bound<'_, PyAny>, _version: u32, _position: u32) {}
+pub fn stamp(event: &Bound<'_, PyAny>, version: u32, position: u32) {
+    if let Some(message) = MessageRef::event(event) {
+        construct::stamp(message, version, i64::from(position));
+    }
+}

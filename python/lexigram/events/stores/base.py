@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from lexigram.contracts.events.protocols.store import EventStoreProtocol
-from lexigram.events.messages.registry import default_registry
-from lexigram.events.messages.stamping import prepare, stamp
 
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventValidationError
+from lexigram.events.messages.registry import default_registry
+from lexigram.events.messages.stamping import prepare, stamp
 from lexigram.events.stores._evolution import evolve
 from lexigram.events.stores._primitives import Page, ReadRequest
 from lexigram.events.stores._records import StoredEvent as StoredEvent
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from lexigram.contracts.core.health import HealthCheckResult
     from lexigram.contracts.core.hooks import HookRegistryProtocol
-    from lexigram.events.messages.registry import EventTypeRegistry
 
+    from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.types import StreamInfo
 
 Archiver = Callable[[list[Any]], Awaitable[None] | None]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events._core import EventLog
+
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores._memory_unit import Batch, MemoryUnitOfWork, plain_condition, plain_query
