@@ -1,0 +1,56 @@
+"""Real servers for the tests that ask for them: started once per run, on first use; a server that fails is an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.services import Services
+
+if TYPE_CHECKING:
+    from tools.servers.base import Server
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """The servers of this run; `services.get(name)` starts one, and what it needs, if it does not run yet."""
+    group = Services()
+    yield group
+    group.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(services: Services) -> str:
+    """URL of a PostgreSQL database; tests isolate themselves by schema."""
+    return services.get("postgres").url
+
+
+@pytest.fixture(scope="session")
+def redis_url(services: Services) -> str:
+    """URL of a Redis server that syncs every write; tests isolate themselves by key prefix."""
+    return services.get("redis").url
+
+
+@pytest.fixture(scope="session")
+def mongo_url(services: Services) -> str:
+    """URL of a MongoDB-protocol server, or of the real one that LEXIGRAM_TEST_MONGO_URL names; isolate by database."""
+    return os.environ.get("LEXIGRAM_TEST_MONGO_URL") or services.get("mongo").url
+
+
+@pytest.fixture
+def own_postgres(services: Services) -> Iterator[Server]:
+    """A PostgreSQL server of this test alone, to be stopped, killed and restarted."""
+    group = Services()
+    yield group.get("postgres")
+    group.stop()
+
+
+@pytest.fixture
+def own_redis(services: Services) -> Iterator[Server]:
+    """A Redis server of this test alone, to be stopped, killed and restarted."""
+    group = Services()
+    yield group.get("redis")
+    group.stop()

@@ -1,0 +1,66 @@
+"""The server launcher starts real servers, says where they are, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.servers.base import Server, ServiceError
+from tools.services import SERVERS, Services, ordered
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_server_comes_after_what_it_needs() -> None:
+    """PgBouncer brings PostgreSQL, once and before itself."""
+    assert ordered(["pgbouncer", "redis", "postgres"]) == ["postgres", "pgbouncer", "redis"]
+
+
+def test_an_unknown_server_is_named() -> None:
+    """The error lists what there is."""
+    with pytest.raises(ServiceError, match=r"unknown server 'oracle'; known: .*redis"):
+        ordered(["oracle"])
+
+
+@pytest.mark.parametrize("name", ["redis", "pgbouncer", "rabbitmq", "toxiproxy", "kafka"])
+def test_a_server_starts_answers_and_ends(name: str) -> None:
+    """It answers in its own protocol once `get` returns; after `stop` no process and no data is left."""
+    group = Services()
+    try:
+        pids = [pid for server in (group.get(name), *group.running.values()) for pid in server.pids()]
+        assert group.environment()[f"LEXIGRAM_TEST_{name.upper()}_URL"]
+    finally:
+        group.stop()
+    assert pids
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not group.home.exists()
+
+
+def test_a_server_that_ends_while_starting_shows_its_log(tmp_path: Path) -> None:
+    """The message has the last lines that it wrote."""
+
+    class Broken(Server):
+        name = "broken"
+
+        def start(self) -> None:
+            self.spawn([sys.executable, "-c", "import sys; sys.exit('no such option: --durable')"])
+            self.wait_until(lambda: False, 20)
+
+    with pytest.raises(ServiceError, match="no such option: --durable"):
+        Broken(tmp_path).start()
+
+
+def test_a_command_runs_with_the_servers_in_its_environment() -> None:
+    """`run NAME -- COMMAND` passes the command's exit code on."""
+    code = "import os, sys; sys.exit(7 if os.environ['LEXIGRAM_TEST_REDIS_URL'].startswith('redis://127.0.0.1:') else 1)"
+    command = [sys.executable, str(ROOT / "tools" / "services.py"), "run", "redis", "--", sys.executable, "-c", code]
+    assert subprocess.run(command, env=os.environ, check=False).returncode == 7
+
+
+def test_every_server_names_what_it_installs() -> None:
+    """No server class is without a way to be installed."""
+    assert all(server.packages and server.name == name for name, server in SERVERS.items())
