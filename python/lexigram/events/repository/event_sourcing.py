@@ -16,7 +16,6 @@ from lexigram.events.repository.base import AbstractRepository
 from lexigram.events.repository.listing import list_aggregates
 from lexigram.events.repository.loading import AggregateLoader
 from lexigram.events.stores.snapshot import DEFAULT_KEEP_COUNT, EventCountPolicy, SnapshotPolicy, keep_snapshot
-from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
     from lexigram.contracts.events.protocols.domain import EventBusProtocol
@@ -133,7 +132,8 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
                 await self._store.append(stream_id, events, expected)
                 await self._outbox.append_batch(events)
         aggregate.clear_events()
-        unit = current_unit_of_work(self._store)
+        find_unit = getattr(self._store, "_unit_of_work", None)
+        unit = find_unit() if find_unit is not None else None
         if unit is None:
             await self._after_commit(aggregate, events)
         else:
