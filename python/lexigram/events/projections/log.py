@@ -31,7 +31,6 @@ class LogReader:
         self._after = 0
         self._events: list[Positioned] = []
         self._reading = asyncio.Lock()
-        self._wakeup = getattr(store, "_wakeup", None)
         self._poll = float(getattr(store, "poll_interval_seconds", POLL_SECONDS))
         self._refreshed = 0.0
 
@@ -53,14 +52,16 @@ class LogReader:
 
     def mark(self) -> int:
         """Return what `wait` compares: take it before reading, so that no growth in between is missed."""
-        return 0 if self._wakeup is None else int(self._wakeup.count)
+        wakeup = getattr(self.store, "_wakeup", None)
+        return 0 if wakeup is None else int(wakeup.count)
 
     async def wait(self, mark: int) -> None:
         """Return when the log may have grown since `mark`; at the latest after the store's poll interval."""
-        if self._wakeup is None:
+        wakeup = getattr(self.store, "_wakeup", None)
+        if wakeup is None:
             await asyncio.sleep(self._poll)
         else:
-            await self._wakeup.wait(mark, self._poll)
+            await wakeup.wait(mark, self._poll)
 
     def _kept(self, after: int, limit: int) -> list[Positioned]:
         if not self._events or after < self._after or after >= self._events[-1][1]:

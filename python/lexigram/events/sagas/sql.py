@@ -1,0 +1,157 @@
+"""Sagas in a SQL database, in the event store's own where it is SQLite. Source: spec/reference-surface.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.sagas.record import decode_record, encode_record
+from lexigram.events.sagas.store import SagaStore
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.stores.sqlite.database import Database
+
+if TYPE_CHECKING:
+    import os
+
+    from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
+
+_TABLE = """CREATE TABLE IF NOT EXISTS {table} (
+    saga_id TEXT PRIMARY KEY,
+    saga_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    deadline INTEGER,
+    created_at INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    record TEXT NOT NULL)"""
+
+
+class SqlSagaStore(SagaStore):
+    """Keeps sagas in one table, `event_sagas`; `save` joins the unit of work of an event store on the same database.
+
+    Args:
+        db: A `SqliteEventStore` (or another SQLite store), a path, an `sqlite://` URL, a `SqliteConfig`; or a
+            framework database provider for SQLite, which then runs the statements.
+        codec: Encodes the sagas' data; the default one knows every value that events may carry.
+    """
+
+    def __init__(
+        self, db: DatabaseProviderProtocol | str | os.PathLike[str] | Any, *, codec: EventCodec | None = None
+    ) -> None:
+        is_provider = hasattr(db, "execute_query") and hasattr(db, "begin_transaction")
+        self._database = Database(None, db) if is_provider else Database(db)
+        self._codec = EventCodec() if codec is None else codec
+        self._table = f'"{self._database.names.prefix}event_sagas"'
+        self._index = f'"{self._database.names.prefix}event_sagas_by_status"'
+        self._open = False
+
+    async def initialize(self) -> None:
+        """Connect and create the table; every other method does so too when it is used first."""
+        if self._open:
+            return
+        engine = await self._database.open()
+        await engine.execute(_TABLE.format(table=self._table))
+        await engine.execute(f"CREATE INDEX IF NOT EXISTS {self._index} ON {self._table} (saga_name, status)")
+        self._open = True
+
+    async def close(self) -> None:
+        """Give the database back; twice is fine."""
+        if self._open:
+            self._open = False
+            await self._database.close()
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
+        """Return one transaction of the database; the engine of sagas runs steps in it. Needs `initialize` first."""
+        return self._database.engine.unit_of_work()
+
+    async def create(self, record: SagaRecord) -> bool:
+        """Store a new saga in one statement; return False, with nothing written, if one of this id is there."""
+        await self.initialize()
+        record.version = 1
+        record.updated_at = now()
+        inserted = await self._database.engine.execute(
+            f"INSERT INTO {self._table} (saga_id, saga_name, status, deadline, created_at, version, record) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (saga_id) DO NOTHING",
+            (record.saga_id, *self._columns(record), record.version, encode_record(self._codec, record)),
+        )
+        return inserted > 0
+
+    async def save(self, record: SagaRecord) -> None:
+        """Store a record; see `SagaStore.save`."""
+        await self.initialize()
+        expected = record.version
+        if expected == 0:
+            stored = await self._version(record.saga_id)
+            if stored is None and await self.create(record):
+                return
+            record.version = expected = stored or await self._version(record.saga_id) or 0
+        record.version = expected + 1
+        record.updated_at = now()
+        changed = await self._database.engine.execute(
+            f"UPDATE {self._table} SET saga_name = ?, status = ?, deadline = ?, created_at = ?, version = ?, record = ? "
+            "WHERE saga_id = ? AND version = ?",
+            (
+                *self._columns(record),
+                record.version,
+                encode_record(self._codec, record),
+                record.saga_id,
+                expected,
+            ),
+        )
+        if not changed:
+            record.version = expected
+            raise ConcurrencyError(
+                f"Saga {record.saga_id!r} was saved by somebody else meanwhile",
+                expected_version=expected,
+                actual_version=await self._version(record.saga_id),
+            )
+
+    async def load(self, saga_id: str) -> SagaRecord | None:
+        """Return the record, or None."""
+        found = await self._select("WHERE saga_id = ?", (saga_id,))
+        return found[0] if found else None
+
+    async def delete(self, saga_id: str) -> bool:
+        """Remove a saga; return whether it was there."""
+        await self.initialize()
+        return await self._database.engine.execute(f"DELETE FROM {self._table} WHERE saga_id = ?", (saga_id,)) > 0
+
+    async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
+        """Return all sagas of this name, oldest first."""
+        return await self._select("WHERE saga_name = ? ORDER BY created_at, saga_id", (saga_name,))
+
+    async def list_by_status(
+        self, statuses: Iterable[SagaStatus], saga_names: Iterable[str], limit: int | None = None
+    ) -> list[SagaRecord]:
+        """Return sagas of these names in any of these states, oldest first. Cost: the sagas found."""
+        names, states = list(saga_names), [status.value for status in statuses]
+        return await self._select(
+            f"WHERE saga_name IN ({_marks(names)}) AND status IN ({_marks(states)}) ORDER BY created_at, saga_id LIMIT ?",
+            (*names, *states, -1 if limit is None else limit),
+        )
+
+    async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
+        await self.initialize()
+        rows = await self._database.engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
+        return [decode_record(self._codec, record, version) for version, record in rows]
+
+    async def _version(self, saga_id: str) -> int | None:
+        row = await self._database.engine.fetch_one(
+            f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,)
+        )
+        return None if row is None else int(row[0])
+
+    @staticmethod
+    def _columns(record: SagaRecord) -> tuple[Any, ...]:
+        deadline = None if record.deadline is None else _microseconds(record.deadline.timestamp())
+        return record.saga_name, record.status.value, deadline, _microseconds(record.created_at.timestamp())
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" for _ in values)
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
