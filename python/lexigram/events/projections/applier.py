@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
 from lexigram.events.messages.context import enter_message, leave_message
-from lexigram.events.projections.base import ProjectionProtocol
+from lexigram.events.projections.base import ProjectionProtocol, settled
 from lexigram.events.projections.durable import DurableProjection
 
 if TYPE_CHECKING:
@@ -22,14 +22,6 @@ Positioned = tuple[Any, int]
 """An event and its global position."""
 
 
-class Owner(Protocol):
-    """Whose turn it is to run a projection: with several processes, a lease whose epoch every transaction checks."""
-
-    async def verify(self, name: str) -> None:
-        """Raise `ProjectionBuildError` inside the current transaction unless this process still owns the projection."""
-        ...
-
-
 class BatchApplier:
     """Applies events to one projection and keeps its checkpoint.
 
@@ -38,7 +30,6 @@ class BatchApplier:
         checkpoints: Where positions are kept; None keeps them on the projection object only.
         checkpoint_interval: Events between two stored checkpoints where rows and checkpoint cannot commit together.
         parked: Takes over events that fail; None lets a failure stop the projection.
-        owner: Fence for several processes; None means that this process is alone.
     """
 
     def __init__(
@@ -49,14 +40,14 @@ class BatchApplier:
         *,
         checkpoint_interval: int = 100,
         parked: ParkedEvents | None = None,
-        owner: Owner | None = None,
     ) -> None:
         self.projection = projection
         self._store = store
         self._checkpoints = None if projection.in_memory else checkpoints
         self._interval = checkpoint_interval
         self._parked = parked
-        self._owner = owner
+        self.epoch: int | None = None
+        """Epoch of the lease on this projection, where several processes share it; None = this process is alone."""
         self._stored = 0
         self._prepared = False
         self._transactional = isinstance(projection, DurableProjection)
@@ -119,19 +110,18 @@ class BatchApplier:
         position = self.projection.position
         if self._checkpoints is not None and position != self._stored:
             async with self._transaction():
-                await self._check_owner()
-                await self._checkpoints.save_checkpoint(self.projection.name, position)
+                await self._check_alone()
+                await self._save(position)
             self._stored = position
 
     async def reset(self, position: int = 0) -> None:
         """Empty the read model and set the position, in one transaction where there is one."""
         async with self._transaction():
-            await self._check_owner()
+            await self._check_alone()
             if self._parked is not None:
                 await self._parked.forget()
             await self.projection.reset()
-            if self._checkpoints is not None:
-                await self._checkpoints.save_checkpoint(self.projection.name, position)
+            await self._save(position)
         self._stored = position
         self.projection.checkpoint.position = position
 
@@ -158,7 +148,7 @@ class BatchApplier:
     async def _apply_together(self, wanted: Sequence[Positioned], last: int) -> None:
         store = self._checkpoints is not None and (self._transactional or last - self._stored >= self._interval)
         async with self._transaction():
-            await self._check_owner()
+            await self._check_alone()
             await self._call(wanted)
             if store:
                 await self._save(last)
@@ -175,7 +165,7 @@ class BatchApplier:
                 except ProjectionBuildError as error:
                     failure = error
             async with self._transaction():
-                await self._check_owner()
+                await self._check_alone()
                 await parked.park(event, failure)
                 await self._save(position)
             self._moved(position, True)
@@ -192,7 +182,7 @@ class BatchApplier:
         for event, position in wanted:
             token = enter_message(event)
             try:
-                await projection.handle_event(event)
+                await settled(projection.handle_event(event))
             except Exception as error:
                 raise self._poison(event, position, error) from error
             finally:
@@ -206,17 +196,16 @@ class BatchApplier:
 
     async def _save(self, position: int) -> None:
         if self._checkpoints is not None:
-            await self._checkpoints.save_checkpoint(self.projection.name, position)
+            fence = {} if self.epoch is None else {"epoch": self.epoch}
+            await self._checkpoints.save_checkpoint(self.projection.name, position, **fence)
 
     def _moved(self, position: int, stored: bool) -> None:
         self.projection.advance(position)
         if stored:
             self._stored = position
 
-    async def _check_owner(self) -> None:
-        """Refuse to write if somebody else has moved the checkpoint or holds the projection."""
-        if self._owner is not None:
-            await self._owner.verify(self.projection.name)
+    async def _check_alone(self) -> None:
+        """Refuse to write if somebody else has moved the checkpoint meanwhile."""
         if self._transactional and self._checkpoints is not None:
             stored = await self._checkpoints.get_checkpoint(self.projection.name)
             if stored != self._stored:

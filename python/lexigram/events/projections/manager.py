@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError, ProjectionNotFoundError
 from lexigram.events.projections.adapter import as_projection
-from lexigram.events.projections.applier import BatchApplier, Owner
+from lexigram.events.projections.applier import BatchApplier
 from lexigram.events.projections.base import ProjectionProtocol
 from lexigram.events.projections.feed import hand_in, hand_in_batch, redeliver
 from lexigram.events.projections.log import LogReader
@@ -39,7 +39,6 @@ class ProjectionManager:
         dead_letters: Where failing events go with `on_error="park"`.
         on_error: `"fault"` stops the projection before the failing event; `"park"` puts it in the dead letters with
             the later events of its aggregate behind it, and goes on.
-        owner: Fence for projections shared by several processes.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class ProjectionManager:
         config: ProjectionConfig | None = None,
         dead_letters: DeadLetterStore | None = None,
         on_error: Literal["fault", "park"] = "fault",
-        owner: Owner | None = None,
     ) -> None:
         if config is None:
             from lexigram.events.config import ProjectionConfig as config_class
@@ -64,7 +62,6 @@ class ProjectionManager:
         self._checkpoints = checkpoint_store or getattr(event_store, "checkpoints", None)
         self._config = config
         self._dead_letters = dead_letters if on_error == "park" else None
-        self._owner = owner
         self._reader = None if event_store is None else LogReader(event_store)
         self._turn = None if config.enable_parallel_projections else asyncio.Lock()
         self._runners: dict[str, ProjectionRunner] = {}
@@ -88,7 +85,6 @@ class ProjectionManager:
             self._checkpoints,
             checkpoint_interval=self._config.checkpoint_interval,
             parked=None if self._dead_letters is None else ParkedEvents(self._dead_letters, name),
-            owner=self._owner,
         )
         runner = ProjectionRunner(
             applier,
