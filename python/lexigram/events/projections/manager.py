@@ -59,7 +59,9 @@ class ProjectionManager:
         if on_error == "park" and dead_letters is None:
             raise EventValidationError("on_error='park' needs dead_letters=…", field="dead_letters")
         self._store = event_store
-        self._checkpoints = checkpoint_store or getattr(event_store, "checkpoints", None)
+        beside_events = getattr(event_store, "checkpoint_store", lambda: None)
+        self._own_checkpoints = beside_events() if checkpoint_store is None else None
+        self._checkpoints = self._own_checkpoints if checkpoint_store is None else checkpoint_store
         self._config = config
         self._dead_letters = dead_letters if on_error == "park" else None
         self._reader = None if event_store is None else LogReader(event_store)
@@ -140,6 +142,8 @@ class ProjectionManager:
         """Stop following; batches in progress end or are rolled back, positions are stored. Twice is fine."""
         self._started = False
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
+        if self._own_checkpoints is not None:
+            await self._own_checkpoints.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -138,9 +138,7 @@ class SqlSagaStore(SagaStore):
         return [decode_record(self._codec, record, version) for version, record in rows]
 
     async def _version(self, saga_id: str) -> int | None:
-        row = await self._database.engine.fetch_one(
-            f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,)
-        )
+        row = await self._database.engine.fetch_one(f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,))
         return None if row is None else int(row[0])
 
     @staticmethod

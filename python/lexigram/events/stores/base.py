@@ -123,6 +123,10 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         """Return an async context manager: appends inside it succeed or fail together and become visible at its end."""
         raise EventPersistenceError(f"{type(self).__name__} has no transactions")
 
+    def checkpoint_store(self) -> AbstractCheckpointStore | None:
+        """Return a checkpoint store in the same database, so that one unit of work covers both; None = there is none."""
+        return None
+
     # Writing
 
     async def append(

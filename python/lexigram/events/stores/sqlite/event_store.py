@@ -11,6 +11,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
 from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.database import Database
 from lexigram.events.stores.sqlite.engine import UNIT_OF_WORK_SECONDS, SqliteEngine, check_timeout
 from lexigram.events.stores.sqlite.log import AppendRequest, EventLog
@@ -85,6 +86,10 @@ class SqliteEventStore(AbstractEventStore):
             timeout_seconds: From its first statement; then it is rolled back.
         """
         return SqliteUnitOfWork(self._connected, check_timeout(timeout_seconds))
+
+    def checkpoint_store(self) -> SqliteCheckpointStore:
+        """Return a checkpoint store on the same tables; close it like any other."""
+        return SqliteCheckpointStore(self)
 
     @property
     def engine(self) -> SqliteEngine:
