@@ -70,9 +70,14 @@ class ValidationMiddlewareConfig(ConfigSection):
 
 @section
 class TransactionMiddlewareConfig(ConfigSection):
-    """Whether commands run in a transaction."""
+    """Whether commands run in a transaction.
+
+    `use_store_transaction` runs each command in a unit of work of the event store: all or nothing over several saves,
+    but one command at a time on SQLite, and conflicts show up outside of the retries.
+    """
 
     enabled: bool = True
+    use_store_transaction: bool = False
     isolation_level: str = "READ_COMMITTED"
     timeout_seconds: float = setting(30.0, gt=0)
 

@@ -1,0 +1,78 @@
+"""The stores that go with an event store: choosing a backend chooses it for all of them.
+
+The functions import inside themselves: only the backend that was chosen is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lexigram.events.buses.dead_letter import DeadLetterStore
+    from lexigram.events.config import EventsConfig
+    from lexigram.events.sagas.store import SagaStore
+    from lexigram.events.stores._snapshots import AbstractSnapshotStore
+    from lexigram.events.stores.base import AbstractCheckpointStore, AbstractEventStore, AbstractIdempotencyStore
+
+__all__ = ["COMPANIONS", "StoreSet", "inmemory_stores", "sqlite_stores"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSet:
+    """All stores of one backend, in the order in which they are opened."""
+
+    events: AbstractEventStore
+    snapshots: AbstractSnapshotStore
+    checkpoints: AbstractCheckpointStore
+    idempotency: AbstractIdempotencyStore
+    dead_letters: DeadLetterStore
+    sagas: SagaStore
+
+    def __iter__(self) -> Any:
+        return iter((self.events, self.snapshots, self.checkpoints, self.idempotency, self.dead_letters, self.sagas))
+
+
+def inmemory_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
+    """Return in-memory stores beside `events`."""
+    from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
+    from lexigram.events.sagas.store import InMemorySagaStore
+    from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
+    from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+    from lexigram.events.stores.memory import InMemorySnapshotStore
+
+    return StoreSet(
+        events,
+        InMemorySnapshotStore(max_snapshots_per_aggregate=config.snapshots.max_snapshots_per_aggregate),
+        InMemoryCheckpointStore(),
+        InMemoryIdempotencyStore(),
+        InMemoryDeadLetterStore(),
+        InMemorySagaStore(),
+    )
+
+
+def sqlite_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
+    """Return SQLite stores on the same file as `events`."""
+    from lexigram.events.sagas.sql import SqliteSagaStore
+    from lexigram.events.stores.sqlite import (
+        SqliteCheckpointStore,
+        SqliteDeadLetterStore,
+        SqliteIdempotencyStore,
+        SqliteSnapshotStore,
+    )
+
+    return StoreSet(
+        events,
+        SqliteSnapshotStore(config.sqlite),
+        SqliteCheckpointStore(config.sqlite),
+        SqliteIdempotencyStore(config.sqlite),
+        SqliteDeadLetterStore(config.sqlite),
+        SqliteSagaStore(config.sqlite),
+    )
+
+
+COMPANIONS: dict[str, Callable[[AbstractEventStore, EventsConfig], StoreSet]] = {
+    "memory": inmemory_stores,
+    "sqlite": sqlite_stores,
+}

@@ -1,0 +1,163 @@
+"""Projection, saga and snapshot managers. Source: spec/architecture.md, "EventsProvider"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lexigram.events.exceptions import EventError
+
+if TYPE_CHECKING:
+    from lexigram.contracts.core.di import ContainerRegistrarProtocol
+
+    from lexigram.events.config import EventsConfig
+    from lexigram.events.di.backends import StoreSet
+    from lexigram.events.projections.manager import ProjectionManager
+    from lexigram.events.sagas.manager import SagaManager
+    from lexigram.events.stores.base import AbstractEventStore
+    from lexigram.events.stores.snapshot import SnapshotManager
+
+__all__ = ["ManagerSubProvider"]
+
+
+class ManagerSubProvider:
+    """Makes, starts and stops the managers.
+
+    Projections and sagas follow the log of the event store, so they miss nothing that was appended while they did
+    not run.
+
+    Args:
+        config: Sections `projection`, `saga` and `snapshots`.
+        event_store: The log to follow.
+        stores: Its companions; without them managers keep their state in memory.
+        command_bus: Gets the commands of event-driven sagas.
+        services: What saga steps find in `ctx.services`.
+        factory: Builds projection and saga objects from their classes; may return an awaitable.
+    """
+
+    def __init__(
+        self,
+        config: EventsConfig,
+        event_store: AbstractEventStore | Any = None,
+        *,
+        stores: StoreSet | None = None,
+        command_bus: Any = None,
+        services: Any = None,
+        factory: Callable[[type[Any]], Any] | None = None,
+    ) -> None:
+        self._config = config
+        self._event_store = event_store
+        self._stores = stores
+        self._command_bus = command_bus
+        self._services = services
+        self._factory = factory
+        self._managers: tuple[ProjectionManager, SagaManager, SnapshotManager[Any]] | None = None
+        self._started = False
+
+    @property
+    def projection_manager(self) -> ProjectionManager:
+        """The projection manager; it exists after `setup`."""
+        return self._made()[0]
+
+    @property
+    def saga_manager(self) -> SagaManager:
+        """The saga manager; it exists after `setup`."""
+        return self._made()[1]
+
+    @property
+    def snapshot_manager(self) -> SnapshotManager[Any]:
+        """The snapshot manager; it exists after `setup`."""
+        return self._made()[2]
+
+    def _made(self) -> tuple[ProjectionManager, SagaManager, SnapshotManager[Any]]:
+        if self._managers is None:
+            raise EventError("The managers are not set up yet; boot the application first")
+        return self._managers
+
+    async def setup(self, container: ContainerRegistrarProtocol | None = None) -> None:
+        """Make the managers, without projections and sagas yet; bind them if there is a container."""
+        from lexigram.events.projections.manager import ProjectionManager
+        from lexigram.events.sagas.manager import SagaManager
+        from lexigram.events.stores.memory import InMemorySnapshotStore
+        from lexigram.events.stores.snapshot import SnapshotManager
+
+        stores, config = self._stores, self._config
+        self._managers = (
+            ProjectionManager(
+                self._event_store,
+                None if stores is None else stores.checkpoints,
+                config=config.projection,
+                dead_letters=None if stores is None else stores.dead_letters,
+            ),
+            SagaManager(
+                stores.sagas if stores is not None and config.saga.persist_state else None,
+                event_store=self._event_store,
+                command_bus=self._command_bus,
+                services=self._services,
+                config=config.saga,
+                factory=self._factory,
+            ),
+            SnapshotManager(
+                self._event_store,
+                InMemorySnapshotStore() if stores is None else stores.snapshots,
+                config=config.snapshots,
+            ),
+        )
+        if container is not None:
+            self.register(container)
+
+    def register(self, container: ContainerRegistrarProtocol) -> None:
+        """Bind the managers under the framework's contract and their own classes."""
+        from lexigram.contracts.workflow.protocols import SagaManagerProtocol
+
+        from lexigram.events.stores.snapshot import SnapshotPolicy
+
+        bindings: list[tuple[Any, Any]] = [
+            (SagaManagerProtocol, self.saga_manager),
+            (SnapshotPolicy, self.snapshot_manager.policy),
+            *((type(manager), manager) for manager in self._made()),
+        ]
+        for service_type, manager in bindings:
+            container.singleton(service_type, manager)
+
+    async def add_projection(self, projection: Any) -> None:
+        """Register a projection, an object or a class that is built from the container; a started manager starts it."""
+        if isinstance(projection, type):
+            projection = await self._factory(projection) if self._factory is not None else projection()
+        self.projection_manager.register(projection)
+
+    async def add_saga(self, saga_class: type[Any]) -> None:
+        """Register a saga class; if the managers run, its unfinished sagas go on at once."""
+        self.saga_manager.register(saga_class)
+        if self._started:
+            await self._start_sagas()
+
+    async def boot(self) -> None:
+        """Nothing to open: the managers work on stores that are open. `start` begins the work."""
+
+    async def start(self) -> None:
+        """Start all projections and go on with all unfinished sagas; what is registered later starts at once.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026. The steps of a saga in flight have changed.
+        """
+        self._started = True
+        if self._config.projection.enabled:
+            await self.projection_manager.start()
+        await self._start_sagas()
+
+    async def _start_sagas(self) -> None:
+        if not self._config.saga.enabled:
+            return
+        await self.saga_manager.resume(wait=False)
+        follower = self.saga_manager.follower()
+        if self.saga_manager.wanted_events() and self.projection_manager.get(follower.name) is None:
+            self.projection_manager.register(follower)
+
+    async def teardown(self) -> None:
+        """Stop projections where they are and give running sagas time to end; what is left goes on at the next boot."""
+        if self._managers is None or not self._started:
+            return
+        self._started = False
+        await self.projection_manager.stop()
+        await self.saga_manager.close(self._config.event_bus.shutdown_timeout_seconds)

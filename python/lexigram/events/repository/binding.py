@@ -1,0 +1,54 @@
+"""`EventSourcingRepository[Order]` as a class that a container can build. Source: design/semantics.md, section 9."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar
+
+from lexigram.contracts.events.protocols.domain import EventBusProtocol
+from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
+
+from lexigram.events.config import EventsConfig
+from lexigram.events.stores.snapshot import SnapshotPolicy
+
+__all__ = ["bound_to"]
+
+TRepository = TypeVar("TRepository")
+
+
+@cache
+def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[TRepository]:
+    """Return the subclass of `repository` for one aggregate class, always the same one.
+
+    The framework resolves a class that is marked for injection without a registration, and builds it from the
+    annotations of its constructor. A generic alias could not be resolved: it is no class.
+    """
+
+    def __init__(  # noqa: N807 - becomes the constructor of the class below
+        self: Any,
+        aggregate_type: Any = aggregate_type,
+        event_store: EventStoreProtocol = None,  # type: ignore[assignment]
+        snapshot_store: SnapshotStoreProtocol | None = None,
+        event_bus: EventBusProtocol | None = None,
+        snapshot_policy: SnapshotPolicy | None = None,
+        snapshot_every: Any = 100,
+        *,
+        config: EventsConfig | None = None,
+        **options: Any,
+    ) -> None:
+        if config is not None:
+            options.setdefault("keep_snapshots", config.snapshots.max_snapshots_per_aggregate)
+            snapshots = config.snapshots.enabled and config.memory.enable_snapshots
+            snapshot_store = snapshot_store if snapshots else None
+        repository.__init__(
+            self, aggregate_type, event_store, snapshot_store, event_bus, snapshot_policy, snapshot_every, **options
+        )
+
+    name = f"{repository.__name__}[{aggregate_type.__name__}]"
+    attributes = {
+        "__init__": __init__,
+        "__module__": repository.__module__,
+        "__doc__": repository.__doc__,
+        "__lexigram_inject__": True,
+    }
+    return type(name, (repository,), attributes)
