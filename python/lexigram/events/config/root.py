@@ -77,6 +77,12 @@ class EventsConfig(ConfigSection):
     debug: bool = False
     env: Environment | None = None
 
+    @property
+    def takes_snapshots(self) -> bool:
+        """Whether repositories use snapshots: enabled here and, in memory, there too."""
+        in_memory = self.event_store_backend is EventStoreBackend.MEMORY
+        return self.snapshots.enabled and (self.memory.enable_snapshots or not in_memory)
+
     @classmethod
     def from_section(cls, values: Mapping[str, Any] | None) -> Self:
         """Build from a section that the framework merged from YAML and the environment.

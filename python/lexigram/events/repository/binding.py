@@ -9,6 +9,7 @@ from lexigram.contracts.events.protocols.domain import EventBusProtocol
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 
 from lexigram.events.config import EventsConfig
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores.snapshot import SnapshotPolicy
 
 __all__ = ["bound_to"]
@@ -24,6 +25,8 @@ def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[T
     annotations of its constructor. A generic alias could not be resolved: it is no class.
     """
 
+    name = f"{repository.__name__}[{aggregate_type.__name__}]"
+
     def __init__(  # noqa: N807 - becomes the constructor of the class below
         self: Any,
         aggregate_type: Any = aggregate_type,
@@ -38,13 +41,13 @@ def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[T
     ) -> None:
         if config is not None:
             options.setdefault("keep_snapshots", config.snapshots.max_snapshots_per_aggregate)
-            snapshots = config.snapshots.enabled and config.memory.enable_snapshots
-            snapshot_store = snapshot_store if snapshots else None
+            snapshot_store = snapshot_store if config.takes_snapshots else None
+        if event_store is None:
+            raise EventValidationError(f"{name} needs an event_store", field="event_store")
         repository.__init__(
             self, aggregate_type, event_store, snapshot_store, event_bus, snapshot_policy, snapshot_every, **options
         )
 
-    name = f"{repository.__name__}[{aggregate_type.__name__}]"
     attributes = {
         "__init__": __init__,
         "__module__": repository.__module__,

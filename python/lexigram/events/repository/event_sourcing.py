@@ -77,6 +77,16 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
         self._keep_snapshots = keep_snapshots
         self.snapshot_policy = snapshot_policy or EventCountPolicy(snapshot_every)
 
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            """Return a class, so that a container can build `EventSourcingRepository[Order]` where it is annotated."""
+            if isinstance(item, type):
+                from lexigram.events.repository.binding import bound_to
+
+                return bound_to(cls, item)
+            return super().__class_getitem__(item)
+
     @property
     def aggregate_type(self) -> type[TAggregate]:
         """The aggregate class."""
