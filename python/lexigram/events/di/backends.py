@@ -36,11 +36,12 @@ class StoreSet:
 
 def inmemory_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
     """Return in-memory stores beside `events`."""
+    from lexigram.events.stores.memory import InMemorySnapshotStore
+
     from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
     from lexigram.events.sagas.store import InMemorySagaStore
     from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
     from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
-    from lexigram.events.stores.memory import InMemorySnapshotStore
 
     return StoreSet(
         events,
@@ -55,6 +56,7 @@ def inmemory_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSe
 def sqlite_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
     """Return SQLite stores on the same file as `events`."""
     from lexigram.events.sagas.sql import SqliteSagaStore
+
     from lexigram.events.stores.sqlite import (
         SqliteCheckpointStore,
         SqliteDeadLetterStore,

@@ -19,9 +19,9 @@ from lexigram.events.exceptions import EventError, EventValidationError
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.health import HealthCheckResult
+    from lexigram.events.buses.event import EventBusImpl
 
     from lexigram.events.buses.command import CommandBusImpl
-    from lexigram.events.buses.event import EventBusImpl
     from lexigram.events.buses.query import QueryBusImpl
     from lexigram.events.projections.manager import ProjectionManager
     from lexigram.events.sagas.manager import SagaManager
@@ -60,7 +60,7 @@ class EventsProvider(Provider):
         self._handler_modules = handler_modules or list(self.bound_arguments.get("handler_modules", ()))
         # The framework would bind the section without repairing precedence between spellings; see `register`.
         self._config_from_factory = True
-        self._container: Any = None
+        self._booted = False
         self._stores: StoreSubProvider | None = None
         self._buses: BusSubProvider | None = None
         self._handlers: HandlerSubProvider | None = None
@@ -134,7 +134,6 @@ class EventsProvider(Provider):
         Raises:
             EventValidationError: LEX_ERR_EVT_024. The configuration is wrong, or asks for what cannot boot.
         """
-        self._container = container
         if self._config is None:
             self._config = await _configured(container)
         config = self._config
@@ -150,8 +149,14 @@ class EventsProvider(Provider):
         self._buses = BusSubProvider(config, stores.dead_letters, stores.events.unit_of_work, injector.handler)
         await self._buses.setup()
         self._buses.register(container)
-        self._managers = ManagerSubProvider(config, stores.events, stores=stores, command_bus=self.command_bus)
-        self._managers.services = ContainerServices(container)
+        self._managers = ManagerSubProvider(
+            config,
+            stores.events,
+            stores=stores,
+            command_bus=self.command_bus,
+            services=ContainerServices(container),
+            factory=injector.build,
+        )
         await self._managers.setup(container)
         self._handlers = HandlerSubProvider(
             config,
@@ -176,6 +181,7 @@ class EventsProvider(Provider):
             await self._buses.boot()
             await self._managers.boot()
             await self._handlers.setup(container)
+            self._booted = True
         except BaseException:
             await self._close(drain=False)
             raise
@@ -186,7 +192,7 @@ class EventsProvider(Provider):
         Raises:
             EventError: LEX_ERR_EVT_001. They cannot be started.
         """
-        if self._managers is None or not self.is_booted:
+        if self._managers is None or not self._booted:
             return
         try:
             await self._managers.start()
@@ -207,12 +213,17 @@ class EventsProvider(Provider):
         if self._buses is None or self._managers is None:
             return
         await self._managers.teardown()
-        left = await self._buses.teardown()
-        if left:
-            seconds = self.config.event_bus.shutdown_timeout_seconds
-            logger.warning("events.shutdown.unfinished", deliveries=left, deadline_seconds=seconds)
+        report = await self._buses.teardown()
+        if report is not None and not report.drained:
+            logger.warning(
+                "events.shutdown.unfinished",
+                events=len(report.left),
+                dead_letters=report.parked,
+                deadline_seconds=self.config.event_bus.shutdown_timeout_seconds,
+            )
 
     async def _close(self, *, drain: bool) -> None:
+        self._booted = False
         try:
             if drain:
                 await self._drain()

@@ -29,6 +29,7 @@ class SagaManager(SagaOperations):
         services: What steps find in `ctx.services`: a mapping, an object, or a container.
         config: Retries, timeouts, compensation.
         factory: Builds a saga object from its class, for example by a container; may return an awaitable.
+        on_register: Called after each registration; an application lets the new saga's unfinished ones go on.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class SagaManager(SagaOperations):
         services: Any | None = None,
         config: SagaConfig | None = None,
         factory: Callable[[type[SagaBase]], Any] | None = None,
+        on_register: Callable[[], None] | None = None,
         max_concurrent: int = MAX_CONCURRENT_SAGAS,
     ) -> None:
         super().__init__(
             store, event_store=event_store, services=services, config=config, max_concurrent=max_concurrent
         )
         self._bus = command_bus
+        self._on_register = on_register
         self._factory = factory or (lambda saga_class: saga_class())
         self._routes: list[tuple[type[SagaBase], EventRoutes, EventRoutes]] = []
 
@@ -67,6 +70,8 @@ class SagaManager(SagaOperations):
         self._define(definition)
         if starting.types or continuing.types:
             self._routes.append((saga_class, starting, continuing))
+        if self._on_register is not None:
+            self._on_register()
 
     async def process(self, event: Any) -> None:
         """Hand an event to every saga that it starts or continues, and run those to their end or next wait.

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from lexigram.contracts.core.hooks import HookRegistryProtocol
     from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
     from lexigram.contracts.observability.tracing import TracerProtocol
+    from lexigram.events.buses._results import CloseReport
+    from lexigram.events.buses.event import EventBusImpl
 
     from lexigram.events.buses.command import CommandBusImpl
     from lexigram.events.buses.dead_letter import DeadLetterStore
-    from lexigram.events.buses.event import EventBusImpl
     from lexigram.events.buses.query import QueryBusImpl
     from lexigram.events.config import EventsConfig
 
@@ -71,16 +72,15 @@ class BusSubProvider:
 
     async def setup(self) -> None:
         """Make the buses, without handlers and middleware yet."""
-        from lexigram.events.buses.command import CommandBusImpl
         from lexigram.events.buses.event import EventBusImpl
+
+        from lexigram.events.buses.command import CommandBusImpl
         from lexigram.events.buses.query import QueryBusImpl
 
         self._buses = (
             CommandBusImpl(config=self._config.command_bus, handler_factory=self._factory),
             QueryBusImpl(config=self._config.query_bus, handler_factory=self._factory),
-            EventBusImpl(
-                config=self._config.event_bus, dead_letters=self._dead_letters, handler_factory=self._factory
-            ),
+            EventBusImpl(config=self._config.event_bus, dead_letters=self._dead_letters, handler_factory=self._factory),
         )
 
     def register(self, container: ContainerRegistrarProtocol) -> None:
@@ -123,14 +123,10 @@ class BusSubProvider:
             for layer in build_pipeline(self._config, kind, transaction_factory=factory, recorder=self._recorder):
                 bus.use(layer)
 
-    async def teardown(self) -> int:
-        """Let the event bus finish what it has accepted, within the configured deadline.
-
-        Returns:
-            How many deliveries are left undone.
-        """
+    async def teardown(self) -> CloseReport | None:
+        """Let the event bus finish what it has accepted, within the configured deadline; return what is left."""
         if self._buses is None:
-            return 0
+            return None
         return await self.event_bus.close(self._config.event_bus.shutdown_timeout_seconds)
 
     async def health_check(self, timeout: float = 5.0) -> list[HealthCheckResult]:

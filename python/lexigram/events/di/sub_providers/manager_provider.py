@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class ManagerSubProvider:
         self._factory = factory
         self._managers: tuple[ProjectionManager, SagaManager, SnapshotManager[Any]] | None = None
         self._started = False
+        self._followed: tuple[type[Any], ...] = ()
+        self._late: set[asyncio.Task[None]] = set()
 
     @property
     def projection_manager(self) -> ProjectionManager:
@@ -76,9 +79,10 @@ class ManagerSubProvider:
 
     async def setup(self, container: ContainerRegistrarProtocol | None = None) -> None:
         """Make the managers, without projections and sagas yet; bind them if there is a container."""
+        from lexigram.events.stores.memory import InMemorySnapshotStore
+
         from lexigram.events.projections.manager import ProjectionManager
         from lexigram.events.sagas.manager import SagaManager
-        from lexigram.events.stores.memory import InMemorySnapshotStore
         from lexigram.events.stores.snapshot import SnapshotManager
 
         stores, config = self._stores, self._config
@@ -96,6 +100,7 @@ class ManagerSubProvider:
                 services=self._services,
                 config=config.saga,
                 factory=self._factory,
+                on_register=self._saga_registered,
             ),
             SnapshotManager(
                 self._event_store,
@@ -126,11 +131,9 @@ class ManagerSubProvider:
             projection = await self._factory(projection) if self._factory is not None else projection()
         self.projection_manager.register(projection)
 
-    async def add_saga(self, saga_class: type[Any]) -> None:
+    def add_saga(self, saga_class: type[Any]) -> None:
         """Register a saga class; if the managers run, its unfinished sagas go on at once."""
         self.saga_manager.register(saga_class)
-        if self._started:
-            await self._start_sagas()
 
     async def boot(self) -> None:
         """Nothing to open: the managers work on stores that are open. `start` begins the work."""
@@ -147,17 +150,29 @@ class ManagerSubProvider:
         await self._start_sagas()
 
     async def _start_sagas(self) -> None:
+        """Go on with unfinished sagas, and follow the log for those that react to events."""
         if not self._config.saga.enabled:
             return
         await self.saga_manager.resume(wait=False)
-        follower = self.saga_manager.follower()
-        if self.saga_manager.wanted_events() and self.projection_manager.get(follower.name) is None:
+        wanted = self.saga_manager.wanted_events()
+        if wanted != self._followed:
+            follower = self.saga_manager.follower()
+            self.projection_manager.unregister(follower.name)
             self.projection_manager.register(follower)
+            self._followed = wanted
+
+    def _saga_registered(self) -> None:
+        """Start what was registered while the managers run."""
+        if self._started:
+            task = asyncio.get_running_loop().create_task(self._start_sagas(), name="events: sagas registered later")
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
 
     async def teardown(self) -> None:
         """Stop projections where they are and give running sagas time to end; what is left goes on at the next boot."""
         if self._managers is None or not self._started:
             return
         self._started = False
+        await asyncio.gather(*self._late, return_exceptions=True)
         await self.projection_manager.stop()
         await self.saga_manager.close(self._config.event_bus.shutdown_timeout_seconds)
