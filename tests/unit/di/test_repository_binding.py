@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.di.container import Container
-from lexigram.events.stores.memory import InMemoryEventStore, InMemorySnapshotStore
 
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.config import EventsConfig
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.repository.event_sourcing import EventSourcingRepository
+from lexigram.events.stores.memory import InMemoryEventStore, InMemorySnapshotStore
 from lexigram.events.stores.snapshot import OnDemandPolicy, SnapshotPolicy
 
 

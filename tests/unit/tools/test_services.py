@@ -56,7 +56,9 @@ def test_a_server_that_ends_while_starting_shows_its_log(tmp_path: Path) -> None
 
 def test_a_command_runs_with_the_servers_in_its_environment() -> None:
     """`run NAME -- COMMAND` passes the command's exit code on."""
-    code = "import os, sys; sys.exit(7 if os.environ['LEXIGRAM_TEST_REDIS_URL'].startswith('redis://127.0.0.1:') else 1)"
+    code = (
+        "import os, sys; sys.exit(7 if os.environ['LEXIGRAM_TEST_REDIS_URL'].startswith('redis://127.0.0.1:') else 1)"
+    )
     command = [sys.executable, str(ROOT / "tools" / "services.py"), "run", "redis", "--", sys.executable, "-c", code]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 7
 
