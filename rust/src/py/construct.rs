@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::context;
 use super::event::{self, Arguments, MessageRef};
 use super::metadata::{self, Kind, Meta};
 use super::plan::{Fallback, Field, Plan};
@@ -69,6 +70,7 @@ pub fn construct<'py>(
     plan: &'static Plan,
     arguments: &Arguments<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    plan.require_concrete(py)?;
     let object = event::allocate(py, plan)?;
     let message = event::fresh(&object, plan);
     fill(message, plan, arguments, true)?;
@@ -77,6 +79,7 @@ pub fn construct<'py>(
 
 /// A new message with id and time only, for `__new__`.
 pub fn empty<'py>(plan: &'static Plan, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    plan.require_concrete(py)?;
     let object = event::allocate(py, plan)?;
     let message = event::fresh(&object, plan);
     identify(message, 0);
@@ -121,14 +124,14 @@ fn fill<'py>(
     fresh: bool,
 ) -> PyResult<()> {
     let py = message.py();
-    if arguments.positional.len() > plan.positional {
-        return Err(too_many(py, plan, arguments.positional.len()));
-    }
-    let mut track = plan.always_tracked;
     let mut filled = arguments.positional.len();
-    for (field, value) in plan.fields.iter().zip(arguments.positional) {
+    let Some(by_position) = plan.positional.get(..filled) else {
+        return Err(too_many(py, plan, filled));
+    };
+    let mut track = plan.always_tracked;
+    for (index, value) in by_position.iter().zip(arguments.positional) {
         track |= event::is_container(value);
-        message.put(field, Bound::clone(value));
+        message.put(&plan.fields[*index], Bound::clone(value));
     }
     let mut given = 0;
     let mut guess = filled;
@@ -136,7 +139,7 @@ fn fill<'py>(
     for (name, value) in names.iter().zip(arguments.named) {
         let name = name.cast::<PyString>()?;
         match target(plan, name, guess)? {
-            Target::Field(index) if index < arguments.positional.len() => {
+            Target::Field(index) if by_position.contains(&index) => {
                 return Err(PyTypeError::new_err(format!("{}() got multiple values for argument {name:?}", plan.name(py))));
             }
             Target::Field(index) if plan.fields[index].init => {
@@ -176,7 +179,7 @@ fn fill<'py>(
     if track {
         message.track();
     }
-    if plan.post_init.is_some() {
+    if plan.post_init {
         message.object().call_method0(intern!(py, "__post_init__"))?;
         track_contents(message, plan);
     }
@@ -216,44 +219,20 @@ fn track_contents(message: MessageRef<'_, '_>, plan: &'static Plan) {
 }
 
 /// Takes correlation, causation, actor and custom metadata from the message being handled, where not given.
-///
-/// The context variable holds None or the tuple (context, correlation id, causation id, actor id, metadata
-/// dictionary or None, factory of a `MessageMetadata`).
 fn inherit<'py>(message: MessageRef<'_, 'py>, plan: &Plan, given: u32) -> PyResult<()> {
     let py = message.py();
     let Some(variable) = CONTEXT.get(py) else {
         return Ok(());
     };
-    let Some(value) = event::context_value(variable.bind(py))? else {
+    let Some(handled) = event::context_value(variable.bind(py))?.filter(|value| !value.is_none()) else {
         return Ok(());
     };
-    let Ok(context) = value.cast::<PyTuple>() else {
-        return Ok(());
-    };
-    let item = |index| context.get_item(index).ok().filter(|item| !item.is_none());
-    if plan.kind == Kind::Message {
-        if given & Meta::Metadata.bit() == 0 {
-            metadata::store(message, Meta::Metadata, Some(context.clone().into_any()));
-        }
-        return Ok(());
+    if plan.kind == Kind::Event {
+        return context::inherit(message, given, &handled);
     }
-    for (meta, index) in [(Meta::CorrelationId, 1), (Meta::CausationId, 2), (Meta::ActorId, 3)] {
-        if given & meta.bit() == 0 {
-            metadata::store(message, meta, item(index));
-        }
+    if given & Meta::Metadata.bit() == 0 {
+        context::leave_for_later(message, &handled)?;
     }
-    let Some(inherited) = item(4) else {
-        return Ok(());
-    };
-    let merged = match metadata::stored(message, Meta::Metadata) {
-        None => inherited,
-        Some(own) => {
-            let merged = inherited.cast::<PyDict>()?.copy()?;
-            merged.update(own.cast()?)?;
-            merged.into_any()
-        }
-    };
-    metadata::store(message, Meta::Metadata, Some(merged));
     Ok(())
 }
 
@@ -268,21 +247,24 @@ fn require_free_name(plan: &Plan, name: &Bound<'_, PyString>) -> PyResult<()> {
 
 fn too_many(py: Python<'_>, plan: &Plan, count: usize) -> PyErr {
     let name = plan.name(py);
-    if plan.positional == 0 {
+    if plan.positional.is_empty() {
         return PyTypeError::new_err(format!("{name}() takes keyword arguments only, {count} positional given"));
     }
-    PyTypeError::new_err(format!("{name}() takes at most {} positional arguments, {count} given", plan.positional))
+    PyTypeError::new_err(format!("{name}() takes at most {} positional arguments, {count} given", plan.positional.len()))
 }
 
 /// The TypeError of a call that does not fit the plan: it names every missing and every unknown argument.
 fn misfit<'py>(py: Python<'py>, plan: &Plan, arguments: &Arguments<'_, 'py>) -> PyErr {
     let passed = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
     let passes = |wanted: &Py<PyString>| passed.iter().any(|name| name.as_any().eq(wanted.bind(py)).unwrap_or(false));
-    let fields = plan.fields.iter().skip(arguments.positional.len());
-    let mut missing: Vec<String> = fields
-        .filter(|field| matches!(field.fallback, Fallback::Required) && !passes(&field.name))
-        .map(|field| quoted(field.name.bind(py)))
-        .collect();
+    let by_position = plan.positional.get(..arguments.positional.len()).unwrap_or_default();
+    let mut missing = Vec::new();
+    for (index, field) in plan.fields.iter().enumerate() {
+        let required = matches!(field.fallback, Fallback::Required) && !by_position.contains(&index);
+        if required && !passes(&field.name) {
+            missing.push(quoted(field.name.bind(py)));
+        }
+    }
     for (meta, fallback) in &plan.meta_fallbacks {
         let name = plan.meta_names.iter().find(|(_, known)| known == meta).map(|(name, _)| name);
         if let (Fallback::Required, Some(name)) = (fallback, name)

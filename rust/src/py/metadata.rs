@@ -1,11 +1,10 @@
 //! The metadata of a message: where each name is kept, how it is shown to Python and what it accepts.
 use std::ffi::CStr;
 
-use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
 
+use super::context;
 use super::event::{self, MessageRef, Slot, UNSTAMPED};
 use super::values;
 use crate::errors::EventValidationError;
@@ -176,15 +175,9 @@ fn metadata_value<'py>(message: MessageRef<'_, 'py>) -> PyResult<Bound<'py, PyAn
         };
     }
     let created = match value {
-        // What `inherit` left here: the context, whose last item makes the metadata on first use.
-        Some(value) => match value.cast::<PyTuple>() {
-            Ok(context) => context.get_item(context.len() - 1)?.call0()?,
-            Err(_) => return Ok(value),
-        },
-        None => {
-            let module = py.import(intern!(py, "lexigram.contracts.events.messages"))?;
-            module.getattr(intern!(py, "MessageMetadata"))?.call0()?
-        }
+        Some(value) if context::is_pending(&value) => context::message_metadata(&value)?,
+        Some(value) => return Ok(value),
+        None => context::empty_metadata(py)?,
     };
     store(message, Metadata, Some(created.clone()));
     Ok(created)
@@ -224,8 +217,9 @@ pub fn set<'py>(message: MessageRef<'_, 'py>, meta: Meta, value: &Bound<'py, PyA
         Metadata if is_event(message) => {
             store(message, meta, present.map(|value| metadata_copy(&value)).transpose()?.flatten());
         }
-        Metadata if present.as_ref().is_some_and(|value| value.is_instance_of::<PyTuple>()) => {
-            return Err(PyTypeError::new_err("metadata must be a MessageMetadata, not a tuple"));
+        Metadata if present.as_ref().is_some_and(context::is_pending) => {
+            let message = format!("metadata must be a MessageMetadata, not {}", values::shown(value));
+            return Err(EventValidationError::new_err((message, "metadata")));
         }
         Metadata | AggregateId | AggregateType | ActorId | CorrelationId | CausationId => {
             store(message, meta, present);

@@ -2,6 +2,7 @@
 use pyo3::prelude::*;
 
 pub mod construct;
+pub mod context;
 pub mod event;
 mod facts;
 mod log;

@@ -2,7 +2,6 @@
 use std::ffi::CString;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
@@ -49,11 +48,13 @@ pub struct Plan {
     pub class: Py<PyType>,
     pub kind: Kind,
     pub fields: Vec<Field>,
-    /// How many leading fields may be passed by position.
-    pub positional: usize,
+    /// Indexes of the fields that may be passed by position, in that order.
+    pub positional: Vec<usize>,
     /// Whether unknown keywords become attributes.
     pub accepts_extra: bool,
-    pub post_init: Option<Py<PyString>>,
+    pub post_init: bool,
+    /// Names of abstract methods; not empty means that the class cannot be constructed.
+    pub abstract_methods: String,
     /// The default `event_type`.
     pub event_type: Py<PyString>,
     pub schema: u16,
@@ -68,6 +69,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A TypeError if the class is abstract.
+    pub fn require_concrete(&self, py: Python<'_>) -> PyResult<()> {
+        if self.abstract_methods.is_empty() {
+            return Ok(());
+        }
+        let name = self.name(py);
+        let methods = &self.abstract_methods;
+        Err(PyTypeError::new_err(format!("Can't instantiate abstract class {name} without {methods}")))
+    }
+
     /// The class name, for messages.
     pub fn name(&self, py: Python<'_>) -> String {
         self.class.bind(py).name().map_or_else(|_| "message".to_owned(), |name| name.to_string())
@@ -115,18 +126,22 @@ pub fn is_compiled(cls: &Bound<'_, PyType>) -> bool {
 
 /// Lays out the fields of `cls` and stores its plan. Called by the finalizer, once per class, under its lock.
 #[pyfunction]
-#[pyo3(signature = (cls, fields, metadata, *, positional, accepts_extra, post_init, event_type, schema_version, always_tracked))]
+#[pyo3(signature = (
+    cls, fields, metadata, *, positional, accepts_extra, post_init, event_type, schema_version, always_tracked,
+    r#abstract
+))]
 #[allow(clippy::too_many_arguments)]
 pub fn compile<'py>(
     cls: &Bound<'py, PyType>,
     fields: Vec<(Bound<'py, PyString>, Bound<'py, PyTuple>)>,
     metadata: Vec<(Bound<'py, PyString>, Option<Bound<'py, PyTuple>>)>,
-    positional: usize,
+    positional: Vec<usize>,
     accepts_extra: bool,
     post_init: bool,
     event_type: Bound<'py, PyString>,
     schema_version: u16,
     always_tracked: bool,
+    r#abstract: String,
 ) -> PyResult<()> {
     let py = cls.py();
     let kind = event::require_message_class(cls)?;
@@ -155,10 +170,11 @@ pub fn compile<'py>(
             address: cls.as_ptr() as usize,
             class: cls.clone().unbind(),
             kind,
-            positional: positional.min(laid_out.len()),
+            positional: positional.into_iter().filter(|index| *index < laid_out.len()).collect(),
             fields: laid_out,
             accepts_extra,
-            post_init: post_init.then(|| intern!(py, "__post_init__").clone().unbind()),
+            post_init,
+            abstract_methods: r#abstract,
             event_type: event_type.unbind(),
             schema: schema_version,
             meta_names,

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
+from lexigram.events import _core
 from lexigram.events.exceptions import SerializationError
 from lexigram.events.messages import shapes, timetext
 from lexigram.events.messages.registry import EventTypeRegistry, default_registry, is_value_class
@@ -699,6 +700,8 @@ class Interpreter:
 
 def build_event(cls: type, fields: dict[str, Any], extra: dict[str, Any]) -> ContractEvent:
     """Return an event of a class with these attributes, without running `__init__`."""
+    if issubclass(cls, _core.EventBase):
+        return _core.rebuild(cls, fields, extra)  # type: ignore[no-any-return]
     event: ContractEvent = object.__new__(cls)
     for name, value in {**fields, **extra}.items():
         object.__setattr__(event, name, value)

@@ -1,59 +1,69 @@
-"""Commands. Temporary pure-Python base until the Rust message object lands."""
+"""Commands: intents to change state, handled by exactly one handler.
+
+A class with annotations is a complete command: keyword-only, immutable, typed. Source: spec/reference-surface.md.
+"""
 
 from __future__ import annotations
 
 import dataclasses as dc
-from typing import Any, Self, dataclass_transform
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from lexigram.contracts.events.messages import Command as ContractCommand
 from lexigram.contracts.events.messages import IdempotentCommand as ContractIdempotentCommand
-from lexigram.contracts.events.messages import TResult
+from lexigram.contracts.events.messages import MessageMetadata, TResult
+
+from lexigram.events import _core
+from lexigram.events.messages.message import NativeMessage, metadata_fields
 
 
-def construct(self: Any, base: set[str], kw: dict[str, Any]) -> None:
-    cls = type(self)
-    missing = []
-    for n, f in cls.__dataclass_fields__.items():
-        if n in kw:
-            object.__setattr__(self, n, kw.pop(n))
-        elif f.default is not dc.MISSING:
-            object.__setattr__(self, n, f.default)
-        elif f.default_factory is not dc.MISSING:
-            object.__setattr__(self, n, f.default_factory())
-        else:
-            missing.append(n)
-    if missing:
-        raise TypeError(f"{cls.__name__}() missing required keyword arguments: {missing}")
-    if kw:
-        raise TypeError(f"{cls.__name__}() got unexpected keyword arguments: {list(kw)}")
+class Command(NativeMessage, ContractCommand[TResult]):
+    """An intent to change state; `TResult` is what its handler returns.
 
+    Attributes:
+        id: UUIDv7, made at construction.
+        timestamp: Timezone-aware UTC time with microseconds.
+        metadata: Correlation, causation, user, tenant, trace and custom keys; inherited from the message being handled.
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dc.field, dc.Field))
-class _Typed:
-    def __init_subclass__(cls, **kw: Any) -> None:
-        super().__init_subclass__(**kw)
-        if "__dataclass_params__" in cls.__dict__ or not hasattr(cls, "__dataclass_fields__"):
-            return
-        dc.dataclass(init=False, frozen=True, eq=True)(cls)
+    Raises:
+        TypeError: A required field is missing or a keyword is unknown; the message names all of them.
+    """
 
-
-class Command(_Typed, ContractCommand[TResult]):
-    def __init__(self, **kw: Any) -> None:
-        construct(self, set(), kw)
+    if TYPE_CHECKING:
+        id: UUID = dc.field(default_factory=_core.new_id)
+        timestamp: datetime = dc.field(default_factory=datetime.now)
+        metadata: MessageMetadata = dc.field(default_factory=MessageMetadata)
+    else:
+        __metadata_fields__ = metadata_fields()
 
     @property
     def target_aggregate_id(self) -> UUID | None:
+        """Id of the aggregate the command is for, as set by `for_aggregate`."""
         return self.metadata.custom.get("target_aggregate_id")
 
     @property
     def expected_version(self) -> int | None:
+        """Version the aggregate must have, as set by `for_aggregate`."""
         return self.metadata.custom.get("expected_version")
 
     def for_aggregate(self, aggregate_id: UUID, version: int | None = None) -> Self:
-        m = self.metadata.with_custom("target_aggregate_id", aggregate_id).with_custom("expected_version", version)
-        return dc.replace(self, metadata=m)
+        """Return a copy aimed at an aggregate.
+
+        Args:
+            aggregate_id: Its id.
+            version: Version it must have when the command is handled; None accepts any.
+        """
+        custom: dict[str, Any] = {"target_aggregate_id": aggregate_id}
+        if version is not None:
+            custom["expected_version"] = version
+        return self.with_metadata(dc.replace(self.metadata, custom={**self.metadata.custom, **custom}))
 
 
 class IdempotentCommand(Command[TResult], ContractIdempotentCommand[TResult]):
+    """A command that is carried out once per `idempotency_key`, however often it is sent."""
+
     idempotency_key: str | None = None
+
+
+Command.__slots__ = tuple(metadata_fields())  # type: ignore[assignment]

@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from lexigram.contracts.events.messages import MessageMetadata
+
+from lexigram.events import _core
+
 
 @dataclass(frozen=True, slots=True)
 class MessageContext:
@@ -57,6 +61,8 @@ class MessageContext:
 
 _current: ContextVar[Any] = ContextVar("lexigram_events_message", default=None)
 
+_core.install_context(_current)
+
 enter_message = _current.set
 """Make `message` (or a `MessageContext`) the current one; give the token to `leave_message` in the same context."""
 
@@ -68,6 +74,21 @@ def current_context() -> MessageContext | None:
     """Return the context of the message being handled, or None outside of any handling."""
     current = _current.get()
     return current if current is None or isinstance(current, MessageContext) else MessageContext.of(current)
+
+
+def inherited_metadata(current: Any) -> MessageMetadata:
+    """Return the metadata of a command or query constructed while `current` is handled."""
+    context = current if isinstance(current, MessageContext) else MessageContext.of(current)
+    handled = getattr(current, "metadata", None)
+    return MessageMetadata(
+        correlation_id=context.correlation_id or context.message_id,
+        causation_id=context.message_id,
+        user_id=context.user_id,
+        tenant_id=context.tenant_id,
+        trace_id=getattr(handled, "trace_id", None),
+        span_id=getattr(handled, "span_id", None),
+        custom={} if context.traceparent is None else {"traceparent": context.traceparent},
+    )
 
 
 @contextmanager

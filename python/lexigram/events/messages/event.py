@@ -1,140 +1,176 @@
-"""Events: facts that happened. Temporary pure-Python base until the Rust event object lands."""
+"""Events: facts that happened.
+
+A class with annotations is a complete event:
+
+    class UserRegistered(DomainEvent):
+        user_id: str
+        email: str = ""
+
+Source: design of messages, semantics section 1; spec/reference-surface.md.
+"""
 
 from __future__ import annotations
 
 import dataclasses as dc
 import os
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform, get_origin
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
-META: dict[str, Any] = {
-    "event_id": None, "occurred_at": None, "event_type": None, "aggregate_id": None, "aggregate_type": None,
-    "sequence_number": None, "actor_id": None, "schema_version": 1, "version": 0, "correlation_id": None,
-    "causation_id": None, "tags": (), "metadata": {},
-}  # fmt: skip
+from lexigram.events import _core
+from lexigram.events.messages._compile import EVENT_NAMES
+from lexigram.events.messages.base import TypedMessage
+from lexigram.events.messages.registry import default_registry
+
+new_id = _core.new_id
+"""Return a new UUIDv7: time-ordered, strictly increasing within a process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.reseed_ids)
 
 
-def new_id() -> UUID:
-    ms = time.time_ns() // 1_000_000
-    r = int.from_bytes(os.urandom(10), "big")
-    return UUID(int=(ms << 80) | (7 << 76) | ((r >> 68 & 0xFFF) << 64) | (2 << 62) | (r & (1 << 62) - 1))
+def utc_now() -> datetime:
+    """Return the present time, timezone-aware, in UTC."""
+    return datetime.now(UTC)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dc.field, dc.Field))
-class _Typed:
-    __slots__ = ()
+def _metadata_fields() -> dict[str, dc.Field[Any]]:
+    """Return the dataclass fields of the metadata, as `dataclasses.fields` shows them."""
+
+    @dc.dataclass(kw_only=True)
+    class Fields:
+        event_id: UUID = dc.field(default_factory=new_id)
+        occurred_at: datetime = dc.field(default_factory=utc_now)
+        event_type: str | None = None
+        aggregate_id: UUID | str | None = None
+        aggregate_type: str | None = None
+        sequence_number: int | None = None
+        actor_id: str | None = None
+        schema_version: int = 1
+        version: int = 0
+        correlation_id: UUID | None = None
+        causation_id: UUID | None = None
+        tags: tuple[str, ...] = ()
+        metadata: Mapping[str, Any] = dc.field(default_factory=dict)
+
+    return dict(Fields.__dataclass_fields__)
 
 
-class DomainEvent(_Typed, ContractEvent):
-    version: int = 0
-    correlation_id: UUID | None = None
-    causation_id: UUID | None = None
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = {}  # noqa: RUF012
-    if not TYPE_CHECKING:
+class DomainEvent(_core.EventBase, TypedMessage, ContractEvent):
+    """Something that happened in the domain: immutable, keyword-only, typed by its annotations.
 
-        def __init__(self, **kw: Any) -> None:
-            cls, names = type(self), {}
-            for b in reversed(cls.__mro__):
-                if issubclass(b, DomainEvent) and b not in (DomainEvent, Event):
-                    for n, a in b.__dict__.get("__annotations__", {}).items():
-                        if "ClassVar" not in str(a):
-                            names[n] = b.__dict__.get(n, dc.MISSING)
-            put = object.__setattr__
-            for n, d in META.items():
-                v = kw.pop(n) if n in kw else names.pop(n, d) if n in names else getattr(cls, n, d)
-                put(self, n, v)
-            self.__dict__.setdefault("x", None)
-            del self.__dict__["x"]
-            if self.event_id is None:
-                put(self, "event_id", new_id())
-            if self.occurred_at is None:
-                put(self, "occurred_at", datetime.now(UTC))
-            if self.event_type is None:
-                put(self, "event_type", cls.__name__)
-            missing = []
-            for n, d in names.items():
-                if n in META:
-                    continue
-                if isinstance(d, dc.Field):
-                    d = d.default if d.default is not dc.MISSING else d.default_factory() if d.default_factory is not dc.MISSING else dc.MISSING  # noqa: E501
-                if n in kw:
-                    put(self, n, kw.pop(n))
-                elif d is dc.MISSING:
-                    missing.append(n)
-                else:
-                    put(self, n, d)
-            if missing:
-                raise TypeError(f"{cls.__name__}() missing required keyword arguments: {missing}")
-            if kw and cls is not Event:
-                raise TypeError(f"{cls.__name__}() got unexpected keyword arguments: {list(kw)}")
-            for n, v in kw.items():
-                put(self, n, v)
+    Attributes:
+        event_id: UUIDv7, made at construction.
+        occurred_at: Timezone-aware UTC time with microseconds; a time without zone is taken as UTC.
+        event_type: The class name unless the class or the call says otherwise.
+        aggregate_id: Id of the aggregate, if the event belongs to one.
+        aggregate_type: Class name of that aggregate.
+        sequence_number: Global position, from 1; None until a store has accepted the event.
+        actor_id: Who caused it.
+        schema_version: Version of the event's shape, from 0.
+        version: Version of its stream after this event, from 1; 0 until a store has accepted the event.
+        correlation_id: Shared by everything that one request caused.
+        causation_id: Id of the message whose handling emitted this event.
+        tags: Distinct strings for append conditions.
+        metadata: Custom keys, and `tenant_id`, `user_id`, `traceparent`. Each access gives a fresh copy.
 
-    def __init_subclass__(cls, **kw: Any) -> None:
-        super().__init_subclass__(**kw)
-        fs = {n: f for b in cls.__mro__[-1:0:-1] for n, f in b.__dict__.get("__dataclass_fields__", {}).items()}
-        for n, a in cls.__dict__.get("__annotations__", {}).items():
-            if "ClassVar" in str(a):
-                continue
-            d = cls.__dict__.get(n, dc.MISSING)
-            f = d if isinstance(d, dc.Field) else dc.field(default=d, kw_only=True)
-            f.name, f.type, f._field_type = n, a, dc._FIELD  # type: ignore[attr-defined]
-            fs[n] = f
-        cls.__dataclass_fields__ = fs
+    Raises:
+        TypeError: A required field is missing or a keyword is unknown; the message names all of them.
+        EventValidationError: (LEX_ERR_EVT_024) a metadata value is not acceptable.
+    """
 
-    def _copy(self, **changes: Any) -> Self:
-        new = object.__new__(type(self))
-        for n, v in {**self.__dict__, **changes}.items():
-            object.__setattr__(new, n, v)
-        return new
+    if TYPE_CHECKING:
+        event_id: UUID = dc.field(default_factory=new_id)
+        occurred_at: datetime = dc.field(default_factory=utc_now)
+        event_type: str | None = None
+        aggregate_id: UUID | str | None = None  # type: ignore[assignment]
+        aggregate_type: str | None = None
+        sequence_number: int | None = None
+        actor_id: str | None = None
+        schema_version: int = 1
+        version: int = 0
+        correlation_id: UUID | None = None
+        causation_id: UUID | None = None
+        tags: tuple[str, ...] = ()
+        metadata: Mapping[str, Any] = dc.field(default_factory=dict)
+    else:
+        __metadata_fields__ = _metadata_fields()
 
-    def __eq__(self, other: object) -> bool:
-        skip = ("sequence_number", "version")
-        return type(self) is type(other) and {k: v for k, v in self.__dict__.items() if k not in skip} == {
-            k: v for k, v in other.__dict__.items() if k not in skip
-        }
-
-    def __hash__(self) -> int:
-        return hash(self.event_id)
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        default_registry.register(cls)
 
     def with_version(self, version: int) -> Self:
-        return self._copy(version=version)
+        """Return a copy with this stream version."""
+        return self._with(version=version)
 
-    def for_aggregate(self, aggregate_id: Any, aggregate_type: str) -> Self:
-        return self._copy(aggregate_id=aggregate_id, aggregate_type=aggregate_type)
+    def for_aggregate(self, aggregate_id: UUID | str, aggregate_type: str) -> Self:
+        """Return a copy that belongs to an aggregate."""
+        return self._with(aggregate_id=aggregate_id, aggregate_type=aggregate_type)
 
     def with_correlation_id(self, correlation_id: UUID) -> Self:
-        return self._copy(correlation_id=correlation_id)
+        """Return a copy with this correlation id."""
+        return self._with(correlation_id=correlation_id)
 
     def with_causation_id(self, causation_id: UUID) -> Self:
-        return self._copy(causation_id=causation_id)
+        """Return a copy with this causation id."""
+        return self._with(causation_id=causation_id)
 
     def with_tags(self, *tags: str) -> Self:
-        return self._copy(tags=tuple(dict.fromkeys((*self.tags, *tags))))
+        """Return a copy with more tags; a tag it has already is not repeated."""
+        return self._with(__tags__=(*_core.event_meta(self, "tags"), *tags))
 
     def with_metadata(self, **values: Any) -> Self:
-        return self._copy(metadata={**self.metadata, **values})
+        """Return a copy with more custom metadata; values given here win."""
+        return self._with(__metadata__={**_core.event_meta(self, "metadata"), **values})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field and all metadata as JSON-serialisable values, attributes of `Event(...)` included.
+
+        Raises:
+            SerializationError: (LEX_ERR_EVT_025) a value has no JSON form.
+        """
+        from lexigram.events.messages.plain import to_plain
+
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:  # type: ignore[override]
+        """Return an event from what `to_dict` gave, field types restored.
+
+        Raises:
+            TypeError: A required field is missing or a key is unknown.
+            SerializationError: (LEX_ERR_EVT_025) a value does not fit the type of its field.
+        """
+        from lexigram.events.messages.plain import from_plain
+
+        return from_plain(cls, data)
 
 
 class Event(DomainEvent):
+    """A domain event; used directly, it takes any keyword as an attribute: `Event(event_type="ping", host="a")`."""
+
+    __accepts_extra__ = True
+
     if TYPE_CHECKING:
 
-        def __init__(self, **fields: Any) -> None: ...
+        def __init__(self, **values: Any) -> None: ...
 
 
 class IntegrationEvent(Event):
+    """An event for other services.
+
+    Attributes:
+        source_service: Name of the service that emits it.
+        destination_services: Names of the services it is for; empty means everybody.
+    """
+
     source_service: str = ""
     destination_services: list[str] = dc.field(default_factory=list)
 
 
-DomainEvent.__dataclass_fields__ = {**ContractEvent.__dataclass_fields__}
-for _n in ("version", "correlation_id", "causation_id", "tags", "metadata"):
-    _f = dc.field(default=META[_n] if _n != "metadata" else None, kw_only=True)
-    _f.name, _f.type, _f._field_type = _n, "Any", dc._FIELD  # type: ignore[attr-defined]
-    DomainEvent.__dataclass_fields__[_n] = _f
+# `@dataclass(slots=True)` on a subclass then leaves the metadata where it is instead of making slots for it.
+DomainEvent.__slots__ = EVENT_NAMES  # type: ignore[assignment]
