@@ -133,7 +133,9 @@ def _fields_of(cls: type) -> dict[str, dc.Field[Any]]:
             body[name] = _keyword_only(value)
         elif value is not dc.MISSING and not isinstance(value, MemberDescriptorType):
             body[name] = value
-    shadow = dc.dataclass(init=False, repr=False, eq=False, match_args=False, kw_only=True)(type(cls.__name__, (), body))
+    shadow = dc.dataclass(init=False, repr=False, eq=False, match_args=False, kw_only=True)(
+        type(cls.__name__, (), body)
+    )
     fields.update(shadow.__dataclass_fields__)  # type: ignore[attr-defined]
     return fields
 
@@ -150,9 +152,7 @@ def _root_fields(cls: type) -> dict[str, dc.Field[Any]]:
 
 def _keyword_only(given: dc.Field[Any]) -> dc.Field[Any]:
     """Return a copy of a field; the original stays untouched for a decorator that may still come."""
-    options: dict[str, Any] = {
-        name: getattr(given, name) for name in ("init", "repr", "hash", "compare", "metadata")
-    }
+    options: dict[str, Any] = {name: getattr(given, name) for name in ("init", "repr", "hash", "compare", "metadata")}
     if given.default is not dc.MISSING:
         options["default"] = given.default
     if given.default_factory is not dc.MISSING:

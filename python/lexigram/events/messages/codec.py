@@ -21,6 +21,7 @@ from lexigram.events.exceptions import EventValidationError, SerializationError
 from lexigram.events.messages import shapes
 from lexigram.events.messages._interpret import META_NODES, Interpreter, build_event
 from lexigram.events.messages.registry import EventTypeRegistry, default_registry
+from lexigram.events.messages.event import DomainEvent
 from lexigram.events.messages.unknown import UnknownEvent
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
@@ -140,7 +141,7 @@ class EventCodec:
         return self._numbered(event, version, sequence_number)
 
     def _unknown(self, type_name: str, event_type: str, data: dict[str, Any], payload: bytes | None) -> ContractEvent:
-        record = shapes.Record(UnknownEvent, "event")
+        record = shapes.Record(DomainEvent, "event")
         record._fields = ()
         event = self._interpreter.event_from_json(record, {"$meta": data.get("$meta", {})}, "", 0)
         kept = payload if payload is not None else _dumps(self._interpreter.raw_json(data, ""))
