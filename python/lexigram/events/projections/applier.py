@@ -48,6 +48,8 @@ class BatchApplier:
         self._parked = parked
         self.epoch: int | None = None
         """Epoch of the lease on this projection, where several processes share it; None = this process is alone."""
+        self.applied = 0
+        """How many events were applied since the program started."""
         self._stored = 0
         self._prepared = False
         self._transactional = isinstance(projection, DurableProjection)
@@ -78,7 +80,7 @@ class BatchApplier:
         self._prepared = False
 
     async def apply(self, batch: Sequence[Positioned], *, strict: bool = False) -> int:
-        """Apply every wanted event and move the position to that of the last one; return how many were wanted.
+        """Apply every wanted event and move the position to that of the last one; return how many were applied.
 
         In a shared database the whole batch is one transaction; if that fails, halves of it are tried, so that the
         position stops exactly before the poisonous event. Elsewhere events are applied one by one.
@@ -92,7 +94,7 @@ class BatchApplier:
             ConcurrencyError: Another process has moved the checkpoint; nothing was changed.
         """
         wanted = [item for item in batch if self.projection.can_handle(item[0])]
-        last = batch[-1][1]
+        last, before = batch[-1][1], self.applied
         parked = None if strict else self._parked
         if parked is not None and wanted and await parked.any():
             for event, position in wanted:
@@ -103,7 +105,7 @@ class BatchApplier:
             for item in wanted:
                 await self._apply_range([item], item[1], parked)
         await self._skip_to(last)
-        return len(wanted)
+        return self.applied - before
 
     async def flush(self) -> None:
         """Store the position, where it lags behind what was processed."""
@@ -153,6 +155,7 @@ class BatchApplier:
             if store:
                 await self._save(last)
         self._moved(last, store)
+        self.applied += len(wanted)
 
     async def _apply_or_park(self, parked: ParkedEvents, event: Any, position: int) -> None:
         """Apply one event, or park it: because it fails, or because an earlier one of its aggregate is parked."""

@@ -38,13 +38,13 @@ async def hand_in_batch(runner: ProjectionRunner, events: list[Positioned]) -> i
     """Apply events in order and return how many were; nothing to do for a projection that follows the log itself."""
     if not events or runner.following or runner.projection.status is not ProjectionStatus.RUNNING:
         return 0
-    before = runner.handled
+    before = runner.applier.applied
     try:
         async with runner.exclusively():
             return await runner.apply(list(events))
     except Exception as error:
         runner.last_error = str(error)
-        return runner.handled - before
+        return runner.applier.applied - before
 
 
 async def redeliver(runner: ProjectionRunner | None, event: Any, handler: str) -> Result[None, ProjectionBuildError]:

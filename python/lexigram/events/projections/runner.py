@@ -40,7 +40,6 @@ class ProjectionRunner:
     ) -> None:
         self.projection: ProjectionProtocol = applier.projection
         self.applier = applier
-        self.handled = 0
         self.last_error: str | None = None
         self._reader = reader
         self._turn = turn
@@ -122,7 +121,7 @@ class ProjectionRunner:
         started = self.projection.position
         try:
             async with self._taking_turns():
-                count = await self.applier.apply(fresh, strict=strict)
+                return await self.applier.apply(fresh, strict=strict)
         except asyncio.CancelledError:
             self.applier.forget()
             raise
@@ -134,8 +133,6 @@ class ProjectionRunner:
             raise
         finally:
             self._moved(self.projection.position - started)
-        self.handled += count
-        return count
 
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
@@ -261,7 +258,7 @@ class ProjectionRunner:
             "rate": round(self.rate, 1),
             "error": projection.error,
             "last_error": self.last_error,
-            "events_processed": self.handled,
+            "events_processed": self.applier.applied,
             "handles": sorted(getattr(event, "__name__", str(event)) for event in projection.handles),
             "last_processed_at": projection.checkpoint.last_processed_at,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
@@ -12,11 +12,6 @@ from lexigram.events.sagas.record import decode_record, encode_record
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores.sqlite.database import Database
-
-if TYPE_CHECKING:
-    import os
-
-    from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
 
 _TABLE = """CREATE TABLE IF NOT EXISTS {table} (
     saga_id TEXT PRIMARY KEY,
@@ -37,9 +32,7 @@ class SqlSagaStore(SagaStore):
         codec: Encodes the sagas' data; the default one knows every value that events may carry.
     """
 
-    def __init__(
-        self, db: DatabaseProviderProtocol | str | os.PathLike[str] | Any, *, codec: EventCodec | None = None
-    ) -> None:
+    def __init__(self, db: Any, *, codec: EventCodec | None = None) -> None:
         is_provider = hasattr(db, "execute_query") and hasattr(db, "begin_transaction")
         self._database = Database(None, db) if is_provider else Database(db)
         self._codec = EventCodec() if codec is None else codec
