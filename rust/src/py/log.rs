@@ -367,13 +367,22 @@ impl EventLog {
         let mut versions: HashMap<&str, u32> = HashMap::new();
         let mut position = head;
         for (batch, admission) in batches.iter().zip(admissions) {
-            let Admission::Fresh { version } = admission else { continue };
-            let version = versions.entry(&batch.stream).or_insert(*version);
+            let count = batch.events.len() as u32;
+            let (mut version, mut at) = match admission {
+                Admission::Fresh { version } => {
+                    let version = versions.entry(&batch.stream).or_insert(*version);
+                    let before = (*version, position);
+                    *version += count;
+                    position += count;
+                    before
+                }
+                Admission::Retry(stored) => (stored.version - count, stored.position - count),
+            };
             for facts in &batch.events {
-                *version += 1;
-                position += 1;
+                version += 1;
+                at += 1;
                 if !facts.is_native {
-                    self.stamp.bind(py).call1((&facts.event, *version, position))?;
+                    self.stamp.bind(py).call1((&facts.event, version, at))?;
                 }
             }
         }

@@ -101,7 +101,7 @@ class AppendCondition:
     def __post_init__(self) -> None:
         if not isinstance(self.query, EventQuery):
             raise EventValidationError(
-                f"query must be an EventQuery, got {type(self.query).__name__}", field="condition.query"
+                f"condition.query must be an EventQuery, got {type(self.query).__name__}", field="condition.query"
             )
         check_number(self.after, "condition.after")
 
