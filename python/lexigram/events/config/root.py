@@ -66,7 +66,10 @@ class EventsConfig(ConfigSection):
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
     version_skew_alerts_enabled: bool = True
-    logging_middleware: LoggingMiddlewareConfig = field(default_factory=LoggingMiddlewareConfig)
+    # Quiet unless asked: a configured section logs at its own level, INFO by default.
+    logging_middleware: LoggingMiddlewareConfig = field(
+        default_factory=lambda: LoggingMiddlewareConfig(log_level="DEBUG")
+    )
     validation_middleware: ValidationMiddlewareConfig = field(default_factory=ValidationMiddlewareConfig)
     transaction_middleware: TransactionMiddlewareConfig = field(default_factory=TransactionMiddlewareConfig)
     retry_middleware: RetryMiddlewareConfig = field(default_factory=RetryMiddlewareConfig)

@@ -36,12 +36,11 @@ class StoreSet:
 
 def inmemory_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
     """Return in-memory stores beside `events`."""
-    from lexigram.events.stores.memory import InMemorySnapshotStore
-
     from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
     from lexigram.events.sagas.store import InMemorySagaStore
     from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
     from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+    from lexigram.events.stores.memory import InMemorySnapshotStore
 
     return StoreSet(
         events,
@@ -54,9 +53,8 @@ def inmemory_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSe
 
 
 def sqlite_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
-    """Return SQLite stores on the same file as `events`."""
-    from lexigram.events.sagas.sql import SqliteSagaStore
-
+    """Return SQLite stores on the same file and engine as `events`."""
+    from lexigram.events.sagas.sql import SqlSagaStore
     from lexigram.events.stores.sqlite import (
         SqliteCheckpointStore,
         SqliteDeadLetterStore,
@@ -66,11 +64,11 @@ def sqlite_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
 
     return StoreSet(
         events,
-        SqliteSnapshotStore(config.sqlite),
-        SqliteCheckpointStore(config.sqlite),
-        SqliteIdempotencyStore(config.sqlite),
-        SqliteDeadLetterStore(config.sqlite),
-        SqliteSagaStore(config.sqlite),
+        SqliteSnapshotStore(events),
+        SqliteCheckpointStore(events),
+        SqliteIdempotencyStore(events),
+        SqliteDeadLetterStore(events),
+        SqlSagaStore(events),
     )
 
 

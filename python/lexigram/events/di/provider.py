@@ -19,9 +19,9 @@ from lexigram.events.exceptions import EventError, EventValidationError
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.health import HealthCheckResult
-    from lexigram.events.buses.event import EventBusImpl
 
     from lexigram.events.buses.command import CommandBusImpl
+    from lexigram.events.buses.event import EventBusImpl
     from lexigram.events.buses.query import QueryBusImpl
     from lexigram.events.projections.manager import ProjectionManager
     from lexigram.events.sagas.manager import SagaManager

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from lexigram.contracts.core.hooks import HookRegistryProtocol
     from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
     from lexigram.contracts.observability.tracing import TracerProtocol
-    from lexigram.events.buses._results import CloseReport
-    from lexigram.events.buses.event import EventBusImpl
 
+    from lexigram.events.buses._results import CloseReport
     from lexigram.events.buses.command import CommandBusImpl
     from lexigram.events.buses.dead_letter import DeadLetterStore
+    from lexigram.events.buses.event import EventBusImpl
     from lexigram.events.buses.query import QueryBusImpl
     from lexigram.events.config import EventsConfig
 
@@ -72,9 +72,8 @@ class BusSubProvider:
 
     async def setup(self) -> None:
         """Make the buses, without handlers and middleware yet."""
-        from lexigram.events.buses.event import EventBusImpl
-
         from lexigram.events.buses.command import CommandBusImpl
+        from lexigram.events.buses.event import EventBusImpl
         from lexigram.events.buses.query import QueryBusImpl
 
         self._buses = (

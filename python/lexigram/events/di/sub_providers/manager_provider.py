@@ -79,10 +79,9 @@ class ManagerSubProvider:
 
     async def setup(self, container: ContainerRegistrarProtocol | None = None) -> None:
         """Make the managers, without projections and sagas yet; bind them if there is a container."""
-        from lexigram.events.stores.memory import InMemorySnapshotStore
-
         from lexigram.events.projections.manager import ProjectionManager
         from lexigram.events.sagas.manager import SagaManager
+        from lexigram.events.stores.memory import InMemorySnapshotStore
         from lexigram.events.stores.snapshot import SnapshotManager
 
         stores, config = self._stores, self._config
