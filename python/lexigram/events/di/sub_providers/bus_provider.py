@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from lexigram.events.di.binding import bind_all
 from lexigram.events.exceptions import EventError
 from lexigram.events.middleware.pipeline import BusKind, build_pipeline
 
@@ -99,8 +100,7 @@ class BusSubProvider:
             (EventBusDiagnosticsProtocol, self.event_bus),
             *((type(bus), bus) for bus in self._made()),
         ]
-        for service_type, bus in bindings:
-            container.singleton(service_type, bus)
+        bind_all(container, bindings)
 
     def set_tracer(self, tracer: object | None) -> None:
         """Let the event bus trace its handlers; None traces nothing."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lexigram.events.di.binding import bind_all
 from lexigram.events.exceptions import EventError
 
 if TYPE_CHECKING:
@@ -121,8 +122,7 @@ class ManagerSubProvider:
             (SnapshotPolicy, self.snapshot_manager.policy),
             *((type(manager), manager) for manager in self._made()),
         ]
-        for service_type, manager in bindings:
-            container.singleton(service_type, manager)
+        bind_all(container, bindings)
 
     async def add_projection(self, projection: Any) -> None:
         """Register a projection, an object or a class that is built from the container; a started manager starts it."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.di.backends import COMPANIONS, StoreSet
+from lexigram.events.di.binding import bind_all
 from lexigram.events.exceptions import EventStoreError, EventValidationError
 from lexigram.events.stores.registry import EventStoreRegistry
 
@@ -80,8 +81,7 @@ class StoreSubProvider:
             (SagaStore, stores.sagas),
             *((type(store), store) for store in stores),
         ]
-        for service_type, store in bindings:
-            container.singleton(service_type, store)
+        bind_all(container, bindings)
 
     async def boot(self) -> None:
         """Open all stores: connect, create or migrate their tables. If one fails, those already open are closed."""
