@@ -8,7 +8,7 @@ coercion runs when one is created in code, so creating one costs about a microse
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from lexigram.domain import DomainModel
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.clock import now
 from lexigram.events.messages.event import DomainEvent
 
 
@@ -86,10 +87,6 @@ class StreamPosition(StrEnum):
     LIVE = "live"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class _Record(DomainModel):
     """A `DomainModel` whose generated constructor takes values as they are."""
 
@@ -112,7 +109,7 @@ class Checkpoint(_Record):
     projection_name: str
     stream_position: int = 0
     last_processed_event_id: UUID | None = None
-    updated_at: datetime = field(default_factory=_now)
+    updated_at: datetime = field(default_factory=now)
 
 
 @dataclass(eq=False)
@@ -145,7 +142,7 @@ class EventEnvelope(_Record):
     version: int
     event_id: UUID = field(default_factory=uuid4)
     metadata: dict[str, Any] = field(default_factory=dict)
-    timestamp: datetime = field(default_factory=_now)
+    timestamp: datetime = field(default_factory=now)
     correlation_id: UUID | None = None
     causation_id: UUID | None = None
 
@@ -157,7 +154,7 @@ class HandlerInfo(_Record):
     handler_type: str
     message_type: str
     handler_class: str
-    registered_at: datetime = field(default_factory=_now)
+    registered_at: datetime = field(default_factory=now)
 
 
 @dataclass(eq=False)
@@ -209,7 +206,7 @@ class Snapshot(_Record):
     aggregate_type: str
     version: int
     state: dict[str, Any]
-    timestamp: datetime = field(default_factory=_now)
+    timestamp: datetime = field(default_factory=now)
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

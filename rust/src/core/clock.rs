@@ -1,10 +1,45 @@
 //! Microsecond UTC clock and time-ordered identifiers (UUIDv7, RFC 9562 §5.7).
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The time at which a test has stopped the clock; the smallest number while it runs.
+static FROZEN_US: AtomicI64 = AtomicI64::new(i64::MIN);
+/// The number of the next id while a test has ids counted; 0 while they are random.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Stops the clock at a time, or lets it run again. For tests: it holds for the whole process.
+pub fn freeze(us: Option<i64>) {
+    FROZEN_US.store(us.unwrap_or(i64::MIN), Ordering::Relaxed);
+}
+
+/// Counts ids from `first` (at least 1), or makes them random again. For tests: it holds for the whole process.
+pub fn number_ids(first: Option<u64>) {
+    NEXT_NUMBER.store(first.map_or(0, |first| first.max(1)), Ordering::Relaxed);
+}
+
+/// The number of the next id, None while ids are random.
+pub fn next_id_number() -> Option<u64> {
+    match NEXT_NUMBER.load(Ordering::Relaxed) {
+        0 => None,
+        next => Some(next),
+    }
+}
+
+/// `00000000-0000-7000-8000-` followed by the number: the form of a UUIDv7 that people can read.
+fn numbered_id() -> [u8; 16] {
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut bytes = [0, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    bytes[10..].copy_from_slice(&number.to_be_bytes()[2..]);
+    bytes
+}
 
 /// Microseconds since 1970-01-01 UTC; negative when the machine's clock stands before that.
 pub fn now_us() -> i64 {
+    let frozen = FROZEN_US.load(Ordering::Relaxed);
+    if frozen != i64::MIN {
+        return frozen;
+    }
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_micros() as i64,
         Err(before) => -(before.duration().as_micros() as i64),
@@ -98,6 +133,9 @@ impl Uuid7 {
 
     /// The next id as the sixteen bytes of RFC 9562, for an event at `us` microseconds since 1970.
     pub fn next(&self, us: i64) -> [u8; 16] {
+        if NEXT_NUMBER.load(Ordering::Relaxed) != 0 {
+            return numbered_id();
+        }
         let wanted = ((us.max(0) / 1000) as u64) << 12;
         let mut last = self.last.load(Ordering::Relaxed);
         let time = loop {

@@ -1,6 +1,8 @@
 //! Python classes over `core`, one per file.
 use pyo3::prelude::*;
 
+pub mod address;
+pub mod clock;
 pub mod construct;
 pub mod context;
 pub mod event;
@@ -16,6 +18,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     event::register(m)?;
     plan::register(m)?;
     messages::register(m)?;
+    address::register(m)?;
+    clock::register(m)?;
     m.add_class::<log::EventLog>()?;
     Ok(())
 }

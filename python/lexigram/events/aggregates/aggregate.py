@@ -13,16 +13,17 @@ import pydantic
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.domain import AggregateRoot as FrameworkAggregateRoot
 
+from lexigram.events import _core
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.fields import construct, declare_fields
 from lexigram.events.aggregates.handlers import Handler, resolve_handler
 from lexigram.events.aggregates.replay import replay
 from lexigram.events.aggregates.state import read_state, write_state
 from lexigram.events.exceptions import EventLoadError, EventValidationError
-from lexigram.events.messages.event import DomainEvent, new_id
+from lexigram.events.messages.event import new_id
 from lexigram.events.types import Snapshot
 
-_set = object.__setattr__
+address_event = _core.address_event
 
 
 @dataclass_transform(field_specifiers=(dc.field, dc.Field, pydantic.Field))
@@ -113,8 +114,10 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
                 "it runs again on replay; apply both events from the command method",
                 field="event",
             )
-        handler = self._handler_table.get(type(event)) or resolve_handler(type(self), type(event))
-        event = self._address(event)
+        cls = type(self)
+        handler = self._handler_table.get(type(event)) or resolve_handler(cls, type(event))
+        if not address_event(event, self.id, cls.__name__, self._correlation_id, self._causation_id):
+            event = self._addressed(event)
         self._handling = True
         try:
             handler(self, event)
@@ -123,19 +126,9 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
         self._check_invariants()
         self._pending_events.append(event)
 
-    def _address(self, event: ContractEvent) -> ContractEvent:
-        """Fill in whose event it is and what caused it, where the event does not say."""
-        if not isinstance(event, DomainEvent):
-            return event if event.aggregate_id else event.for_aggregate(self.id, type(self).__name__)
-        if event.aggregate_id is None:
-            _set(event, "aggregate_id", self.id)
-        if event.aggregate_type is None:
-            _set(event, "aggregate_type", type(self).__name__)
-        if self._correlation_id is not None and event.correlation_id is None:
-            _set(event, "correlation_id", self._correlation_id)
-        if self._causation_id is not None and event.causation_id is None:
-            _set(event, "causation_id", self._causation_id)
-        return event
+    def _addressed(self, event: ContractEvent) -> ContractEvent:
+        """Return an event of the framework's own class as a copy that says whose it is, if it does not."""
+        return event if event.aggregate_id else event.for_aggregate(self.id, type(self).__name__)
 
     def _check_invariants(self) -> None:
         """Raise if the state is not allowed; called after every handler and before an event is buffered."""
@@ -156,7 +149,9 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
                 f"not an event: {type(event).__name__}; derive it from DomainEvent", field="event"
             )
         self._check_invariants()
-        self._pending_events.append(self._address(event))
+        if not address_event(event, self.id, type(self).__name__, self._correlation_id, self._causation_id):
+            event = self._addressed(event)
+        self._pending_events.append(event)
 
     def pull_events(self) -> list[Any]:
         """Return the pending events; they stay pending."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses as dc
 from abc import ABC
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, dataclass_transform
 
 import pydantic
 from lexigram.domain import Entity as FrameworkEntity
 
 from lexigram.events.aggregates.fields import construct, declare_fields
+from lexigram.events.messages.clock import now
 from lexigram.events.messages.event import new_id
 
 
@@ -42,7 +43,7 @@ class Entity(FrameworkEntity[Any], ABC):
 
     def touch(self) -> None:
         """Note that the entity changed just now."""
-        self.updated_at = datetime.now(UTC)
+        self.updated_at = now()
 
 
 class VersionedEntity(Entity):

@@ -12,6 +12,7 @@ from uuid import UUID
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 
 from lexigram.events.exceptions import EventLoadError, EventValidationError
+from lexigram.events.messages.clock import now
 from lexigram.events.types import Snapshot, SnapshotStrategy
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class TimeBasedPolicy(SnapshotPolicy):
             return True
         if last_snapshot_time.tzinfo is None:
             last_snapshot_time = last_snapshot_time.replace(tzinfo=UTC)
-        return (datetime.now(UTC) - last_snapshot_time).total_seconds() >= self.interval_seconds
+        return (now() - last_snapshot_time).total_seconds() >= self.interval_seconds
 
 
 class OnDemandPolicy(SnapshotPolicy):
