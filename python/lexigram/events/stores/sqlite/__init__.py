@@ -22,6 +22,8 @@ _MODULES = {
     "SqliteSnapshotStore": "snapshot_store",
 }
 
+__all__ = sorted(_MODULES)
+
 
 def __getattr__(name: str) -> Any:
     try:

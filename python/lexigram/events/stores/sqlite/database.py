@@ -52,6 +52,11 @@ class Database:
         self._users = 0
 
     @property
+    def path(self) -> str:
+        """The file, or `:memory:`."""
+        return SqliteSettings.of(self._config).path
+
+    @property
     def engine(self) -> SqliteEngine:
         """The open engine. Raises `EventStoreConnectionError` before `open` and after `close`."""
         if self._engine is None:

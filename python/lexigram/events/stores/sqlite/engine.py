@@ -159,6 +159,9 @@ class SqliteEngine:
     async def read(self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False) -> T:
         """Call `fn(connection)` in a reader thread; inside a unit of work it sees that transaction's own writes.
 
+        Tasks that were started inside a unit of work write as part of it, but read what is committed (in a `:memory:`
+        database they too see its writes, because there is only one connection).
+
         Args:
             snapshot: Give all statements of `fn` one view of the data; a single statement has that anyway.
 
@@ -166,9 +169,8 @@ class SqliteEngine:
             EventLoadError: LEX_ERR_EVT_011, the file is damaged or the disk is failing.
         """
         unit = self.current_unit()
-        if unit is not None:
+        if unit is not None and (unit.is_owner or self._readers is None):
             return await unit.run(fn)
-        self.check_open()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._readers is None:
             self._writer.submit(ReadJob(future, fn))

@@ -114,11 +114,18 @@ class SqliteUnitOfWork(AbstractUnitOfWork):
             self._engine = engine
         self._session = Session(timeout_seconds)
         self._started = False
+        self._owner: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
         if self._connect is not None:
             self.resource = self._engine = await self._connect()
+        self._owner = asyncio.current_task()
         return await super().__aenter__()
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the running task entered the block, rather than one that was started inside it."""
+        return asyncio.current_task() is self._owner
 
     async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement in the transaction; returns the number of rows changed."""
