@@ -49,7 +49,8 @@ def as_call(handler: Any, factory: HandlerFactory | None = None) -> HandlerCall:
         target = getattr(handler, "handle", handler)
     if not callable(target):
         raise EventValidationError(f"{handler!r} is neither callable nor has a method handle", field="handler")
-    if _further_parameters(target):
+    required, further = _further_parameters(target)
+    if required or (further and factory is not None):
         if factory is None:
             raise EventValidationError(
                 f"{handler_name(handler)} needs more than the message; only a container can inject the rest "
@@ -65,16 +66,16 @@ def is_async(target: Any) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))  # noqa: B004
 
 
-def _further_parameters(target: Any) -> bool:
-    """Return whether `target` has parameters behind the message that have to be filled."""
+def _further_parameters(target: Any) -> tuple[bool, bool]:
+    """Return whether `target` has parameters behind the message that have to be filled, and whether it has any."""
     try:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):  # builtins without a signature
-        return False
+        return False, False
     fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not parameters or (fixed and fixed[0].kind is fixed[0].KEYWORD_ONLY):
         raise EventValidationError(f"{handler_name(target)} does not take the message", field="handler")
-    return any(p.default is p.empty for p in fixed[1:])
+    return any(p.default is p.empty for p in fixed[1:]), len(fixed) > 1
 
 
 def _from_plain(target: Callable[[Any], Any]) -> HandlerCall:

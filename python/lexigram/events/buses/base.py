@@ -53,6 +53,14 @@ class Bus(ABC, Generic[TMessage, TResult]):
         self._rebuild()
         return self
 
+    def unuse(self, middleware: MiddlewareFunc) -> bool:
+        """Take a middleware out again; return whether it was in use."""
+        if middleware not in self._middlewares:
+            return False
+        self._middlewares.remove(middleware)
+        self._rebuild()
+        return True
+
     async def health_check(self, timeout: float = 5.0) -> HealthCheckResult:
         """Return the state of this bus at once; `timeout` is part of the framework's protocol and not needed."""
         started = time.perf_counter()

@@ -1,0 +1,1 @@
+"""Handler base classes, their registry and discovery."""

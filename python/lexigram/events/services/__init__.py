@@ -1,0 +1,1 @@
+"""Facades over the buses."""
