@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from lexigram.contracts.core import ProviderPriority
 from lexigram.di.provider import Provider
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["EventsProvider"]
 
 logger = get_logger(__name__)
+
+P = TypeVar("P")
 
 
 class EventsProvider(Provider):
@@ -120,7 +122,7 @@ class EventsProvider(Provider):
         """The snapshot manager of this application."""
         return self._part(self._managers).snapshot_manager
 
-    def _part(self, part: Any) -> Any:
+    def _part(self, part: P | None) -> P:
         if part is None:
             reason = "is not booted yet" if self.config.enabled else "is disabled (events.enabled is false)"
             raise EventError(f"The events provider {reason}")

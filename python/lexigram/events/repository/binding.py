@@ -44,7 +44,8 @@ def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[T
             snapshot_store = snapshot_store if config.takes_snapshots else None
         if event_store is None:
             raise EventValidationError(f"{name} needs an event_store", field="event_store")
-        repository.__init__(
+        constructor: Any = repository.__init__
+        constructor(
             self, aggregate_type, event_store, snapshot_store, event_bus, snapshot_policy, snapshot_every, **options
         )
 

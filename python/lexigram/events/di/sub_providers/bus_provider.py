@@ -77,10 +77,11 @@ class BusSubProvider:
         from lexigram.events.buses.event import EventBusImpl
         from lexigram.events.buses.query import QueryBusImpl
 
+        dead_letters = self._dead_letters if self._config.event_bus.enable_dead_letter else None
         self._buses = (
             CommandBusImpl(config=self._config.command_bus, handler_factory=self._factory),
             QueryBusImpl(config=self._config.query_bus, handler_factory=self._factory),
-            EventBusImpl(config=self._config.event_bus, dead_letters=self._dead_letters, handler_factory=self._factory),
+            EventBusImpl(config=self._config.event_bus, dead_letters=dead_letters, handler_factory=self._factory),
         )
 
     def register(self, container: ContainerRegistrarProtocol) -> None:
