@@ -7,10 +7,10 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from tests.unit.aggregates.domain import Counter, ItemAdded, Order, OrderCancelled, OrderShippedEvent, Unheard
 
 from lexigram.events import AggregateRoot, Event, EventLoadError
 from lexigram.events.testing.scenario import Scenario
-from tests.unit.aggregates.domain import Counter, ItemAdded, Order, OrderCancelled, OrderShippedEvent, Unheard
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ def test_state_can_be_checked() -> None:
     """Attributes by keyword."""
     scenario = Scenario(Order).when(lambda order: order.add("a", price=Decimal(2)))
     scenario.then_state(total=Decimal("2.00"), status="draft")
-    with pytest.raises(AssertionError, match="Order.status is 'draft'"):
+    with pytest.raises(AssertionError, match=r"Order\.status is 'draft'"):
         scenario.then_state(status="shipped")
     with pytest.raises(AssertionError, match="is missing"):
         scenario.then_state(nonsense=1)
