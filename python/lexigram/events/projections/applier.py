@@ -69,6 +69,9 @@ class BatchApplier:
             async with self._store.unit_of_work():
                 await projection.create_schema()
         if self._checkpoints is not None:
+            connect = getattr(self._checkpoints, "connect", None)
+            if connect is not None:  # it may have been closed with the manager
+                await connect()
             self._stored = await self._checkpoints.get_checkpoint(projection.name)
             if self._transactional:
                 projection.checkpoint.position = self._stored

@@ -101,6 +101,7 @@ class ProjectionRunner:
             await asyncio.wait((task,))
             with suppress(Exception):  # the store may be gone; the position is only behind what was done
                 await self.applier.flush()
+        self.applier.forget()
 
     def abandon(self) -> None:
         """Stop following without waiting for it."""
@@ -138,7 +139,7 @@ class ProjectionRunner:
     async def exclusively(self) -> AsyncIterator[None]:
         """Keep the following task away: for a rebuild, a reset, or events handed in by hand."""
         async with self._lock:
-            await self.applier.prepare()
+            await self._prepare()
             yield
 
     async def wait_for(self, position: int) -> None:
@@ -185,7 +186,7 @@ class ProjectionRunner:
         async with self._lock:
             if self.projection.status is not ProjectionStatus.RUNNING:
                 return
-            await self.applier.prepare()
+            await self._prepare()
             batch = await self._reader.read(self.projection.position, self._batch_size)
             if batch and await self._predecessors(batch[-1][1]):
                 behind = len(batch) == self._batch_size
@@ -237,10 +238,16 @@ class ProjectionRunner:
             if not future.done():
                 future.set_exception(ProjectionBuildError(reason))
 
+    async def _prepare(self) -> None:
+        await self.applier.prepare()
+        self._release_waiters()
+
     def _moved(self, count: int) -> None:
-        if count <= 0:
-            return
-        self._history.append((time.monotonic(), count))
+        if count > 0:
+            self._history.append((time.monotonic(), count))
+            self._release_waiters()
+
+    def _release_waiters(self) -> None:
         position = self.projection.position
         for wanted, future in self._waiters:
             if wanted <= position and not future.done():

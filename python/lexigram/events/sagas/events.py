@@ -7,7 +7,13 @@ from typing import Any
 
 from lexigram.events.messages.event import DomainEvent
 
-_METADATA = frozenset(field.name for field in dataclasses.fields(DomainEvent))
+_METADATA = frozenset(field.name for field in dataclasses.fields(DomainEvent)) | {
+    "causation_id",
+    "correlation_id",
+    "metadata",
+    "tags",
+    "version",
+}
 
 
 def own_fields(event: Any) -> dict[str, Any]:

@@ -1,0 +1,212 @@
+"""Sagas that events start and continue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lexigram.events.config import SagaConfig
+from lexigram.events.exceptions import SagaError
+from lexigram.events.messages.command import Command
+from lexigram.events.messages.event import DomainEvent
+from lexigram.events.projections.manager import ProjectionManager
+from lexigram.events.sagas.base import SagaBase, saga_step
+from lexigram.events.sagas.context import SagaContext
+from lexigram.events.sagas.manager import SagaManager
+from lexigram.events.sagas.sql import SqlSagaStore
+from lexigram.events.sagas.types import SagaStatus
+from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+
+QUICK = SagaConfig(retry_delay_seconds=0.0, max_retries_per_step=0)
+
+
+class OrderPlaced(DomainEvent):
+    order: str
+
+
+class PaymentReceived(DomainEvent):
+    order: str
+    amount: int
+
+
+class Shipped(DomainEvent):
+    order: str
+
+
+class AskForPayment(Command[None]):
+    order: str
+
+
+class Ship(Command[None]):
+    order: str
+
+
+class Process(SagaBase):
+    """A process manager: reacts to events only."""
+
+    name = "process"
+    start_events = (OrderPlaced,)
+    continue_events = (PaymentReceived, Shipped)
+
+    def correlation_key(self, event: Any) -> str | None:
+        return str(event.order)
+
+    async def handle(self, event: Any) -> list[Any]:
+        data = self.context.data
+        if isinstance(event, OrderPlaced):
+            return [AskForPayment(order=event.order)]
+        if isinstance(event, PaymentReceived):
+            data["paid"] = data.get("paid", 0) + event.amount
+            return [Ship(order=event.order)]
+        self.complete()
+        return []
+
+
+class Bus:
+    """Notes commands; refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.failing = False
+
+    async def dispatch(self, command: Any) -> None:
+        if self.failing:
+            raise RuntimeError("bus down")
+        self.sent.append(command)
+
+
+async def test_events_start_continue_and_complete_a_saga() -> None:
+    """Commands are dispatched per event handled; an event of an unknown key is ignored."""
+    bus = Bus()
+    manager = SagaManager(command_bus=bus, config=QUICK)
+    manager.register(Process)
+    await manager.process(PaymentReceived(order="unknown", amount=1))
+    await manager.process(OrderPlaced(order="1"))
+    await manager.process(PaymentReceived(order="1", amount=5))
+    record = await manager.get("process:1")
+    assert record is not None
+    assert (record.status, record.data) == (SagaStatus.RUNNING, {"order": "1", "paid": 5})
+    assert record.correlation_key == "1"
+    await manager.process(Shipped(order="1"))
+    record = await manager.get("process:1")
+    assert record is not None
+    assert record.status is SagaStatus.COMPLETED
+    assert [type(command).__name__ for command in bus.sent] == ["AskForPayment", "Ship"]
+    assert await manager.get("process:unknown") is None
+
+
+async def test_an_event_handed_in_twice_has_one_effect() -> None:
+    """Also the starting one, also after completion."""
+    bus = Bus()
+    manager = SagaManager(command_bus=bus, config=QUICK)
+    manager.register(Process)
+    placed, paid = OrderPlaced(order="1"), PaymentReceived(order="1", amount=5)
+    for event in (placed, placed, paid, paid, Shipped(order="1"), paid, placed):
+        await manager.process(event)
+    record = await manager.get("process:1")
+    assert record is not None
+    assert record.data["paid"] == 5
+    assert len(bus.sent) == 2
+
+
+async def test_a_failing_command_leaves_the_saga_as_it_was() -> None:
+    """The event may be handed in again."""
+    bus = Bus()
+    manager = SagaManager(command_bus=bus, config=QUICK)
+    manager.register(Process)
+    await manager.process(OrderPlaced(order="1"))
+    paid = PaymentReceived(order="1", amount=5)
+    bus.failing = True
+    with pytest.raises(RuntimeError, match="bus down"):
+        await manager.process(paid)
+    record = await manager.get("process:1")
+    assert record is not None
+    assert "paid" not in record.data
+    bus.failing = False
+    await manager.process(paid)
+    record = await manager.get("process:1")
+    assert record is not None
+    assert record.data["paid"] == 5
+
+
+async def test_commands_without_a_bus_are_an_error() -> None:
+    """The message says what to pass."""
+    manager = SagaManager(config=QUICK)
+    manager.register(Process)
+    with pytest.raises(SagaError, match="command_bus"):
+        await manager.process(OrderPlaced(order="1"))
+
+
+class Steps(SagaBase):
+    """Started by an event, then runs steps that append to the log."""
+
+    name = "steps"
+    start_events = (OrderPlaced,)
+
+    def correlation_key(self, event: OrderPlaced) -> str:
+        return event.order
+
+    async def undo(self, ctx: SagaContext) -> None:
+        await ctx.services.store.append(f"order-{ctx.data['order']}", [Shipped(order="undone")])
+
+    @saga_step(compensation="undo")
+    async def ship(self, ctx: SagaContext) -> None:
+        await ctx.services.store.append(f"order-{ctx.data['order']}", [Shipped(order=ctx.data["order"])])
+        if ctx.data["order"] == "fails in the step":
+            raise KeyError("after the append")
+
+    @saga_step
+    async def finish(self, ctx: SagaContext) -> None:
+        if ctx.data["order"] == "fails later":
+            raise KeyError("later")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteEventStore]:
+    async with SqliteEventStore(str(tmp_path / "events.db")) as opened:
+        yield opened
+
+
+async def test_what_a_step_appends_commits_with_the_saga(store: SqliteEventStore) -> None:
+    """A failed step's events are not there; a finished and undone step's are, with those that undo it."""
+    sagas = SqlSagaStore(store)
+    manager = SagaManager(sagas, event_store=store, services={"store": store}, config=QUICK)
+    manager.register(Steps)
+    expected = {
+        "works": (SagaStatus.COMPLETED, ["works"]),
+        "fails in the step": (SagaStatus.FAILED, []),
+        "fails later": (SagaStatus.COMPENSATED, ["fails later", "undone"]),
+    }
+    for order, (status, shipped) in expected.items():
+        await manager.process(OrderPlaced(order=order))
+        record = await manager.get(f"steps:{order}")
+        assert record is not None
+        assert record.status is status
+        assert [event.order for event in await store.read(f"order-{order}")] == shipped
+    await sagas.close()
+
+
+async def test_the_follower_starts_each_saga_once_across_restarts(store: SqliteEventStore) -> None:
+    """Saga and checkpoint commit together, so a log that is read again starts nothing again."""
+    sagas = SqlSagaStore(store)
+    for number in range(5):
+        await store.append("orders", [OrderPlaced(order=str(number))])
+    for _ in range(2):
+        manager = SagaManager(sagas, event_store=store, services={"store": store}, config=QUICK)
+        manager.register(Steps)
+        await manager.resume()
+        projections = ProjectionManager(store)
+        projections.register(manager.follower())
+        async with projections:
+            await projections.wait_for("sagas", await store.head(), timeout=5)
+            await manager.drain()
+    await projections.rebuild("sagas")
+    await manager.drain()
+    records = await manager.list("steps")
+    assert [record.status for record in records] == [SagaStatus.COMPLETED] * 5
+    for number in range(5):
+        assert len(await store.read(f"order-{number}")) == 1
+    await sagas.close()
