@@ -22,7 +22,14 @@ from tests.unit.aggregates.domain import (
     Unheard,
 )
 
-from lexigram.events import AggregateRoot, EventLoadError, HandlerNotFoundError, SerializationError, UnknownEvent
+from lexigram.events import (
+    AggregateRoot,
+    EventLoadError,
+    HandlerNotFoundError,
+    SerializationError,
+    Snapshot,
+    UnknownEvent,
+)
 from lexigram.events.messages.event import DomainEvent
 
 
@@ -173,6 +180,21 @@ def test_a_snapshot_is_plain_readable_data() -> None:
     assert "$type" not in json.dumps(snapshot.state)
     assert (snapshot.aggregate_type, snapshot.version) == ("Order", 3)
     assert "id" not in snapshot.state
+
+
+def test_an_aggregate_as_a_dictionary_and_back() -> None:
+    """`to_dict` has id, version and state; `from_snapshot` takes it, a `Snapshot`, or the state of one."""
+    order = full_order()
+    data = json.loads(json.dumps(order.to_dict()))
+    assert (data["id"], data["version"], data["status"]) == (str(order.id), 3, "shipped")
+    for source in (data, order.create_snapshot()):
+        twin = Order.from_snapshot(source)
+        assert (str(twin.id), twin.version, twin.lines, twin.total) == (str(order.id), 3, order.lines, order.total)
+    bare = Order.from_snapshot(order.create_snapshot().state)
+    assert (bare.version, bare.total) == (0, order.total)
+    fresh = Order(id="f")
+    fresh.load_from_snapshot(Snapshot("f", "Order", 7, order.to_dict()))
+    assert (fresh.id, fresh.version, fresh.total) == ("f", 7, order.total)
 
 
 def test_a_snapshot_is_independent_of_the_aggregate() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses as dc
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 from uuid import UUID
 
 import pydantic
@@ -220,11 +220,39 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
         Raises:
             SerializationError: LEX_ERR_EVT_025, the state does not fit the class; the aggregate is unchanged.
         """
-        write_state(self, snapshot.state)
+        # `to_dict` puts id and version into the state; here the snapshot's own count.
+        write_state(self, {name: value for name, value in snapshot.state.items() if name != "version"})
         self.id = snapshot.aggregate_id
         self._pending_events.clear()
         self._committed_version = self._snapshot_version = snapshot.version
         self._snapshot_time = snapshot.timestamp
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return id (as text), version and state as plain data; `from_snapshot` reads it.
+
+        Raises:
+            SerializationError: LEX_ERR_EVT_025, a field holds a value that cannot be encoded.
+        """
+        return {"id": str(self.id), "version": self.version, **read_state(self)}
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot | Mapping[str, Any]) -> Self:
+        """Return a new aggregate from a snapshot, or from what `to_dict` returned; nothing is pending.
+
+        Args:
+            snapshot: A `Snapshot`, or its `state`. Without `id` in it the aggregate gets a new one, without `version`
+                it is at version 0.
+
+        Raises:
+            SerializationError: LEX_ERR_EVT_025, the state does not fit the class.
+        """
+        if not isinstance(snapshot, Snapshot):
+            state = dict(snapshot)
+            version, own_id = state.pop("version", 0), state.pop("id", None)
+            snapshot = Snapshot(own_id or new_id(), cls.__name__, version, state)
+        aggregate: Self = empty_aggregate(cls, snapshot.aggregate_id)
+        aggregate.load_from_snapshot(snapshot)
+        return aggregate
 
 
 class VersionedAggregateRoot(AggregateRoot):

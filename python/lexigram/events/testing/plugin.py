@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-_async_fixture: Any
+_async_fixture: Callable[[Callable[..., AsyncIterator[Any]]], Any]
 try:
     from pytest_asyncio import fixture as _async_fixture
 except ImportError:  # Without the plugin only synchronous tests run, and those cannot use a bus.
