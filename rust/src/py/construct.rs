@@ -6,12 +6,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::context;
-use super::event::{self, Arguments, MessageRef};
+use super::event::{self, Arguments, MessageRef, Planned};
 use super::metadata::{self, Kind, Meta};
 use super::plan::{Fallback, Field, Plan};
-use crate::core::clock::{self, Uuid7};
+use crate::core::clock::Uuid7;
 
-static IDS: std::sync::LazyLock<Uuid7> = std::sync::LazyLock::new(Uuid7::new);
+static IDS: Uuid7 = Uuid7::unseeded();
 static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Tells the core which context variable new messages inherit from; see `messages/context.py` for its value.
@@ -29,39 +29,44 @@ pub fn reseed_ids() {
 /// A new UUIDv7.
 #[pyfunction]
 pub fn new_id(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    super::values::uuid_from_bytes(py, IDS.next(clock::now_us()))
+    super::values::uuid_from_bytes(py, IDS.next(event::now_us()))
 }
 
 /// What a keyword of a call stands for.
-enum Target {
+enum Meaning {
     Field(usize),
     Meta(Meta),
     Unknown,
 }
 
-fn target(plan: &Plan, name: &Bound<'_, PyString>, guess: usize) -> PyResult<Target> {
+#[inline]
+fn meaning(plan: &Plan, name: &Bound<'_, PyString>, guess: usize) -> PyResult<Meaning> {
     // Keywords are almost always the interned names, in the order of declaration.
     if plan.fields.get(guess).is_some_and(|field| field.name.is(name)) {
-        return Ok(Target::Field(guess));
+        return Ok(Meaning::Field(guess));
     }
+    searched_meaning(plan, name)
+}
+
+fn searched_meaning(plan: &Plan, name: &Bound<'_, PyString>) -> PyResult<Meaning> {
     if let Some(index) = plan.fields.iter().position(|field| field.name.is(name)) {
-        return Ok(Target::Field(index));
+        return Ok(Meaning::Field(index));
     }
     if let Some((_, meta)) = plan.meta_names.iter().find(|(known, _)| known.is(name)) {
-        return Ok(Target::Meta(*meta));
+        return Ok(Meaning::Meta(*meta));
     }
     let py = name.py();
     for (index, field) in plan.fields.iter().enumerate() {
         if field.name.bind(py).as_any().eq(name)? {
-            return Ok(Target::Field(index));
+            return Ok(Meaning::Field(index));
         }
     }
     for (known, meta) in &plan.meta_names {
         if known.bind(py).as_any().eq(name)? {
-            return Ok(Target::Meta(*meta));
+            return Ok(Meaning::Meta(*meta));
         }
     }
-    Ok(Target::Unknown)
+    Ok(Meaning::Unknown)
 }
 
 /// A new message from the arguments of a call.
@@ -72,16 +77,19 @@ pub fn construct<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     plan.require_concrete(py)?;
     let object = event::allocate(py, plan)?;
-    let message = event::fresh(&object, plan);
-    fill(message, plan, arguments, true)?;
+    fill(planned(&object, plan)?, arguments, true)?;
     Ok(object)
+}
+
+fn planned<'a, 'py>(object: &'a Bound<'py, PyAny>, plan: &'static Plan) -> PyResult<Planned<'a, 'py>> {
+    Planned::fresh(object, plan).ok_or_else(|| PyTypeError::new_err("not an instance of its class"))
 }
 
 /// A new message with id and time only, for `__new__`.
 pub fn empty<'py>(plan: &'static Plan, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
     plan.require_concrete(py)?;
     let object = event::allocate(py, plan)?;
-    let message = event::fresh(&object, plan);
+    let message = planned(&object, plan)?.message();
     identify(message, 0);
     // A user's `__init__` may put anything into it.
     message.track();
@@ -91,15 +99,13 @@ pub fn empty<'py>(plan: &'static Plan, py: Python<'py>) -> PyResult<Bound<'py, P
 /// `__init__` of a message made by `empty`.
 pub fn initialize(object: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
     let py = object.py();
-    let Some((message, plan)) = MessageRef::cast(object).and_then(|message| Some((message, message.plan()?))) else {
-        return Err(PyTypeError::new_err("not a message"));
-    };
+    let message = Planned::cast(object).ok_or_else(|| PyTypeError::new_err("not a message"))?;
     let (keys, values): (Vec<_>, Vec<_>) = kwargs.map(|kwargs| kwargs.iter().unzip()).unwrap_or_default();
     let names = PyTuple::new(py, keys)?;
     let named: Vec<_> = values.iter().map(Bound::as_borrowed).collect();
     let positional: Vec<_> = args.iter_borrowed().collect();
     let arguments = Arguments { positional: &positional, named: &named, names: Some(names.as_borrowed()) };
-    fill(message, plan, &arguments, false)
+    fill(message, &arguments, false)
 }
 
 /// Sets id and time unless they were `given`.
@@ -108,7 +114,7 @@ fn identify(message: MessageRef<'_, '_>, given: u32) {
     if given & both == both {
         return;
     }
-    let now = clock::now_us();
+    let now = event::now_us();
     if given & Meta::OccurredAt.bit() == 0 {
         message.body().time_us.set(now);
     }
@@ -117,12 +123,8 @@ fn identify(message: MessageRef<'_, '_>, given: u32) {
     }
 }
 
-fn fill<'py>(
-    message: MessageRef<'_, 'py>,
-    plan: &'static Plan,
-    arguments: &Arguments<'_, 'py>,
-    fresh: bool,
-) -> PyResult<()> {
+fn fill<'py>(target: Planned<'_, 'py>, arguments: &Arguments<'_, 'py>, fresh: bool) -> PyResult<()> {
+    let (message, plan) = (target.message(), target.plan());
     let py = message.py();
     let mut filled = arguments.positional.len();
     let Some(by_position) = plan.positional.get(..filled) else {
@@ -131,44 +133,58 @@ fn fill<'py>(
     let mut track = plan.always_tracked;
     for (index, value) in by_position.iter().zip(arguments.positional) {
         track |= event::is_container(value);
-        message.put(&plan.fields[*index], Bound::clone(value));
+        target.put(*index, Bound::clone(value));
     }
     let mut given = 0;
-    let mut guess = filled;
-    let names = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
-    for (name, value) in names.iter().zip(arguments.named) {
-        let name = name.cast::<PyString>()?;
-        match target(plan, name, guess)? {
-            Target::Field(index) if by_position.contains(&index) => {
-                return Err(PyTypeError::new_err(format!("{}() got multiple values for argument {name:?}", plan.name(py))));
+    let mut names = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
+    let mut named = arguments.named;
+    if by_position.is_empty() {
+        // The usual call passes the fields in the order of declaration; this loop does nothing that the next cannot.
+        for (index, field) in plan.fields.iter().enumerate() {
+            let (Some((name, later)), Some((value, rest))) = (names.split_first(), named.split_first()) else {
+                break;
+            };
+            if !field.name.is(name) || !field.init {
+                break;
             }
-            Target::Field(index) if plan.fields[index].init => {
+            track |= event::is_container(value);
+            target.put(index, Bound::clone(value));
+            filled = index + 1;
+            (names, named) = (later, rest);
+        }
+    }
+    let mut guess = filled;
+    for (name, value) in names.iter().zip(named) {
+        match meaning(plan, name.cast()?, guess)? {
+            Meaning::Field(index) if by_position.contains(&index) => {
+                let class = plan.name(py);
+                return Err(PyTypeError::new_err(format!("{class}() got multiple values for argument {name:?}")));
+            }
+            Meaning::Field(index) if plan.fields[index].init => {
                 track |= event::is_container(value);
-                message.put(&plan.fields[index], Bound::clone(value));
+                target.put(index, Bound::clone(value));
                 filled += 1;
                 guess = index + 1;
             }
-            Target::Meta(meta) => {
+            Meaning::Meta(meta) => {
                 given |= meta.bit();
                 metadata::set(message, meta, value)?;
             }
-            Target::Unknown if plan.accepts_extra => {
-                require_free_name(plan, name)?;
+            Meaning::Unknown if plan.accepts_extra => {
+                require_free_name(plan, name.cast()?)?;
                 message.extra_or_new()?.set_item(name, value)?;
                 track = true;
             }
-            Target::Field(_) | Target::Unknown => return Err(misfit(py, plan, arguments)),
+            Meaning::Field(_) | Meaning::Unknown => return Err(misfit(py, plan, arguments)),
         }
     }
     if filled < plan.fields.len() {
-        track |= apply_fallbacks(message, plan, |_| misfit(py, plan, arguments))?;
+        track |= apply_fallbacks(target, |_| misfit(py, plan, arguments))?;
     }
     for (meta, fallback) in &plan.meta_fallbacks {
         if given & meta.bit() == 0 {
-            match fallback.make(py)? {
-                Some(value) => metadata::set(message, *meta, &value)?,
-                None => return Err(misfit(py, plan, arguments)),
-            }
+            let value = fallback.make(py)?.ok_or_else(|| misfit(py, plan, arguments))?;
+            metadata::set(message, *meta, &value)?;
             given |= meta.bit();
         }
     }
@@ -181,25 +197,22 @@ fn fill<'py>(
     }
     if plan.post_init {
         message.object().call_method0(intern!(py, "__post_init__"))?;
-        track_contents(message, plan);
+        track_contents(target);
     }
     Ok(())
 }
 
 /// Gives unset fields their defaults; whether one of them is a container.
-fn apply_fallbacks<'py>(
-    message: MessageRef<'_, 'py>,
-    plan: &'static Plan,
-    missing: impl Fn(&Field) -> PyErr,
-) -> PyResult<bool> {
+#[inline]
+fn apply_fallbacks(target: Planned<'_, '_>, missing: impl Fn(&Field) -> PyErr) -> PyResult<bool> {
     let mut track = false;
-    for field in &plan.fields {
-        if message.is_set(field) {
+    for (index, field) in target.plan().fields.iter().enumerate() {
+        if target.is_set(index) {
             continue;
         }
-        if let Some(value) = field.fallback.make(message.py())? {
+        if let Some(value) = field.fallback.make(target.message().py())? {
             track |= event::is_container(&value);
-            message.put(field, value);
+            target.put(index, value);
         } else if matches!(field.fallback, Fallback::Required) {
             return Err(missing(field));
         }
@@ -208,12 +221,13 @@ fn apply_fallbacks<'py>(
 }
 
 /// Starts tracking if any field holds a container by now.
-fn track_contents(message: MessageRef<'_, '_>, plan: &'static Plan) {
+fn track_contents(target: Planned<'_, '_>) {
+    let message = target.message();
     if message.is_tracked() {
         return;
     }
-    let contents = plan.fields.iter().filter_map(|field| message.get(field));
-    if message.extra().is_some() || contents.into_iter().any(|value| event::is_container(&value)) {
+    let mut contents = (0..target.plan().fields.len()).filter_map(|index| target.get(index));
+    if message.extra().is_some() || contents.any(|value| event::is_container(&value)) {
         message.track();
     }
 }
@@ -275,9 +289,9 @@ fn misfit<'py>(py: Python<'py>, plan: &Plan, arguments: &Arguments<'_, 'py>) -> 
     }
     let mut unknown = Vec::new();
     for name in passed.iter().filter_map(|name| name.cast::<PyString>().ok()) {
-        let fits = match target(plan, name, 0) {
-            Ok(Target::Field(index)) => plan.fields[index].init,
-            Ok(Target::Meta(_)) => true,
+        let fits = match meaning(plan, name, 0) {
+            Ok(Meaning::Field(index)) => plan.fields[index].init,
+            Ok(Meaning::Meta(_)) => true,
             _ => plan.accepts_extra,
         };
         if !fits {
@@ -307,25 +321,28 @@ pub struct Builder<'py> {
 impl<'py> Builder<'py> {
     pub fn new(py: Python<'py>, plan: &'static Plan) -> PyResult<Self> {
         let object = event::allocate(py, plan)?;
-        let builder = Builder { object, plan };
         if plan.always_tracked {
-            builder.message().track();
+            planned(&object, plan)?.message().track();
         }
-        Ok(builder)
+        Ok(Builder { object, plan })
     }
 
-    /// The unfinished message, for direct access to its metadata.
-    pub fn message(&self) -> MessageRef<'_, 'py> {
-        event::fresh(&self.object, self.plan)
+    /// The unfinished message, for direct access.
+    #[inline]
+    pub fn planned(&self) -> Planned<'_, 'py> {
+        Planned::fresh(&self.object, self.plan).expect("allocate makes instances of the plan's class")
+    }
+
+    fn message(&self) -> MessageRef<'_, 'py> {
+        self.planned().message()
     }
 
     /// Sets the field at an index of `plan.fields`.
+    #[inline]
     pub fn set_field(&self, index: usize, value: Bound<'py, PyAny>) {
-        let message = self.message();
-        message.track_if_container(&value);
-        if let Some(field) = self.plan.fields.get(index) {
-            message.put(field, value);
-        }
+        let target = self.planned();
+        target.message().track_if_container(&value);
+        target.put(index, value);
     }
 
     /// Sets metadata from a Python value, with the checks of the constructor.
@@ -371,7 +388,7 @@ impl<'py> Builder<'py> {
             let name = quoted(field.name.bind(py));
             PyTypeError::new_err(format!("{}() missing required keyword argument: {name}", plan.name(py)))
         };
-        if apply_fallbacks(self.message(), plan, missing)? {
+        if apply_fallbacks(self.planned(), missing)? {
             self.message().track();
         }
         Ok(self.object)
@@ -385,9 +402,10 @@ pub fn stamp(message: MessageRef<'_, '_>, version: u32, sequence: i64) {
 }
 
 /// A new message of the same class with the same content.
-pub fn duplicate<'py>(message: MessageRef<'_, 'py>, plan: &'static Plan) -> PyResult<Builder<'py>> {
-    let py = message.py();
-    let builder = Builder::new(py, plan)?;
+pub fn duplicate<'py>(source: Planned<'_, 'py>) -> PyResult<Builder<'py>> {
+    let plan = source.plan();
+    let message = source.message();
+    let builder = Builder::new(message.py(), plan)?;
     let copy = builder.message();
     let (from, to) = (message.body(), copy.body());
     to.id.set(from.id.get());
@@ -400,10 +418,9 @@ pub fn duplicate<'py>(message: MessageRef<'_, 'py>, plan: &'static Plan) -> PyRe
             metadata::store(copy, *meta, Some(value));
         }
     }
-    for field in &plan.fields {
-        if let Some(value) = message.get(field) {
-            copy.track_if_container(&value);
-            copy.put(field, value);
+    for index in 0..plan.fields.len() {
+        if let Some(value) = source.get(index) {
+            builder.set_field(index, value);
         }
     }
     if let Some(extra) = message.extra() {
@@ -413,13 +430,11 @@ pub fn duplicate<'py>(message: MessageRef<'_, 'py>, plan: &'static Plan) -> PyRe
 }
 
 /// Whether two messages of one class say the same; `sequence_number` and `version` do not count.
-pub fn equal(left: MessageRef<'_, '_>, right: MessageRef<'_, '_>) -> PyResult<bool> {
-    if left.object().is(&right.object()) {
+pub fn equal(one: Planned<'_, '_>, other: Planned<'_, '_>) -> PyResult<bool> {
+    let (left, right, plan) = (one.message(), other.message(), one.plan());
+    if left.object().is(right.object()) {
         return Ok(true);
     }
-    let Some(plan) = left.plan() else {
-        return Ok(false);
-    };
     let (a, b) = (left.body(), right.body());
     if a.id.get() != b.id.get() || a.time_us.get() != b.time_us.get() {
         return Ok(false);
@@ -430,9 +445,12 @@ pub fn equal(left: MessageRef<'_, '_>, right: MessageRef<'_, '_>) -> PyResult<bo
             return Ok(false);
         }
     }
-    for field in plan.fields.iter().filter(|field| field.compare) {
-        let same = match (left.get(field), right.get(field)) {
-            (Some(one), Some(other)) => one.is(&other) || one.eq(other)?,
+    for (index, field) in plan.fields.iter().enumerate() {
+        if !field.compare {
+            continue;
+        }
+        let same = match (one.get(index), other.get(index)) {
+            (Some(a), Some(b)) => a.is(&b) || a.eq(b)?,
             (None, None) => true,
             _ => false,
         };

@@ -39,6 +39,12 @@ pub struct Rare {
     pub metadata: Slot,
 }
 
+impl Rare {
+    fn slots(&self) -> [&Slot; 6] {
+        [&self.event_type, &self.actor_id, &self.schema_version, &self.causation_id, &self.tags, &self.metadata]
+    }
+}
+
 /// `sequence_number` of a message that no store has numbered.
 pub const UNSTAMPED: i64 = i64::MIN;
 
@@ -79,10 +85,7 @@ impl Body {
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {
         let inline = [&self.aggregate_id, &self.aggregate_type, &self.correlation_id];
-        let rare = self.rare().map(|rare| {
-            [&rare.event_type, &rare.actor_id, &rare.schema_version, &rare.causation_id, &rare.tags, &rare.metadata]
-        });
-        inline.into_iter().chain(rare.into_iter().flatten())
+        inline.into_iter().chain(self.rare().into_iter().flat_map(Rare::slots))
     }
 }
 
@@ -96,6 +99,7 @@ pub fn peek<'py>(py: Python<'py>, slot: &Slot) -> Option<Bound<'py, PyAny>> {
 }
 
 /// Puts `value` into `slot`, then lets go of what was there (which may run Python code).
+#[inline]
 pub fn put<'py>(py: Python<'py>, slot: &Slot, value: Option<Bound<'py, PyAny>>) {
     let old = slot.replace(value.map(Bound::unbind));
     drop(old.map(|old| old.into_bound(py)));
@@ -123,6 +127,7 @@ static BASES: PyOnceLock<Bases> = PyOnceLock::new();
 static RECENT: [AtomicPtr<Plan>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
 static PLANS: Mutex<Option<HashMap<usize, &'static Plan, ahash::RandomState>>> = Mutex::new(None);
 
+#[inline]
 fn cached_plan(class: *mut ffi::PyTypeObject) -> Option<&'static Plan> {
     let line = &RECENT[(class as usize >> 5) % RECENT.len()];
     // SAFETY: `line` is null or points to a leaked `Plan` (see `store_plan`), which lives for ever.
@@ -132,6 +137,12 @@ fn cached_plan(class: *mut ffi::PyTypeObject) -> Option<&'static Plan> {
     {
         return Some(plan);
     }
+    stored_plan(class)
+}
+
+#[cold]
+fn stored_plan(class: *mut ffi::PyTypeObject) -> Option<&'static Plan> {
+    let line = &RECENT[(class as usize >> 5) % RECENT.len()];
     let plan = *PLANS.lock().as_ref()?.get(&(class as usize))?;
     line.store(ptr::from_ref(plan).cast_mut(), Ordering::Release);
     Some(plan)
@@ -143,8 +154,17 @@ pub fn known_plan(class: &Bound<'_, PyType>) -> Option<&'static Plan> {
 }
 
 /// Registers `plan` for ever and gives the class its fast constructor and destructor.
-pub fn store_plan(py: Python<'_>, plan: Plan) -> &'static Plan {
+pub fn store_plan(py: Python<'_>, plan: Plan) -> PyResult<()> {
     let class = plan.class.bind(py).as_type_ptr();
+    let start = trailing_offset(plan.class.bind(py));
+    let fits = |offset: usize| offset >= HEAD && offset + WORD <= plan.size && offset.is_multiple_of(WORD);
+    // `Planned` and `allocate` rely on this.
+    let sound = plan.address == class as usize
+        && plan.size == start + WORD * usize::from(plan.words)
+        && plan.fields.iter().all(|field| fits(field.offset));
+    if !sound {
+        return Err(PyTypeError::new_err("the plan does not fit its class"));
+    }
     let plan: &'static Plan = Box::leak(Box::new(plan));
     PLANS.lock().get_or_insert_default().insert(class as usize, plan);
     // SAFETY: `class` is a live heap type derived from our base (checked by `plan::compile`). Its slots are written
@@ -159,7 +179,7 @@ pub fn store_plan(py: Python<'_>, plan: Plan) -> &'static Plan {
             (*class).tp_clear = Some(clear);
         }
     }
-    plan
+    Ok(())
 }
 
 /// Sends the first construction of `class` through its finalization.
@@ -288,41 +308,6 @@ impl<'a, 'py> MessageRef<'a, 'py> {
         unsafe { &(*self.0.as_ptr().cast::<Layout>()).body }
     }
 
-    /// The place at a byte offset, if there is one in this object.
-    fn place(self, offset: usize) -> Option<&'a Slot> {
-        let object = self.0.as_ptr();
-        // SAFETY: `Py_TYPE` of a live object; the result is checked to lie, aligned, among the object's slots and
-        // trailing words, all of which hold null or an owned reference.
-        unsafe {
-            let end = (*ffi::Py_TYPE(object)).tp_basicsize as usize + WORD * usize::from(self.body().words.get());
-            if offset < HEAD || offset + WORD > end || !offset.is_multiple_of(WORD) {
-                return None;
-            }
-            Some(&*object.cast::<u8>().add(offset).cast::<Slot>())
-        }
-    }
-
-    /// The value of a field, None if it was deleted or never set.
-    pub fn get(self, field: &plan::Field) -> Option<Bound<'py, PyAny>> {
-        peek(self.py(), self.place(field.offset)?)
-    }
-
-    /// Puts a value into a field; the caller sees to tracking (`track_if_container`).
-    pub fn put(self, field: &plan::Field, value: Bound<'py, PyAny>) {
-        if let Some(place) = self.place(field.offset) {
-            put(self.py(), place, Some(value));
-        }
-    }
-
-    pub fn is_set(self, field: &plan::Field) -> bool {
-        self.place(field.offset).is_some_and(|place| {
-            let value = place.take();
-            let set = value.is_some();
-            place.set(value);
-            set
-        })
-    }
-
     /// The attribute dictionary, if there is one.
     pub fn extra(self) -> Option<Bound<'py, PyDict>> {
         // SAFETY: `dict` is null or a dictionary the object owns.
@@ -385,21 +370,92 @@ impl<'a, 'py> MessageRef<'a, 'py> {
             let dict = ptr::replace(&raw mut (*layout).dict, ptr::null_mut());
             ffi::Py_XDECREF(dict);
         }
-        for slot in self.body().slots() {
+        let body = self.body();
+        put(py, &body.aggregate_id, None);
+        put(py, &body.aggregate_type, None);
+        put(py, &body.correlation_id, None);
+        for slot in body.rare().iter().flat_map(|rare| rare.slots()) {
             put(py, slot, None);
         }
     }
 }
 
+/// A message together with the plan of its class: fields by index, without looking anything up.
+#[derive(Clone, Copy)]
+pub struct Planned<'a, 'py> {
+    message: MessageRef<'a, 'py>,
+    plan: &'static Plan,
+}
+
+impl<'a, 'py> Planned<'a, 'py> {
+    /// The handle of `object` if it is an event, command or query of ours.
+    pub fn cast(object: &'a Bound<'py, PyAny>) -> Option<Self> {
+        let message = MessageRef::cast(object)?;
+        Some(Planned { message, plan: message.plan()? })
+    }
+
+    /// A handle on an object that `allocate` made; None if its class is not that of the plan.
+    pub fn fresh(object: &'a Bound<'py, PyAny>, plan: &'static Plan) -> Option<Self> {
+        // SAFETY: the object is alive for 'a.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        (class as usize == plan.address).then(|| Planned { message: MessageRef(object.as_borrowed()), plan })
+    }
+
+    pub fn message(self) -> MessageRef<'a, 'py> {
+        self.message
+    }
+
+    pub fn plan(self) -> &'static Plan {
+        self.plan
+    }
+
+    #[inline]
+    fn place(self, index: usize) -> &'a Slot {
+        let offset = self.plan.fields[index].offset;
+        // SAFETY: the object is an instance of the plan's class (both constructors check it), so it is `plan.size`
+        // bytes long, and `store_plan` checked that the offset is that of an aligned word in it.
+        unsafe { &*self.message.0.as_ptr().cast::<u8>().add(offset).cast::<Slot>() }
+    }
+
+    /// The value of the field at an index of `plan.fields`, None if it was deleted or never set.
+    #[inline]
+    pub fn get(self, index: usize) -> Option<Bound<'py, PyAny>> {
+        peek(self.message.py(), self.place(index))
+    }
+
+    /// Puts a value into a field; the caller sees to tracking (`MessageRef::track_if_container`).
+    #[inline]
+    pub fn put(self, index: usize, value: Bound<'py, PyAny>) {
+        put(self.message.py(), self.place(index), Some(value));
+    }
+
+    #[inline]
+    pub fn is_set(self, index: usize) -> bool {
+        let place = self.place(index);
+        let value = place.take();
+        let set = value.is_some();
+        place.set(value);
+        set
+    }
+}
+
 /// Whether a value can take part in a reference cycle. Errs on the side of yes.
+#[inline]
 pub fn is_container(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: `value` is alive; its type's flags are a plain field.
+    let collected = unsafe {
+        let class = ffi::Py_TYPE(value.as_ptr());
+        ffi::PyType_HasFeature(class, ffi::Py_TPFLAGS_HAVE_GC) != 0
+    };
+    collected && is_collected_container(value)
+}
+
+#[inline(never)]
+fn is_collected_container(value: &Bound<'_, PyAny>) -> bool {
     let object = value.as_ptr();
-    // SAFETY: `object` is alive; its type's flags are a plain field.
+    // SAFETY: `object` is alive.
     unsafe {
         let class = ffi::Py_TYPE(object);
-        if ffi::PyType_HasFeature(class, ffi::Py_TPFLAGS_HAVE_GC) == 0 {
-            return false;
-        }
         if cached_plan(class).is_some() {
             return ffi::PyObject_GC_IsTracked(object) != 0;
         }
@@ -445,11 +501,6 @@ pub fn allocate<'py>(py: Python<'py>, plan: &'static Plan) -> PyResult<Bound<'py
     }
 }
 
-/// A handle on an object that `allocate` made.
-pub fn fresh<'a, 'py>(object: &'a Bound<'py, PyAny>, _plan: &'static Plan) -> MessageRef<'a, 'py> {
-    MessageRef(object.as_borrowed())
-}
-
 /// A private type whose instances are `size` bytes long, for `allocate`.
 pub fn allocator_of(py: Python<'_>, size: usize) -> PyResult<usize> {
     static ALLOCATORS: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
@@ -461,6 +512,18 @@ pub fn allocator_of(py: Python<'_>, size: usize) -> PyResult<usize> {
     ALLOCATORS.lock().get_or_insert_default().insert(size, new);
     Ok(new)
 }
+
+/// Microseconds since 1970-01-01 UTC, as `core::clock::now_us` but without the detour through a checked difference.
+#[cfg(unix)]
+pub fn now_us() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid clock number and a valid place for the result; this clock cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    i64::from(now.tv_sec) * 1_000_000 + i64::from(now.tv_nsec) / 1000
+}
+
+#[cfg(not(unix))]
+pub use crate::core::clock::now_us;
 
 /// The value of a context variable, None when it has none and no default.
 pub fn context_value<'py>(variable: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -699,9 +762,12 @@ unsafe extern "C" fn rich_compare(left: *mut ffi::PyObject, right: *mut ffi::PyO
             if !matches!(op, ffi::Py_EQ | ffi::Py_NE) || ffi::Py_TYPE(left) != ffi::Py_TYPE(right) {
                 return Ok(ffi::Py_NewRef(ffi::Py_NotImplemented()));
             }
-            (MessageRef(Borrowed::from_ptr(py, left)), MessageRef(Borrowed::from_ptr(py, right)))
+            (Bound::from_borrowed_ptr(py, left), Bound::from_borrowed_ptr(py, right))
         };
-        let equal = construct::equal(left, right)?;
+        let equal = match (Planned::cast(&left), Planned::cast(&right)) {
+            (Some(left), Some(right)) => construct::equal(left, right)?,
+            _ => false,
+        };
         let result = (equal == (op == ffi::Py_EQ)).into_pyobject(py)?;
         Ok(result.to_owned().into_any().into_ptr())
     })

@@ -4,14 +4,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
 use super::construct::{self, Builder};
-use super::event::MessageRef;
+use super::event::{MessageRef, Planned};
 use super::metadata::{self, Meta};
 use super::plan::{self, Plan};
 
-fn known<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<(MessageRef<'a, 'py>, &'static Plan)> {
-    MessageRef::cast(object)
-        .and_then(|message| Some((message, message.plan()?)))
-        .ok_or_else(|| PyTypeError::new_err(format!("{} is not a message", object.get_type())))
+fn known<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<Planned<'a, 'py>> {
+    Planned::cast(object).ok_or_else(|| PyTypeError::new_err(format!("{} is not a message", object.get_type())))
 }
 
 /// The key of metadata whose usual name is a field of the class.
@@ -42,8 +40,9 @@ fn set_entry<'py>(builder: &Builder<'py>, plan: &Plan, name: &Bound<'py, PyStrin
 /// A copy of `message` with some fields or metadata changed.
 #[pyfunction]
 pub fn copy_message<'py>(message: &Bound<'py, PyAny>, changes: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-    let (source, plan) = known(message)?;
-    let builder = construct::duplicate(source, plan)?;
+    let source = known(message)?;
+    let plan = source.plan();
+    let builder = construct::duplicate(source)?;
     for (name, value) in changes.into_iter().flatten() {
         let name = name.cast_into::<PyString>()?;
         if set_entry(&builder, plan, &name, &value)? {
@@ -63,11 +62,12 @@ pub fn copy_message<'py>(message: &Bound<'py, PyAny>, changes: Option<&Bound<'py
 /// `(fields and metadata by name, attribute dictionary or None)`: what `rebuild` needs to make an equal message.
 #[pyfunction]
 pub fn message_state<'py>(message: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyDict>, Option<Bound<'py, PyDict>>)> {
-    let (message, plan) = known(message)?;
+    let source = known(message)?;
+    let (message, plan) = (source.message(), source.plan());
     let py = message.py();
     let state = PyDict::new(py);
-    for field in &plan.fields {
-        if let Some(value) = message.get(field) {
+    for (index, field) in plan.fields.iter().enumerate() {
+        if let Some(value) = source.get(index) {
             state.set_item(&field.name, value)?;
         }
     }
@@ -118,8 +118,7 @@ pub fn rebuild<'py>(
 /// Marks an event as stored, in place.
 #[pyfunction]
 pub fn stamp_event(event: &Bound<'_, PyAny>, version: u32, sequence_number: i64) -> PyResult<()> {
-    let (message, _) = known(event)?;
-    construct::stamp(message, version, sequence_number);
+    construct::stamp(known(event)?.message(), version, sequence_number);
     Ok(())
 }
 
@@ -132,10 +131,10 @@ pub fn is_stamped(event: &Bound<'_, PyAny>) -> Option<bool> {
 /// The metadata of an event, also where its class uses the name for a field of its own.
 #[pyfunction]
 pub fn event_meta<'py>(event: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let (message, plan) = known(event)?;
-    for (meta, spelling) in plan.kind.names() {
+    let message = known(event)?;
+    for (meta, spelling) in message.plan().kind.names() {
         if spelling.to_string_lossy() == name {
-            return metadata::get(message, *meta);
+            return metadata::get(message.message(), *meta);
         }
     }
     Err(PyTypeError::new_err(format!("{name} is not metadata of a message")))
@@ -143,6 +142,7 @@ pub fn event_meta<'py>(event: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<
 
 /// Adds the functions of this file to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    construct::reseed_ids();
     module.add_function(wrap_pyfunction!(copy_message, module)?)?;
     module.add_function(wrap_pyfunction!(message_state, module)?)?;
     module.add_function(wrap_pyfunction!(rebuild, module)?)?;

@@ -70,13 +70,19 @@ pub struct Plan {
 
 impl Plan {
     /// A TypeError if the class is abstract.
+    #[inline]
     pub fn require_concrete(&self, py: Python<'_>) -> PyResult<()> {
         if self.abstract_methods.is_empty() {
             return Ok(());
         }
+        Err(self.abstract_error(py))
+    }
+
+    #[cold]
+    fn abstract_error(&self, py: Python<'_>) -> PyErr {
         let name = self.name(py);
         let methods = &self.abstract_methods;
-        Err(PyTypeError::new_err(format!("Can't instantiate abstract class {name} without {methods}")))
+        PyTypeError::new_err(format!("Can't instantiate abstract class {name} without {methods}"))
     }
 
     /// The class name, for messages.
@@ -184,8 +190,7 @@ pub fn compile<'py>(
             size: end,
             words,
         },
-    );
-    Ok(())
+    )
 }
 
 /// Gives one field its word: a slot that the class declared, the word its parent uses, or the next trailing one.

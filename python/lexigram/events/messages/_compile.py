@@ -27,7 +27,7 @@ else:
 
     def own_annotations(cls: type) -> dict[str, Any]:
         """Return the annotations of the class body."""
-        return dict(cls.__dict__.get("__annotations__", {}))
+        return inspect.get_annotations(cls)
 
 
 EVENT_NAMES = (

@@ -20,8 +20,8 @@ from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events.exceptions import EventValidationError, SerializationError
 from lexigram.events.messages import shapes
 from lexigram.events.messages._interpret import META_NODES, Interpreter, build_event
-from lexigram.events.messages.registry import EventTypeRegistry, default_registry
 from lexigram.events.messages.event import DomainEvent
+from lexigram.events.messages.registry import EventTypeRegistry, default_registry
 from lexigram.events.messages.unknown import UnknownEvent
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
