@@ -12,6 +12,8 @@ from lexigram.events.projections.applier import Positioned
 POLL_SECONDS = 0.5
 """How often a store without wake-up is looked at, and how old the known head may be while reading."""
 
+_LONGEST_WAIT_SECONDS = 60.0
+
 
 class LogReader:
     """Shared reader of one event store.
@@ -31,7 +33,6 @@ class LogReader:
         self._after = 0
         self._events: list[Positioned] = []
         self._reading = asyncio.Lock()
-        self._poll = float(getattr(store, "poll_interval_seconds", POLL_SECONDS))
         self._refreshed = 0.0
 
     async def read(self, after: int, limit: int) -> list[Positioned]:
@@ -50,18 +51,13 @@ class LogReader:
             self.head = max(self.head, await head())
         return self.head
 
-    def mark(self) -> int:
-        """Return what `wait` compares: take it before reading, so that no growth in between is missed."""
-        wakeup = getattr(self.store, "_wakeup", None)
-        return 0 if wakeup is None else int(wakeup.count)
-
-    async def wait(self, mark: int) -> None:
-        """Return when the log may have grown since `mark`; at the latest after the store's poll interval."""
-        wakeup = getattr(self.store, "_wakeup", None)
-        if wakeup is None:
-            await asyncio.sleep(self._poll)
+    async def wait(self, after: int) -> None:
+        """Return when there may be events after a position: as soon as the store tells, or after a while."""
+        wait_for_events = getattr(self.store, "wait_for_events", None)
+        if wait_for_events is None:
+            await asyncio.sleep(POLL_SECONDS)
         else:
-            await wakeup.wait(mark, self._poll)
+            await wait_for_events(after, _LONGEST_WAIT_SECONDS)
 
     def _kept(self, after: int, limit: int) -> list[Positioned]:
         if not self._events or after < self._after or after >= self._events[-1][1]:

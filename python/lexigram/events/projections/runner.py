@@ -182,7 +182,6 @@ class ProjectionRunner:
         if self.projection.status is not ProjectionStatus.RUNNING:
             await self._changed.wait()
             return
-        mark = self._reader.mark()
         async with self._lock:
             if self.projection.status is not ProjectionStatus.RUNNING:
                 return
@@ -194,7 +193,7 @@ class ProjectionRunner:
                 await self.apply(batch)
                 return
         self._phase = ProjectionState.LIVE
-        await self._wait(mark)
+        await self._wait()
 
     async def _predecessors(self, position: int) -> bool:
         """Wait for the projections this one depends on; False if this one was paused meanwhile."""
@@ -209,13 +208,15 @@ class ProjectionRunner:
                 await asyncio.sleep(0.05)
         return True
 
-    async def _wait(self, mark: int) -> None:
+    async def _wait(self) -> None:
         """Wait for the log to grow or for a change of status."""
         assert self._reader is not None
-        growth = asyncio.ensure_future(self._reader.wait(mark))
+        growth = asyncio.ensure_future(self._reader.wait(self.projection.position))
         change = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((growth, change), return_when=asyncio.FIRST_COMPLETED)
+            if growth.done():
+                growth.result()
         finally:
             growth.cancel()
             change.cancel()
