@@ -13,6 +13,15 @@ pub fn freeze(us: Option<i64>) {
     FROZEN_US.store(us.unwrap_or(i64::MIN), Ordering::Relaxed);
 }
 
+/// The time at which the clock stands still, None while it runs.
+#[inline]
+pub fn frozen_us() -> Option<i64> {
+    match FROZEN_US.load(Ordering::Relaxed) {
+        i64::MIN => None,
+        us => Some(us),
+    }
+}
+
 /// Counts ids from `first` (at least 1), or makes them random again. For tests: it holds for the whole process.
 pub fn number_ids(first: Option<u64>) {
     NEXT_NUMBER.store(first.map_or(0, |first| first.max(1)), Ordering::Relaxed);
@@ -36,8 +45,7 @@ fn numbered_id() -> [u8; 16] {
 
 /// Microseconds since 1970-01-01 UTC; negative when the machine's clock stands before that.
 pub fn now_us() -> i64 {
-    let frozen = FROZEN_US.load(Ordering::Relaxed);
-    if frozen != i64::MIN {
+    if let Some(frozen) = frozen_us() {
         return frozen;
     }
     match SystemTime::now().duration_since(UNIX_EPOCH) {

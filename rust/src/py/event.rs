@@ -516,6 +516,9 @@ pub fn allocator_of(py: Python<'_>, size: usize) -> PyResult<usize> {
 /// Microseconds since 1970-01-01 UTC, as `core::clock::now_us` but without the detour through a checked difference.
 #[cfg(unix)]
 pub fn now_us() -> i64 {
+    if let Some(frozen) = crate::core::clock::frozen_us() {
+        return frozen;
+    }
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid clock number and a valid place for the result; this clock cannot fail.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
