@@ -1,0 +1,285 @@
+"""The contract suite of dead-letter stores. Subclass `DeadLetterStoreContract` and write `make_store`."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from lexigram.contracts.core.result import Err, Ok
+
+from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
+from lexigram.events.exceptions import EventHandlerError, EventValidationError
+from lexigram.events.testing.samples import GiftAdded, ItemAdded, refuses
+
+
+class RecordingBus:
+    """A bus that redelivers to one list and fails for the skus it is told to."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = set(failing)
+        self.delivered: list[tuple[str, str]] = []
+
+    async def redeliver(self, event: Any, handler_name: str) -> Any:
+        """Take a replayed event."""
+        await asyncio.sleep(0)
+        if event.sku in self.failing:
+            cause = ValueError(f"no {event.sku}")
+            return Err(EventHandlerError("ItemAdded", handler_name, str(cause), cause))
+        self.delivered.append((handler_name, event.sku))
+        return Ok(None)
+
+
+def letter(sku: str, aggregate: UUID | None = None, *, handler: str = "app.mail", waiting: bool = False) -> Any:
+    """Return an entry for a fresh event."""
+    event = ItemAdded(sku=sku, aggregate_id=aggregate)
+    return DeadLetterEntry.of(event, handler, None if waiting else ValueError("first failure"), 0 if waiting else 4)
+
+
+class DeadLetterStoreContract:
+    """Everything that a dead-letter store promises."""
+
+    pytestmark = pytest.mark.asyncio
+
+    @abstractmethod
+    async def make_store(self) -> DeadLetterStore:
+        """Return a new, empty store."""
+
+    @pytest_asyncio.fixture
+    async def store(self) -> AsyncIterator[DeadLetterStore]:
+        """A new, empty store, closed after the test."""
+        store = await self.make_store()
+        yield store
+        await store.close()
+
+    async def test_an_entry_comes_back_with_its_typed_event(self, store: DeadLetterStore) -> None:
+        """Class, field types, ids, error, attempts and handler are kept."""
+        aggregate = uuid4()
+        event = GiftAdded(sku="1", price=Decimal("9.90"), aggregate_id=aggregate)
+        entry = DeadLetterEntry.of(event, "app.mail", KeyError("smtp"), 4)
+        await store.save(entry)
+        kept = await store.get(entry.entry_id)
+        assert kept is not None
+        assert kept.event == event
+        assert type(kept.event) is GiftAdded
+        assert kept.event.price == Decimal("9.90")
+        assert kept.event.event_id == event.event_id
+        assert (kept.event_type, kept.handler_name, kept.attempts) == ("GiftAdded", "app.mail", 4)
+        assert (kept.error_type, kept.error) == ("KeyError", "'smtp'")
+        assert kept.aggregate_id == str(aggregate)
+        assert not kept.waiting
+        assert not kept.replayed
+        assert abs(kept.failed_at - datetime.now(UTC)) < timedelta(minutes=1)
+        assert kept.event_data["sku"] == "1"
+
+    async def test_positions_count_up_and_order_the_list(self, store: DeadLetterStore) -> None:
+        """Saving again keeps the place; listing pages by position."""
+        entries = [letter(sku) for sku in "abc"]
+        for entry in entries:
+            await store.save(entry)
+        entries[0].error = "changed"
+        await store.save(entries[0])
+        listed = await store.list_entries()
+        assert [entry.entry_id for entry in listed] == [entry.entry_id for entry in entries]
+        assert listed[0].error == "changed"
+        places = [entry.position for entry in listed]
+        assert places == sorted(set(places))
+        assert places[0] >= 1
+        second = await store.list_entries(limit=1, after=places[0])
+        assert [entry.position for entry in second] == [places[1]]
+
+    async def test_filters_select_by_type_handler_aggregate_and_state(self, store: DeadLetterStore) -> None:
+        """Listing and counting see the same entries."""
+        aggregate = uuid4()
+        await store.save(letter("1", aggregate))
+        await store.save(letter("2", handler="app.bill"))
+        gift = DeadLetterEntry.of(GiftAdded(sku="3"), "app.mail", ValueError("x"), 1)
+        await store.save(gift)
+        await store.mark_replayed(gift.entry_id)
+        assert await store.get_count() == 3
+        assert await store.get_count("GiftAdded") == 1
+        assert await store.get_count(replayed=False) == 2
+        assert len(await store.list_entries(event_type="ItemAdded")) == 2
+        assert len(await store.list_entries(handler_name="app.bill")) == 1
+        assert len(await store.list_entries(aggregate_id=str(aggregate))) == 1
+        assert [entry.replayed for entry in await store.list_entries(replayed=True)] == [True]
+        assert await store.count(DeadLetterFilter(handler_name="app.mail", replayed=False)) == 1
+        soon, long_ago = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
+        assert await store.count(DeadLetterFilter(failed_before=soon)) == 3
+        assert await store.count(DeadLetterFilter(failed_before=long_ago)) == 0
+
+    async def test_bad_arguments_are_refused_by_name(self, store: DeadLetterStore) -> None:
+        """No handler name, no id, no limit."""
+        await refuses(store.save(DeadLetterEntry(entry_id="x")), "handler_name")
+        await refuses(store.save(DeadLetterEntry(entry_id="", handler_name="h")), "entry_id")
+        await refuses(store.list_entries(limit=0), "limit")
+        await refuses(store.replay_all(RecordingBus(), limit=0), "limit")
+        assert await store.get_count() == 0
+
+    async def test_deleting_tells_whether_there_was_something(self, store: DeadLetterStore) -> None:
+        """The second time there is not."""
+        entry = letter("1")
+        await store.save(entry)
+        assert await store.delete(entry.entry_id) is True
+        assert await store.delete(entry.entry_id) is False
+        assert await store.get(entry.entry_id) is None
+
+    async def test_purging_needs_the_right_count(self, store: DeadLetterStore) -> None:
+        """A wrong number removes nothing."""
+        for sku in "abc":
+            await store.save(letter(sku))
+        await store.save(letter("d", handler="app.bill"))
+        wanted = DeadLetterFilter(handler_name="app.mail")
+        with pytest.raises(EventValidationError):
+            await store.purge(wanted, expected=2)
+        assert await store.get_count() == 4
+        assert await store.purge(wanted, expected=await store.count(wanted)) == 3
+        assert [entry.handler_name for entry in await store.list_entries()] == ["app.bill"]
+
+    async def test_lanes_are_parked_until_all_of_it_is_replayed(self, store: DeadLetterStore) -> None:
+        """Only events with an aggregate id have a lane."""
+        first, second = uuid4(), uuid4()
+        entries = [letter("1", first), letter("2", first, waiting=True), letter("3", second), letter("4")]
+        for entry in entries:
+            await store.save(entry)
+        assert sorted(await store.pending_lanes()) == sorted([("app.mail", str(first)), ("app.mail", str(second))])
+        assert await store.is_parked(("app.mail", str(first)))
+        assert not await store.is_parked(("app.bill", str(first)))
+        await store.mark_replayed(entries[0].entry_id)
+        assert await store.is_parked(("app.mail", str(first)))
+        await store.mark_replayed(entries[1].entry_id)
+        assert not await store.is_parked(("app.mail", str(first)))
+        assert await store.pending_lanes() == [("app.mail", str(second))]
+
+    async def test_replay_hands_over_the_event_and_what_waited_behind(self, store: DeadLetterStore) -> None:
+        """In order, to the handler that failed; each is marked."""
+        aggregate = uuid4()
+        entries = [letter("1", aggregate), letter("2", aggregate, waiting=True), letter("3", aggregate, waiting=True)]
+        for entry in entries:
+            await store.save(entry)
+        bus = RecordingBus()
+        assert await store.replay(entries[1].entry_id, bus) is False, "an earlier entry of the lane is pending"
+        assert await store.replay(entries[0].entry_id, bus) is True
+        assert bus.delivered == [("app.mail", "1"), ("app.mail", "2"), ("app.mail", "3")]
+        assert all(entry.replayed and entry.replayed_at for entry in await store.list_entries())
+        assert await store.replay(entries[0].entry_id, bus) is False, "already replayed"
+        assert await store.replay("unknown", bus) is False
+
+    async def test_a_failed_replay_keeps_the_entry_and_its_order(self, store: DeadLetterStore) -> None:
+        """Error and attempts are updated; nothing behind it is tried."""
+        aggregate = uuid4()
+        entries = [letter("1", aggregate), letter("2", aggregate, waiting=True), letter("3", aggregate, waiting=True)]
+        for entry in entries:
+            await store.save(entry)
+        bus = RecordingBus("2")
+        assert await store.replay(entries[0].entry_id, bus) is True
+        first, second, third = await store.list_entries()
+        assert (first.replayed, first.attempts) == (True, 5)
+        assert (second.replayed, second.attempts, second.waiting) == (False, 1, False)
+        assert (second.error, second.error_type) == ("no 2", "ValueError")
+        assert (third.replayed, third.attempts, third.waiting) == (False, 0, True)
+        assert bus.delivered == [("app.mail", "1")]
+
+    async def test_bulk_replay_is_bounded_and_goes_on_where_it_stopped(self, store: DeadLetterStore) -> None:
+        """A dry run only counts; a failing lane blocks itself and no other."""
+        one, two = uuid4(), uuid4()
+        order = [("1", one), ("2", two), ("3", one), ("4", None), ("5", two)]
+        for sku, aggregate in order:
+            await store.save(letter(sku, aggregate, waiting=sku in "35"))
+        bus = RecordingBus("1")
+        dry = await store.replay_all(bus, dry_run=True)
+        assert (dry.matched, dry.replayed, bus.delivered) == (5, 0, [])
+        first = await store.replay_all(bus, limit=3)
+        assert (first.matched, first.replayed, first.failed, first.blocked, first.finished) == (5, 1, 1, 1, False)
+        second = await store.replay_all(bus, limit=3, after=first.position)
+        assert (second.replayed, second.failed, second.blocked, second.finished) == (2, 0, 0, True)
+        assert [sku for _, sku in bus.delivered] == ["2", "4", "5"]
+        bus.failing.clear()
+        third = await store.replay_all(bus)
+        assert (third.matched, third.replayed, third.finished) == (2, 2, True)
+        assert [sku for _, sku in bus.delivered] == ["2", "4", "5", "1", "3"]
+
+    async def test_a_filter_cannot_change_the_order_of_a_lane(self, store: DeadLetterStore) -> None:
+        """An entry behind another type's entry stays blocked."""
+        aggregate = uuid4()
+        await store.save(letter("1", aggregate))
+        gift = DeadLetterEntry.of(GiftAdded(sku="2", aggregate_id=aggregate), "app.mail")
+        await store.save(gift)
+        bus = RecordingBus()
+        report = await store.replay_all(bus, DeadLetterFilter(event_type="GiftAdded"))
+        assert (report.matched, report.replayed, report.blocked) == (1, 0, 1)
+        assert bus.delivered == []
+
+    async def test_an_edited_event_is_what_gets_replayed(self, store: DeadLetterStore) -> None:
+        """The aggregate cannot be changed, a replayed entry not edited."""
+        aggregate = uuid4()
+        entry = letter("wrong", aggregate)
+        await store.save(entry)
+        with pytest.raises(EventValidationError):
+            await store.edit(entry.entry_id, ItemAdded(sku="right"))
+        edited = await store.edit(entry.entry_id, ItemAdded(sku="right", aggregate_id=aggregate))
+        assert edited.position == entry.position
+        bus = RecordingBus("wrong")
+        assert await store.replay(entry.entry_id, bus) is True
+        assert bus.delivered == [("app.mail", "right")]
+        with pytest.raises(EventValidationError):
+            await store.edit(entry.entry_id, ItemAdded(sku="again", aggregate_id=aggregate))
+
+    async def test_a_bus_without_redelivery_gets_the_event_published(self, store: DeadLetterStore) -> None:
+        """As programs with a bus of their own expect."""
+
+        class OtherBus:
+            def __init__(self) -> None:
+                self.published: list[Any] = []
+
+            async def publish(self, event: Any) -> Any:
+                self.published.append(event)
+                return Ok(None)
+
+        entry, bus = letter("1"), OtherBus()
+        await store.save(entry)
+        assert await store.replay(entry.entry_id, bus) is True
+        assert [event.sku for event in bus.published] == ["1"]
+
+    async def test_two_replays_at_once_deliver_once(self, store: DeadLetterStore) -> None:
+        """They take turns on the lane."""
+        aggregate = uuid4()
+        for sku in "123":
+            await store.save(letter(sku, aggregate, waiting=sku != "1"))
+        bus = RecordingBus()
+        await asyncio.gather(store.replay_all(bus), store.replay_all(bus))
+        assert [sku for _, sku in bus.delivered] == ["1", "2", "3"]
+
+
+class DurableDeadLetterStoreContract(DeadLetterStoreContract):
+    """What stores promise beyond it whose entries outlive the store object."""
+
+    @abstractmethod
+    async def reopen(self, store: DeadLetterStore) -> DeadLetterStore:
+        """Close `store` and return another one on the same data."""
+
+    async def test_everything_is_there_after_reopening(self) -> None:
+        """Events, order, lanes and positions survive."""
+        store = await self.make_store()
+        aggregate = uuid4()
+        entries = [letter("1", aggregate), letter("2", aggregate, waiting=True)]
+        for entry in entries:
+            await store.save(entry)
+        store = await self.reopen(store)
+        kept = await store.list_entries()
+        assert [entry.event for entry in kept] == [entry.event for entry in entries]
+        assert [entry.position for entry in kept] == [entry.position for entry in entries]
+        assert await store.pending_lanes() == [("app.mail", str(aggregate))]
+        later = letter("3", aggregate, waiting=True)
+        await store.save(later)
+        assert later.position > entries[1].position
+        bus = RecordingBus()
+        assert await store.replay(entries[0].entry_id, bus) is True
+        assert [sku for _, sku in bus.delivered] == ["1", "2", "3"]
+        await store.close()
