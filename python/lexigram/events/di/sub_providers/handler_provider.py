@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.decorators.handlers import get_all_handlers, get_handler_info
+from lexigram.events.handlers._routing import routes_of
 from lexigram.events.handlers.registry import HandlerRegistry
 
 from lexigram.events.di.injection import Injector
@@ -98,19 +99,22 @@ class HandlerSubProvider:
 
 
 def checked_handlers(handlers: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the handlers if each of them is one.
+    """Return the handlers if each of them says what it handles.
 
     Raises:
-        EventValidationError: LEX_ERR_EVT_024. Names what is none, and how to make it one.
+        EventValidationError: LEX_ERR_EVT_024. Names what does not, and what to do about it.
     """
     found = tuple(handlers)
     for handler in found:
-        if get_handler_info(handler) is None and not inspect.isclass(handler):
+        if _managed_kind(handler) is not None or get_handler_info(handler) is not None:
+            continue
+        if not inspect.isclass(handler):
             raise EventValidationError(
                 f"{handler!r} is no handler; give a handler class or a function decorated with @command_handler, "
                 "@query_handler or @event_handler",
                 field="handlers",
             )
+        routes_of(handler)
     return found
 
 
