@@ -16,11 +16,11 @@ from lexigram.events.types import EventStoreBackend
 __all__ = ["EventsModule"]
 
 
-@module()
+@module(providers=[EventsProvider], exports=list(EXPORTS), is_global=True)
 class EventsModule(Module):
     """Commands, queries, events, event store, projections and sagas for an application.
 
-    What it returns may be booted any number of times, one after the other or at the same time: every boot makes
+    The class itself is a module too, the same as `configure()`. What the methods return may be booted any number of times, one after the other or at the same time: every boot makes
     stores, buses and managers of its own.
     """
 

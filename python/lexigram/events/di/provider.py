@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from lexigram.contracts.core import ProviderPriority
 from lexigram.di.provider import Provider
@@ -18,6 +19,7 @@ from lexigram.events.di.sub_providers.store_provider import StoreSubProvider
 from lexigram.events.exceptions import EventError, EventValidationError
 
 if TYPE_CHECKING:
+    from lexigram.contracts.core.di import ContainerRegistrarProtocol, ContainerResolverProtocol
     from lexigram.contracts.core.health import HealthCheckResult
 
     from lexigram.events.buses.command import CommandBusImpl
@@ -130,21 +132,23 @@ class EventsProvider(Provider):
 
     # Life cycle
 
-    async def register(self, container: Any) -> None:
+    async def register(self, container: ContainerRegistrarProtocol) -> None:
         """Read and check the configuration, make all parts and bind them; nothing is opened yet.
 
         Raises:
             EventValidationError: LEX_ERR_EVT_024. The configuration is wrong, or asks for what cannot boot.
         """
+        # Providers that register get the whole container; the application's configuration is in it already.
+        resolver = cast("ContainerResolverProtocol", container)
         if self._config is None:
-            self._config = await _configured(container)
+            self._config = await _configured(resolver)
         config = self._config
         if problems := config.validate_backend_config():
             raise EventValidationError("The events configuration cannot boot: " + "; ".join(problems), field="events")
         container.singleton(EventsConfig, config)
         if not config.enabled:
             return
-        injector = Injector(container)
+        injector = Injector(resolver)
         self._stores = StoreSubProvider(config)
         await self._stores.setup(container)
         stores = self._stores.stores
@@ -156,7 +160,7 @@ class EventsProvider(Provider):
             stores.events,
             stores=stores,
             command_bus=self.command_bus,
-            services=ContainerServices(container),
+            services=ContainerServices(resolver),
             factory=injector.build,
         )
         await self._managers.setup(container)
@@ -170,7 +174,7 @@ class EventsProvider(Provider):
         )
         self._handlers.register(container)
 
-    async def boot(self, container: Any) -> None:
+    async def boot(self, container: ContainerResolverProtocol) -> None:
         """Open the stores, wire what the application offers (hooks, tracer, metrics) and register all handlers.
 
         If anything fails, what was opened is closed again.
@@ -214,14 +218,17 @@ class EventsProvider(Provider):
     async def _drain(self) -> None:
         if self._buses is None or self._managers is None:
             return
-        await self._managers.teardown()
-        report = await self._buses.teardown()
+        seconds = self.config.event_bus.shutdown_timeout_seconds
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        await self._managers.teardown(seconds)
+        report = await self._buses.teardown(max(0.0, deadline - clock()))
         if report is not None and not report.drained:
             logger.warning(
                 "events.shutdown.unfinished",
                 events=len(report.left),
                 dead_letters=report.parked,
-                deadline_seconds=self.config.event_bus.shutdown_timeout_seconds,
+                deadline_seconds=seconds,
             )
 
     async def _close(self, *, drain: bool) -> None:
@@ -233,7 +240,7 @@ class EventsProvider(Provider):
             if self._stores is not None:
                 await self._stores.teardown()
 
-    async def _wire_optional(self, container: Any) -> None:
+    async def _wire_optional(self, container: ContainerResolverProtocol) -> None:
         """Pass on the application's hook registry, tracer and metrics recorder, if it has them."""
         from lexigram.contracts.core.hooks import HookRegistryProtocol
         from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
@@ -265,7 +272,7 @@ class EventsProvider(Provider):
         )
 
 
-async def _configured(container: Any) -> EventsConfig:
+async def _configured(container: ContainerResolverProtocol) -> EventsConfig:
     """Return the section `events` of the application's configuration, or defaults."""
     from lexigram.config.main import LexigramConfig
 

@@ -123,11 +123,16 @@ class BusSubProvider:
             for layer in build_pipeline(self._config, kind, transaction_factory=factory, recorder=self._recorder):
                 bus.use(layer)
 
-    async def teardown(self) -> CloseReport | None:
-        """Let the event bus finish what it has accepted, within the configured deadline; return what is left."""
+    async def teardown(self, timeout_seconds: float | None = None) -> CloseReport | None:
+        """Let the event bus finish what it has accepted; return what is left.
+
+        Args:
+            timeout_seconds: Deadline; the configured one if None.
+        """
         if self._buses is None:
             return None
-        return await self.event_bus.close(self._config.event_bus.shutdown_timeout_seconds)
+        configured = self._config.event_bus.shutdown_timeout_seconds
+        return await self.event_bus.close(configured if timeout_seconds is None else timeout_seconds)
 
     async def health_check(self, timeout: float = 5.0) -> list[HealthCheckResult]:
         """Return the health of the three buses."""

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.decorators.handlers import get_all_handlers, get_handler_info
-from lexigram.events.handlers._routing import routes_of
-from lexigram.events.handlers.registry import HandlerRegistry
-
 from lexigram.events.di.injection import Injector
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.handlers._routing import routes_of
+from lexigram.events.handlers.registry import HandlerRegistry
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerRegistrarProtocol, ContainerResolverProtocol

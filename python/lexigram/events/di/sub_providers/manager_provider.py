@@ -167,11 +167,11 @@ class ManagerSubProvider:
             self._late.add(task)
             task.add_done_callback(self._late.discard)
 
-    async def teardown(self) -> None:
+    async def teardown(self, timeout_seconds: float = 10.0) -> None:
         """Stop projections where they are and give running sagas time to end; what is left goes on at the next boot."""
         if self._managers is None or not self._started:
             return
         self._started = False
         await asyncio.gather(*self._late, return_exceptions=True)
         await self.projection_manager.stop()
-        await self.saga_manager.close(self._config.event_bus.shutdown_timeout_seconds)
+        await self.saga_manager.close(timeout_seconds)
