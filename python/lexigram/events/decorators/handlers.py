@@ -1,4 +1,5 @@
-"""Decorators that mark functions and classes as handlers. They return what they decorate, unchanged.
+"""Decorators that mark functions and classes as handlers. They return what they decorate; only `@projection` and `@saga`
+change it: the name and timeout they are given become the class's own.
 
 A decorated handler is only noted here; `HandlerRegistry.load_decorators` and `EventsModule.configure` register it with
 the buses. Source: spec/api-reference.md, `command_handler` and following.
@@ -95,13 +96,13 @@ def multi_event_handler(
 
 
 def projection(*, name: str | None = None, **metadata: Any) -> Callable[[type[T]], type[T]]:
-    """Mark a projection class; `name` is what its position is stored under."""
-    return _marks(HandlerType.PROJECTION, [], name, metadata)
+    """Mark a projection class; `name` becomes its name, which its position is stored under."""
+    return _marks(HandlerType.PROJECTION, [], name, metadata, name=name)
 
 
 def saga(*, name: str | None = None, timeout: float | None = None, **metadata: Any) -> Callable[[type[T]], type[T]]:
-    """Mark a saga class; `timeout` limits the whole saga, in seconds."""
-    return _marks(HandlerType.SAGA, [], name, {**metadata, "timeout": timeout})
+    """Mark a saga class; `name` becomes its name, `timeout` limits the whole saga, in seconds."""
+    return _marks(HandlerType.SAGA, [], name, {**metadata, "timeout": timeout}, name=name, timeout=timeout)
 
 
 def get_handler_info(handler: Callable[..., Any]) -> HandlerInfo | None:
@@ -132,9 +133,13 @@ def clear_handlers(handler_type: str | None = None) -> None:
 
 
 def _marks(
-    handler_type: HandlerType, message_types: list[type], name: str | None, metadata: dict[str, Any]
+    handler_type: HandlerType,
+    message_types: list[type],
+    shown_name: str | None,
+    metadata: dict[str, Any],
+    **attributes: Any,
 ) -> Callable[[Any], Any]:
-    """Return the decorator that notes one handler."""
+    """Return the decorator that notes one handler and sets the attributes that are given."""
     for message_type in message_types:
         if not inspect.isclass(message_type):
             raise EventValidationError(
@@ -151,11 +156,14 @@ def _marks(
             handler_type=handler_type.value,
             message_types=message_types,
             handler=handler,
-            name=name or handler.__qualname__,
+            name=shown_name or handler.__qualname__,
             module=handler.__module__,
             is_async=inspect.iscoroutinefunction(target),
             metadata=dict(metadata),
         )
+        for attribute, value in attributes.items():
+            if value is not None:
+                setattr(handler, attribute, value)
         set_handler_info(handler, info)
         return handler
 
