@@ -72,10 +72,12 @@ def _further_parameters(target: Any) -> tuple[bool, bool]:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):  # builtins without a signature
         return False, False
-    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not parameters or (fixed and fixed[0].kind is fixed[0].KEYWORD_ONLY):
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if not positional and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
         raise EventValidationError(f"{handler_name(target)} does not take the message", field="handler")
-    return any(p.default is p.empty for p in fixed[1:]), len(fixed) > 1
+    further = [*positional[1:], *named]
+    return any(p.default is p.empty for p in further), bool(further)
 
 
 def _from_plain(target: Callable[[Any], Any]) -> HandlerCall:
