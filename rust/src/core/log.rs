@@ -145,6 +145,30 @@ impl<T> Log<T> {
         self.kinds.number(name)
     }
 
+    /// Returns a stream's number, if it has one, and its current version.
+    #[inline]
+    pub fn locate(&self, stream: &str) -> (Option<u32>, u32) {
+        let number = self.stream_numbers.get(stream).copied();
+        (number, number.map_or(0, |n| self.streams[n as usize].version()))
+    }
+
+    /// Tells whether an id is higher than every id seen, so that it cannot be stored already.
+    #[inline]
+    pub fn is_above_all(&self, id: u128) -> bool {
+        self.ids.is_above_all(id)
+    }
+
+    /// Tells whether an event with this id is stored.
+    pub fn holds(&self, id: u128) -> bool {
+        self.ids.find(id).is_some_and(|position| self.slot(position).is_some())
+    }
+
+    /// Tells whether there are positions left for this many events.
+    #[inline]
+    pub fn has_room(&self, count: usize) -> bool {
+        count <= (u32::MAX - self.head) as usize
+    }
+
     /// Decides whether a batch with these ids may be appended. Changes nothing.
     #[inline]
     pub fn admit(
@@ -154,20 +178,19 @@ impl<T> Log<T> {
         expected: Option<u64>,
         condition: Option<&Condition>,
     ) -> Result<Admission, Refusal> {
-        let number = self.stream_numbers.get(stream).copied();
+        let (number, version) = self.locate(stream);
         if !ids.iter().all(|id| self.ids.is_above_all(*id)) {
             if let Some(stored) = self.find_batch(number, ids)? {
                 return Ok(Admission::Retry(stored));
             }
         }
-        let version = number.map_or(0, |n| self.streams[n as usize].version());
         if expected.is_some_and(|expected| expected != u64::from(version)) {
             return Err(Refusal::Version { actual: version });
         }
         if let Some(position) = condition.and_then(|condition| self.first_match(condition)) {
             return Err(Refusal::Condition { position });
         }
-        if ids.len() > (u32::MAX - self.head) as usize {
+        if !self.has_room(ids.len()) {
             return Err(Refusal::Full);
         }
         Ok(Admission::Fresh { version })
@@ -276,8 +299,10 @@ impl<T> Log<T> {
 
     #[inline]
     fn item(&self, position: u32) -> &T {
-        // Positions that a stream holds are live, `remove_oldest` keeps it so.
-        self.slot(position).and_then(|slot| slot.item.as_ref()).expect("a stream holds only live positions")
+        let index = position as usize - 1;
+        let chunk = self.chunks[index / CHUNK].as_ref();
+        // `remove_oldest` takes a position from its stream together with its item.
+        chunk.and_then(|chunk| chunk.slots[index % CHUNK].item.as_ref()).expect("a stream holds only live positions")
     }
 
     #[inline]
@@ -290,6 +315,10 @@ impl<T> Log<T> {
     /// Visits the selected items in order as (position, stream number, item) until `visit` returns false.
     pub fn select(&self, selection: &Selection, mut visit: impl FnMut(u32, u32, &T) -> bool) {
         let up_to = selection.up_to.unwrap_or(self.head).min(self.head);
+        if selection.query.is_none() && selection.partition.is_none() {
+            self.visit_all(selection.after, up_to, visit);
+            return;
+        }
         let items: Option<Vec<Item>> =
             selection.query.as_ref().map(|query| query.iter().filter_map(|item| self.numbered(item)).collect());
         let mut step = |position: u32| {
@@ -307,10 +336,29 @@ impl<T> Log<T> {
         };
         match &items {
             Some(items) if items.iter().all(|item| item.kinds.is_some() || !item.tags.is_empty()) => {
-                let lists = items.iter().flat_map(|item| self.candidates(item, selection.after));
+                let lists = items.iter().flat_map(|item| self.candidates(item));
                 Merge::new(lists.map(|list| list.after(selection.after))).take_while(|p| *p <= up_to).all(&mut step);
             }
             _ => self.scan(selection.after, up_to, step),
+        }
+    }
+
+    /// Visits everything in a range, chunk by chunk.
+    fn visit_all(&self, after: u32, up_to: u32, mut visit: impl FnMut(u32, u32, &T) -> bool) {
+        let (mut low, high) = (after as usize, up_to as usize);
+        while low < high {
+            let end = high.min((low / CHUNK + 1) * CHUNK);
+            if let Some(chunk) = &self.chunks[low / CHUNK] {
+                let offset = low % CHUNK;
+                for (n, slot) in chunk.slots[offset..offset + end - low].iter().enumerate() {
+                    if let Some(item) = &slot.item
+                        && !visit((low + n + 1) as u32, slot.stream, item)
+                    {
+                        return;
+                    }
+                }
+            }
+            low = end;
         }
     }
 
@@ -346,7 +394,7 @@ impl<T> Log<T> {
     }
 
     /// Returns index lists that together hold every match: the rarest tag's, or those of all kinds.
-    fn candidates<'a>(&'a self, item: &Item, _after: u32) -> Vec<&'a PositionIndex> {
+    fn candidates<'a>(&'a self, item: &Item) -> Vec<&'a PositionIndex> {
         let rarest = item.tags.iter().map(|tag| &self.tags.lists[*tag as usize]).min_by_key(|list| list.len());
         match (rarest, &item.kinds) {
             (Some(rarest), _) => vec![rarest],

@@ -276,8 +276,9 @@ pub struct MessageRef<'a, 'py>(Borrowed<'a, 'py, PyAny>);
 impl<'a, 'py> MessageRef<'a, 'py> {
     /// The handle of `object` if it is an event of ours.
     pub fn event(object: &'a Bound<'py, PyAny>) -> Option<Self> {
-        let found = Self::cast(object)?;
-        (found.plan()?.kind == Kind::Event).then_some(found)
+        // SAFETY: `object` is alive for 'a.
+        let plan = cached_plan(unsafe { ffi::Py_TYPE(object.as_ptr()) })?;
+        (plan.kind == Kind::Event).then_some(MessageRef(object.as_borrowed()))
     }
 
     /// The handle of `object` if it is an event, command or query of ours.

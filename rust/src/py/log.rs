@@ -10,12 +10,15 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyString, PyType};
 
-use super::facts::{self, Facts};
+use super::construct;
+use super::event::MessageRef;
+use super::facts::{self, Facts, Fresh};
 use crate::core::log::{Admission, Condition, Log, Refusal, Stored};
 use crate::core::select::{ItemNames, Selection};
 use crate::errors;
 
 const MAX_STREAM_ID_LENGTH: usize = 255;
+const PAGE: usize = 1000;
 
 type Names = Vec<(Option<Vec<String>>, Vec<String>)>;
 type ConditionArgument = (Names, u64);
@@ -89,40 +92,14 @@ impl EventLog {
     #[inline]
     fn append(
         &self,
-        py: Python<'_>,
         stream_id: &Bound<'_, PyAny>,
         events: &Bound<'_, PyAny>,
         expected_version: &Bound<'_, PyAny>,
     ) -> PyResult<Option<u32>> {
-        let Ok(stream) = stream_id.cast_exact::<PyString>() else { return Ok(None) };
-        let Ok(stream) = stream.to_str() else { return Ok(None) };
+        let (Some(stream), Some(expected)) = (stream_name(stream_id), number(expected_version)) else { return Ok(None) };
         let Ok(events) = events.cast_exact::<PyList>() else { return Ok(None) };
-        let expected = if expected_version.is_none() {
-            None
-        } else if let Some(version) = expected_version.cast_exact::<PyInt>().ok().and_then(|v| v.extract().ok()) {
-            Some(version)
-        } else {
-            return Ok(None);
-        };
-        if stream.is_empty() || stream.len() > MAX_STREAM_ID_LENGTH || stream.as_bytes().contains(&0) {
-            return Ok(None);
-        }
-        if events.len() == 1 {
-            let event = events.get_item(0)?;
-            let Some(facts) = Facts::fresh(&event) else { return Ok(None) };
-            return self.append_fresh(py, stream, &[facts.id], [facts], expected);
-        }
-        let mut fresh = Vec::with_capacity(events.len());
-        for event in events {
-            let Some(facts) = Facts::fresh(&event) else { return Ok(None) };
-            fresh.push(facts);
-        }
-        let ids: Vec<u128> = fresh.iter().map(|facts| facts.id).collect();
-        // Ids in order are different; anything else is looked at by the general way.
-        if ids.is_empty() || ids.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Ok(None);
-        }
-        self.append_fresh(py, stream, &ids, fresh, expected)
+        let Some(fresh) = Fresh::examine(events) else { return Ok(None) };
+        self.append_fresh(stream, events, fresh, expected)
     }
 
     /// Appends batches of checked, unstamped events, all or none; returns (version, position) of the last of each.
@@ -168,21 +145,27 @@ impl EventLog {
         }
     }
 
-    /// Returns a stream's events with from_version <= version <= to_version, at most `limit`.
+    /// Returns a stream's events with from_version <= version <= to_version, at most `limit`; None if an argument is
+    /// unusual or wrong.
     fn read<'py>(
         &self,
         py: Python<'py>,
-        stream_id: &str,
-        from_version: u64,
-        to_version: Option<u64>,
-        limit: Option<usize>,
-    ) -> PyResult<Bound<'py, PyList>> {
+        stream_id: &Bound<'py, PyAny>,
+        from_version: &Bound<'py, PyAny>,
+        to_version: &Bound<'py, PyAny>,
+        limit: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) =
+            (stream_name(stream_id), number(from_version), number(to_version), number(limit))
+        else {
+            return Ok(None);
+        };
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let events: Vec<Py<PyAny>> = {
             let inner = self.inner.lock();
-            let found = inner.log.read(stream_id, from_version, to_version);
-            found.take(limit.unwrap_or(usize::MAX)).map(|event| event.clone_ref(py)).collect()
+            inner.log.read(stream, from, to).take(limit).map(|event| event.clone_ref(py)).collect()
         };
-        PyList::new(py, events)
+        PyList::new(py, events).map(Some)
     }
 
     /// Returns (events, position to go on from, stream ids if asked for) of a selection from the global log.
@@ -199,7 +182,8 @@ impl EventLog {
     ) -> PyResult<(Bound<'py, PyList>, u64, Vec<String>)> {
         let limit = limit.unwrap_or(usize::MAX);
         let selection = selection(after, up_to, query, partition);
-        let (mut events, mut streams, mut last) = (Vec::new(), Vec::new(), 0);
+        let mut events = Vec::with_capacity(limit.min(PAGE));
+        let (mut streams, mut last) = (Vec::new(), 0);
         let reached = {
             let inner = self.inner.lock();
             inner.log.select(&selection, |position, stream, event| {
@@ -285,36 +269,47 @@ impl EventLog {
 }
 
 impl EventLog {
-    #[inline]
     fn append_fresh(
         &self,
-        py: Python<'_>,
         stream: &str,
-        ids: &[u128],
-        events: impl IntoIterator<Item = Facts> + AsRef<[Facts]>,
+        events: &Bound<'_, PyList>,
+        fresh: Fresh,
         expected: Option<u64>,
     ) -> PyResult<Option<u32>> {
         let mut evicted = Vec::new();
-        let mut inner = self.inner.lock();
-        if events.as_ref().iter().any(|facts| inner.kind(facts.class(py)).is_none()) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let is_known = events.iter().all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
+        if !is_known || !inner.log.has_room(events.len()) {
             return Ok(None);
         }
-        match inner.log.admit(stream, ids, expected, None) {
-            Ok(Admission::Fresh { .. }) => {}
-            Ok(Admission::Retry(_)) => return Ok(None),
-            Err(refusal) => {
-                drop(inner);
-                return Err(refused(stream, expected, refusal));
+        if !inner.log.is_above_all(fresh.first_id) && facts::ids(events).any(|id| inner.log.holds(id)) {
+            return Ok(None);
+        }
+        let (number, mut version) = inner.log.locate(stream);
+        if expected.is_some_and(|expected| expected != u64::from(version)) {
+            drop(guard);
+            return Err(refused(stream, expected, Refusal::Version { actual: version }));
+        }
+        let number = number.unwrap_or_else(|| inner.log.stream(stream));
+        let mut tagged = fresh.tagged.into_iter().peekable();
+        for (n, event) in events.iter().enumerate() {
+            let class = event.get_type_ptr() as usize;
+            // Both were seen above, and nothing has run since.
+            let (Some(message), Some(kind)) = (MessageRef::event(&event), inner.kind(class)) else { break };
+            version += 1;
+            let position = inner.log.head() + 1;
+            construct::stamp(message, version, i64::from(position));
+            let id = facts::id(message);
+            inner.log.push(number, event.unbind(), id, kind);
+            if let Some((_, tags)) = tagged.next_if(|(index, _)| *index == n) {
+                inner.log.tag(position, &tags);
             }
         }
-        let number = inner.log.stream(stream);
-        let mut version = 0;
-        for facts in events {
-            let Some(kind) = inner.kind(facts.class(py)) else { continue };
-            version = push(py, &mut inner.log, number, kind, facts).version;
-        }
         self.evict(&mut inner.log, number, &mut evicted);
-        drop(inner);
+        drop(guard);
+        // Dropping an event may run Python code, so it comes last.
+        drop(evicted);
         Ok(Some(version))
     }
 
@@ -413,6 +408,25 @@ fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts:
         log.tag(stored.position, &tags);
     }
     stored
+}
+
+/// Returns a stream id that needs no further check.
+#[inline]
+fn stream_name<'a>(stream_id: &'a Bound<'_, PyAny>) -> Option<&'a str> {
+    let stream = stream_id.cast_exact::<PyString>().ok()?.to_str().ok()?;
+    let fits = !stream.is_empty() && stream.len() <= MAX_STREAM_ID_LENGTH && !stream.as_bytes().contains(&0);
+    fits.then_some(stream)
+}
+
+/// Returns an optional version or count that needs no further check.
+#[inline]
+#[allow(clippy::option_option)]
+fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
+    if value.is_none() {
+        return Some(None);
+    }
+    let number: i64 = value.cast_exact::<PyInt>().ok()?.extract().ok()?;
+    u64::try_from(number).ok().map(Some)
 }
 
 fn admit_all(log: &Log<Py<PyAny>>, batches: &[Batch]) -> Result<Vec<Admission>, (usize, Refusal)> {

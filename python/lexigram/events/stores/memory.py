@@ -18,7 +18,7 @@ from lexigram.events.stores._stream import microseconds
 from lexigram.events.stores._validation import check_number
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.condition import AppendCondition, ResolvedCondition
-from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, innermost_unit_of_work
 from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class InMemoryEventStore(AbstractEventStore):
     ) -> None:
         super().__init__(schema_evolution, registry=registry)
         self.log = EventLog(stamp, check_number(max_events_per_stream, "max_events_per_stream"))
+        self._append_fresh = self.log.append
         self._known: set[type] = set()
 
     async def append(
@@ -57,14 +58,31 @@ class InMemoryEventStore(AbstractEventStore):
         condition: AppendCondition | None = None,
     ) -> int:
         """Append events to a stream, all or none; see `AbstractEventStore.append`. Cost: linear in the events."""
-        if condition is None and self._hooks is None and current_unit_of_work() is None:
+        if condition is None and innermost_unit_of_work() is None and self._hooks is None:
             # The usual case in one call; it answers None where anything is unusual or wrong.
-            version: int | None = self.log.append(stream_id, events, expected_version)
+            version = self._append_fresh(stream_id, events, expected_version)
             if version is not None:
                 if self._wakeup.readers:
                     self._wakeup.notify()
                 return version
         return await super().append(stream_id, events, expected_version, condition=condition)
+
+    async def read(
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        limit: int | None = None,
+        *,
+        start: int | None = None,
+        count: int | None = None,
+    ) -> list[Any]:
+        """Return events of one stream in order; see `AbstractEventStore.read`. Cost: linear in what is returned."""
+        if start is None and count is None and self._schema_evolution is None:
+            events = self.log.read(stream_id, from_version, to_version, limit)
+            if events is not None:
+                return events
+        return await super().read(stream_id, from_version, to_version, limit, start=start, count=count)
 
     async def connect(self) -> None:
         """Do nothing: it is always open."""

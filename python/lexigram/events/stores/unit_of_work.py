@@ -47,6 +47,9 @@ class UnitOfWork(Protocol):
 
 _current: ContextVar[AbstractUnitOfWork | None] = ContextVar("lexigram_events_unit_of_work", default=None)
 
+innermost_unit_of_work = _current.get
+"""Return the innermost unit of work entered here, open or not; None in the usual case, at the cost of one call."""
+
 
 def current_unit_of_work(resource: object | None = None) -> AbstractUnitOfWork | None:
     """Return the innermost open unit of work, or None.
