@@ -647,7 +647,7 @@ def test_provider_attributes() -> None:
     assert (provider.name, provider.config_key) == ("events", "events")
     assert provider.priority is ProviderPriority.INFRASTRUCTURE
     assert provider.config.debug
-    provider.config = {"event_store": {"backend": "sqlite"}}  # type: ignore[assignment]
+    provider.config = {"event_store": {"backend": "sqlite"}}
     assert provider.config.event_store_backend == "sqlite"
     with pytest.raises(Exception, match="is not booted yet"):
         _ = provider.event_store

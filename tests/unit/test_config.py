@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from lexigram.config import LexigramConfig
 from lexigram.config.base import BaseConfig
 from lexigram.contracts.core.config import Environment

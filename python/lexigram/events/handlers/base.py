@@ -34,7 +34,7 @@ class EventHandlerProtocol(ABC, Generic[TEvent]):
     """Handles events of one class and its subclasses."""
 
     @abstractmethod
-    async def handle(self, event: TEvent) -> Result[None, EventError]:
+    async def handle(self, event: TEvent) -> Result[None, EventError] | None:
         """Handle the event; raising or returning `Err` means that it failed."""
 
 
@@ -46,5 +46,5 @@ class MultiEventHandlerProtocol(ABC):
         """Return the event classes. Asked before the handler is built, so it must not need the handler's state."""
 
     @abstractmethod
-    async def handle(self, event: Any) -> Result[None, EventError]:
+    async def handle(self, event: Any) -> Result[None, EventError] | None:
         """Handle the event; raising or returning `Err` means that it failed."""

@@ -12,10 +12,17 @@ from uuid import UUID
 
 from lexigram.contracts.events.messages import Command as ContractCommand
 from lexigram.contracts.events.messages import IdempotentCommand as ContractIdempotentCommand
-from lexigram.contracts.events.messages import MessageMetadata, TResult
+from lexigram.contracts.events.messages import MessageMetadata
 
 from lexigram.events import _core
 from lexigram.events.messages.message import NativeMessage, metadata_fields
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    TResult = TypeVar("TResult", default=Any)  # so that `class Ship(Command)` is complete for type checkers
+else:
+    from lexigram.contracts.events.messages import TResult
 
 
 class Command(NativeMessage, ContractCommand[TResult]):

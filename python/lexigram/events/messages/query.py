@@ -7,13 +7,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
 from uuid import UUID
 
-from lexigram.contracts.events.messages import MessageMetadata, TResult
+from lexigram.contracts.events.messages import MessageMetadata
 from lexigram.contracts.events.messages import PaginatedQuery as ContractPaginatedQuery
 from lexigram.contracts.events.messages import Query as ContractQuery
 
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.message import NativeMessage, metadata_fields
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    TResult = TypeVar("TResult", default=Any)  # so that `class FindOrder(Query)` is complete for type checkers
+else:
+    from lexigram.contracts.events.messages import TResult
 
 
 class Query(NativeMessage, ContractQuery[TResult]):
