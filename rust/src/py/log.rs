@@ -22,7 +22,13 @@ const PAGE: usize = 1000;
 
 type Names = Vec<(Option<Vec<String>>, Vec<String>)>;
 type ConditionArgument = (Names, u64);
-type BatchArgument<'py> = (String, Bound<'py, PyList>, Vec<String>, Option<u64>, Option<ConditionArgument>);
+type BatchArgument<'py> = (
+    String,
+    Bound<'py, PyList>,
+    Vec<String>,
+    Option<u64>,
+    Option<ConditionArgument>,
+);
 
 /// Events for one stream with what they require.
 struct Batch {
@@ -36,10 +42,23 @@ struct Batch {
 
 impl Batch {
     fn new((stream, events, names, expected, condition): BatchArgument<'_>) -> PyResult<Self> {
-        let events = events.iter().map(|event| Facts::read(&event)).collect::<PyResult<Vec<_>>>()?;
+        let events = events
+            .iter()
+            .map(|event| Facts::read(&event))
+            .collect::<PyResult<Vec<_>>>()?;
         let ids = events.iter().map(|facts| facts.id).collect();
-        let condition = condition.map(|(query, after)| Condition { query: items(query), after: clamp(after) });
-        Ok(Self { stream, events, names, ids, expected, condition })
+        let condition = condition.map(|(query, after)| Condition {
+            query: items(query),
+            after: clamp(after),
+        });
+        Ok(Self {
+            stream,
+            events,
+            names,
+            ids,
+            expected,
+            condition,
+        })
     }
 }
 
@@ -75,14 +94,20 @@ impl EventLog {
     /// `max_events_per_stream` 0 keeps everything.
     #[new]
     fn new(stamp: Py<PyAny>, max_events_per_stream: usize) -> Self {
-        Self { inner: Mutex::default(), stamp, max_events_per_stream }
+        Self {
+            inner: Mutex::default(),
+            stamp,
+            max_events_per_stream,
+        }
     }
 
     /// Tells under which name all events of a class are stored; `append` refuses classes it has not been told of.
     fn learn(&self, class: Bound<'_, PyType>, type_name: &str) {
         let mut inner = self.inner.lock();
         let kind = inner.log.kind(type_name);
-        let former = inner.kinds.insert(class.as_ptr() as usize, (class.unbind(), kind));
+        let former = inner
+            .kinds
+            .insert(class.as_ptr() as usize, (class.unbind(), kind));
         inner.last_kind = (0, 0);
         drop(inner);
         drop(former);
@@ -96,9 +121,16 @@ impl EventLog {
         events: &Bound<'_, PyAny>,
         expected_version: &Bound<'_, PyAny>,
     ) -> PyResult<Option<u32>> {
-        let (Some(stream), Some(expected)) = (stream_name(stream_id), number(expected_version)) else { return Ok(None) };
-        let Ok(events) = events.cast_exact::<PyList>() else { return Ok(None) };
-        let Some(fresh) = Fresh::examine(events) else { return Ok(None) };
+        let (Some(stream), Some(expected)) = (stream_name(stream_id), number(expected_version))
+        else {
+            return Ok(None);
+        };
+        let Ok(events) = events.cast_exact::<PyList>() else {
+            return Ok(None);
+        };
+        let Some(fresh) = Fresh::examine(events) else {
+            return Ok(None);
+        };
         self.append_fresh(stream, events, fresh, expected)
     }
 
@@ -106,7 +138,10 @@ impl EventLog {
     ///
     /// A batch is (stream id, events, stored type names, expected version, (query, position) or None).
     fn store(&self, py: Python<'_>, batches: Vec<BatchArgument<'_>>) -> PyResult<Vec<(u32, u32)>> {
-        let batches = batches.into_iter().map(Batch::new).collect::<PyResult<Vec<_>>>()?;
+        let batches = batches
+            .into_iter()
+            .map(Batch::new)
+            .collect::<PyResult<Vec<_>>>()?;
         let mut stamped_at = None;
         loop {
             let mut inner = self.inner.lock();
@@ -114,11 +149,18 @@ impl EventLog {
                 Ok(admissions) => admissions,
                 Err((batch, refusal)) => {
                     drop(inner);
-                    return Err(refused(&batches[batch].stream, batches[batch].expected, refusal));
+                    return Err(refused(
+                        &batches[batch].stream,
+                        batches[batch].expected,
+                        refusal,
+                    ));
                 }
             };
             let head = inner.log.head();
-            let is_native = batches.iter().flat_map(|batch| &batch.events).all(|facts| facts.is_native);
+            let is_native = batches
+                .iter()
+                .flat_map(|batch| &batch.events)
+                .all(|facts| facts.is_native);
             if !is_native && stamped_at != Some(head) {
                 drop(inner);
                 // Stamping runs Python code: done outside the lock, and again if the log has moved meanwhile.
@@ -136,8 +178,12 @@ impl EventLog {
     /// Says where a batch is stored already, or None if it may be stored; raises if it may not. Changes nothing.
     fn check(&self, batch: BatchArgument<'_>) -> PyResult<Option<(u32, u32)>> {
         let batch = Batch::new(batch)?;
-        let admission =
-            self.inner.lock().log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref());
+        let admission = self.inner.lock().log.admit(
+            &batch.stream,
+            &batch.ids,
+            batch.expected,
+            batch.condition.as_ref(),
+        );
         match admission {
             Ok(Admission::Fresh { .. }) => Ok(None),
             Ok(Admission::Retry(stored)) => Ok(Some((stored.version, stored.position))),
@@ -155,15 +201,23 @@ impl EventLog {
         to_version: &Bound<'py, PyAny>,
         limit: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) =
-            (stream_name(stream_id), number(from_version), number(to_version), number(limit))
-        else {
+        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) = (
+            stream_name(stream_id),
+            number(from_version),
+            number(to_version),
+            number(limit),
+        ) else {
             return Ok(None);
         };
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let events: Vec<Py<PyAny>> = {
             let inner = self.inner.lock();
-            inner.log.read(stream, from, to).take(limit).map(|event| event.clone_ref(py)).collect()
+            inner
+                .log
+                .read(stream, from, to)
+                .take(limit)
+                .map(|event| event.clone_ref(py))
+                .collect()
         };
         PyList::new(py, events).map(Some)
     }
@@ -194,9 +248,15 @@ impl EventLog {
                 last = position;
                 events.len() < limit
             });
-            selection.up_to.map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()))
+            selection
+                .up_to
+                .map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()))
         };
-        let position = if events.len() >= limit { u64::from(last) } else { after.max(u64::from(reached)) };
+        let position = if events.len() >= limit {
+            u64::from(last)
+        } else {
+            after.max(u64::from(reached))
+        };
         Ok((PyList::new(py, events)?, position, streams))
     }
 
@@ -213,10 +273,12 @@ impl EventLog {
             return inner.log.len();
         }
         let mut count = 0;
-        inner.log.select(&selection(after, up_to, query, partition), |_, _, _| {
-            count += 1;
-            true
-        });
+        inner
+            .log
+            .select(&selection(after, up_to, query, partition), |_, _, _| {
+                count += 1;
+                true
+            });
         count
     }
 
@@ -233,7 +295,10 @@ impl EventLog {
     /// Removes a stream's events up to a version and returns how many.
     fn compact(&self, stream_id: &str, up_to_version: u64) -> usize {
         let mut removed = Vec::new();
-        self.inner.lock().log.compact(stream_id, up_to_version, &mut removed);
+        self.inner
+            .lock()
+            .log
+            .compact(stream_id, up_to_version, &mut removed);
         removed.len()
     }
 
@@ -257,7 +322,10 @@ impl EventLog {
         visit.call(&self.stamp)?;
         // The collector never starts while the lock is held, so it is free.
         if let Some(inner) = self.inner.try_lock() {
-            inner.kinds.values().try_for_each(|(class, _)| visit.call(class))?;
+            inner
+                .kinds
+                .values()
+                .try_for_each(|(class, _)| visit.call(class))?;
             inner.log.items().try_for_each(|event| visit.call(event))?;
         }
         Ok(())
@@ -279,24 +347,34 @@ impl EventLog {
         let mut evicted = Vec::new();
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let is_known = events.iter().all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
+        let is_known = events
+            .iter()
+            .all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
         if !is_known || !inner.log.has_room(events.len()) {
             return Ok(None);
         }
-        if !inner.log.is_above_all(fresh.first_id) && facts::ids(events).any(|id| inner.log.holds(id)) {
+        if !inner.log.is_above_all(fresh.first_id)
+            && facts::ids(events).any(|id| inner.log.holds(id))
+        {
             return Ok(None);
         }
         let (number, mut version) = inner.log.locate(stream);
         if expected.is_some_and(|expected| expected != u64::from(version)) {
             drop(guard);
-            return Err(refused(stream, expected, Refusal::Version { actual: version }));
+            return Err(refused(
+                stream,
+                expected,
+                Refusal::Version { actual: version },
+            ));
         }
         let number = number.unwrap_or_else(|| inner.log.stream(stream));
         let mut tagged = fresh.tagged.into_iter().peekable();
         for (n, event) in events.iter().enumerate() {
             let class = event.get_type_ptr() as usize;
             // Both were seen above, and nothing has run since.
-            let (Some(message), Some(kind)) = (MessageRef::event(&event), inner.kind(class)) else { break };
+            let (Some(message), Some(kind)) = (MessageRef::event(&event), inner.kind(class)) else {
+                break;
+            };
             version += 1;
             let position = inner.log.head() + 1;
             construct::stamp(message, version, i64::from(position));
@@ -325,7 +403,10 @@ impl EventLog {
         let mut all = Vec::with_capacity(batches.len());
         let mut touched = Vec::with_capacity(batches.len());
         for (batch, admission) in batches.into_iter().zip(admissions) {
-            let mut stored = Stored { version: 0, position: 0 };
+            let mut stored = Stored {
+                version: 0,
+                position: 0,
+            };
             match admission {
                 Admission::Retry(earlier) => {
                     stored = *earlier;
@@ -347,7 +428,9 @@ impl EventLog {
             }
             all.push((stored.version, stored.position));
         }
-        touched.into_iter().for_each(|number| self.evict(&mut inner.log, number, evicted));
+        touched
+            .into_iter()
+            .for_each(|number| self.evict(&mut inner.log, number, evicted));
         all
     }
 
@@ -387,7 +470,9 @@ impl EventLog {
     #[inline]
     fn evict(&self, log: &mut Log<Py<PyAny>>, stream: u32, evicted: &mut Vec<Py<PyAny>>) {
         if self.max_events_per_stream > 0 {
-            let surplus = log.stream_len(stream).saturating_sub(self.max_events_per_stream);
+            let surplus = log
+                .stream_len(stream)
+                .saturating_sub(self.max_events_per_stream);
             if surplus > 0 {
                 log.remove_oldest(stream, surplus, evicted);
             }
@@ -398,7 +483,12 @@ impl EventLog {
 /// Stores one event and stamps it if it is native. Runs no Python code.
 #[inline]
 fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts: Facts) -> Stored {
-    let Facts { event, id, tags, is_native } = facts;
+    let Facts {
+        event,
+        id,
+        tags,
+        is_native,
+    } = facts;
     let handle = is_native.then(|| event.clone_ref(py));
     let stored = log.push(stream, event, id, kind);
     if let Some(event) = handle {
@@ -414,7 +504,9 @@ fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts:
 #[inline]
 fn stream_name<'a>(stream_id: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     let stream = stream_id.cast_exact::<PyString>().ok()?.to_str().ok()?;
-    let fits = !stream.is_empty() && stream.len() <= MAX_STREAM_ID_LENGTH && !stream.as_bytes().contains(&0);
+    let is_short =
+        stream.len() <= MAX_STREAM_ID_LENGTH || stream.chars().count() <= MAX_STREAM_ID_LENGTH;
+    let fits = !stream.is_empty() && is_short && !stream.as_bytes().contains(&0);
     fits.then_some(stream)
 }
 
@@ -431,7 +523,13 @@ fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
 
 fn admit_all(log: &Log<Py<PyAny>>, batches: &[Batch]) -> Result<Vec<Admission>, (usize, Refusal)> {
     let admit = |(n, batch): (usize, &Batch)| {
-        log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref()).map_err(|refusal| (n, refusal))
+        log.admit(
+            &batch.stream,
+            &batch.ids,
+            batch.expected,
+            batch.condition.as_ref(),
+        )
+        .map_err(|refusal| (n, refusal))
     };
     batches.iter().enumerate().map(admit).collect()
 }
@@ -441,11 +539,24 @@ fn clamp(position: u64) -> u32 {
 }
 
 fn items(query: Names) -> Vec<ItemNames> {
-    query.into_iter().map(|(kinds, tags)| ItemNames { kinds, tags }).collect()
+    query
+        .into_iter()
+        .map(|(kinds, tags)| ItemNames { kinds, tags })
+        .collect()
 }
 
-fn selection(after: u64, up_to: Option<u64>, query: Option<Names>, partition: Option<(u64, u64)>) -> Selection {
-    Selection { after: clamp(after), up_to: up_to.map(clamp), query: query.map(items), partition }
+fn selection(
+    after: u64,
+    up_to: Option<u64>,
+    query: Option<Names>,
+    partition: Option<(u64, u64)>,
+) -> Selection {
+    Selection {
+        after: clamp(after),
+        up_to: up_to.map(clamp),
+        query: query.map(items),
+        partition,
+    }
 }
 
 fn refused(stream: &str, expected: Option<u64>, refusal: Refusal) -> PyErr {

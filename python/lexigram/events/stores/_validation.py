@@ -33,7 +33,7 @@ def check_text(value: object, field: str, max_length: int = MAX_STREAM_ID_LENGTH
             value.encode()
         except UnicodeEncodeError:
             raise EventValidationError(f"{field} must not contain lone surrogates", field=field) from None
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def check_stream_id(stream_id: object) -> str:
@@ -54,7 +54,7 @@ def check_number(value: object, field: str, minimum: int = 0) -> int:
         raise EventValidationError(f"{field} must be at least {minimum}, got {value}", field=field)
     if value > MAX_POSITION:
         raise EventValidationError(f"{field} must be below 2**63, got {value}", field=field)
-    return value
+    return value if type(value) is int else int(value)
 
 
 def check_optional(value: object, field: str, minimum: int = 0) -> int | None:

@@ -158,8 +158,8 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
             SerializationError: LEX_ERR_EVT_025, names the field.
             EventPersistenceError: LEX_ERR_EVT_012; nothing was written.
         """
-        check_stream_id(stream_id)
-        check_optional(expected_version, "expected_version")
+        stream_id = check_stream_id(stream_id)
+        expected_version = check_optional(expected_version, "expected_version")
         check_events(events)
         resolved = self._resolve(condition)
         await self._ready()
@@ -184,7 +184,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         Returns:
             Number of events removed.
         """
-        check_stream_id(stream_id)
+        stream_id = check_stream_id(stream_id)
         up_to = check_number(up_to_version, "up_to_version")
         await self._ready()
         if archiver is not None:
@@ -200,7 +200,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
 
     async def delete_stream(self, stream_id: str) -> int:
         """Remove all events of a stream and return how many. Its version counter stays: the next append goes on."""
-        check_stream_id(stream_id)
+        stream_id = check_stream_id(stream_id)
         await self._ready()
         version = (await self._bounds(stream_id)).version
         return await self._compact(stream_id, version) if version else 0
@@ -231,10 +231,10 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
             EventValidationError: LEX_ERR_EVT_024.
             EventLoadError: LEX_ERR_EVT_011; an event cannot be rebuilt or converted.
         """
-        check_stream_id(stream_id)
-        check_number(from_version, "from_version")
-        check_optional(to_version, "to_version")
-        check_optional(limit, "limit")
+        stream_id = check_stream_id(stream_id)
+        from_version = check_number(from_version, "from_version")
+        to_version = check_optional(to_version, "to_version")
+        limit = check_optional(limit, "limit")
         if start is not None or count is not None:
             if from_version or to_version is not None or limit is not None:
                 raise EventValidationError(
@@ -263,19 +263,19 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
 
     async def get_stream_version(self, stream_id: str) -> int:
         """Return the version of the last event ever stored in the stream; 0 if it never existed."""
-        check_stream_id(stream_id)
+        stream_id = check_stream_id(stream_id)
         await self._ready()
         return (await self._bounds(stream_id)).version
 
     async def stream_exists(self, stream_id: str) -> bool:
         """Tell whether the stream holds events. Reads none of them."""
-        check_stream_id(stream_id)
+        stream_id = check_stream_id(stream_id)
         await self._ready()
         return (await self._bounds(stream_id)).first > 0
 
     async def get_stream_info(self, stream_id: str) -> StreamInfo | None:
         """Return version, number of stored events and times of the first and last of them; None without events."""
-        check_stream_id(stream_id)
+        stream_id = check_stream_id(stream_id)
         await self._ready()
         first_version, version = await self._bounds(stream_id)
         if not first_version:
@@ -303,7 +303,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
     async def get_events_count(self, stream_id: str | None = None) -> int:
         """Return the number of events stored, in one stream or in all."""
         if stream_id is not None:
-            check_stream_id(stream_id)
+            stream_id = check_stream_id(stream_id)
         await self._ready()
         if stream_id is None:
             return await self._count(ReadRequest())
