@@ -121,6 +121,10 @@ from lexigram.events.sagas.manager import SagaManager as SagaManager
 from lexigram.events.sagas.sql import SqlSagaStore as SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore as InMemorySagaStore
 from lexigram.events.sagas.types import SagaStatus as SagaStatus
+from lexigram.events.stores import HAS_MONGODB as HAS_MONGODB
+from lexigram.events.stores import HAS_POSTGRES as HAS_POSTGRES
+from lexigram.events.stores import HAS_REDIS as HAS_REDIS
+from lexigram.events.stores import HAS_SQLITE as HAS_SQLITE
 from lexigram.events.stores._snapshots import AbstractSnapshotStore as AbstractSnapshotStore
 from lexigram.events.stores.base import AbstractCheckpointStore as AbstractCheckpointStore
 from lexigram.events.stores.base import AbstractEventStore as AbstractEventStore

@@ -85,8 +85,8 @@ def _rebuild(cls: type[Exception], args: tuple[Any, ...], state: dict[str, Any])
     return error
 
 
-class _Picklable(Exception):  # noqa: N818 - a mixin, never raised
-    """Lets errors with required arguments cross process borders."""
+class Picklable(Exception):
+    """Mixin, never raised itself: lets errors with required arguments cross process borders."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -145,7 +145,7 @@ class QueryExecutionError(EventError):
         self.error = error
 
 
-class StreamNotFoundError(_Picklable, DomainError):
+class StreamNotFoundError(Picklable, DomainError):
     """The stream does not exist."""
 
     _code = "LEX_ERR_EVT_007"
@@ -159,7 +159,7 @@ class StreamNotFoundError(_Picklable, DomainError):
         self.stream_id = stream_id
 
 
-class EventHandlerError(_Picklable, EventError):
+class EventHandlerError(Picklable, EventError):
     """An event could not be handled: a handler failed, or nobody handles it."""
 
     _code = "LEX_ERR_EVT_008"
@@ -248,7 +248,7 @@ class ProjectionNotFoundError(NotFoundError):
     _code = "LEX_ERR_EVT_017"
 
 
-class WebhookDeliveryError(_Picklable, EventError):
+class WebhookDeliveryError(Picklable, EventError):
     """A webhook endpoint did not accept the event after all retries."""
 
     _code = "LEX_ERR_EVT_018"

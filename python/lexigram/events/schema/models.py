@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from lexigram.events.exceptions import EventError, EventValidationError
+from lexigram.events.exceptions import EventError, EventValidationError, Picklable
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -22,7 +22,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-class SchemaIncompatibleError(EventError):
+class SchemaIncompatibleError(Picklable, EventError):
     """A schema version cannot read what the version before it has written."""
 
     _code = "LEX_ERR_EVT_022"
@@ -34,7 +34,7 @@ class SchemaIncompatibleError(EventError):
         super().__init__(message, details={"event_type": event_type, "version": version, "issues": self.issues})
 
 
-class SchemaNotFoundError(EventError):
+class SchemaNotFoundError(Picklable, EventError):
     """No schema is registered for this event type and version."""
 
     _code = "LEX_ERR_EVT_023"

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 _DRIVERS: Final = {"HAS_POSTGRES": "asyncpg", "HAS_MONGODB": "pymongo", "HAS_REDIS": "redis", "HAS_SQLITE": "sqlite3"}
+HAS_POSTGRES: bool
+HAS_MONGODB: bool
+HAS_REDIS: bool
+HAS_SQLITE: bool
 
 
 def __getattr__(name: str) -> bool:
