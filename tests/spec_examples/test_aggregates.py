@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import Field
+from tests.spec_examples.shop import InvalidOperationError, ItemAdded, ItemAddedEvent, OrderItem
 
 from lexigram.events import (
     AbstractRepository,
@@ -18,7 +19,6 @@ from lexigram.events import (
     InMemorySnapshotStore,
     SnapshotManager,
 )
-from tests.spec_examples.shop import InvalidOperationError, ItemAdded, ItemAddedEvent, OrderItem
 
 
 class Order(AggregateRoot):
@@ -37,7 +37,7 @@ class Order(AggregateRoot):
 
 
 def test_aggregate_root() -> None:
-    """ "AggregateRoot", example: fields with pydantic's `Field`, a command method, a handler."""
+    """Section "AggregateRoot", example: fields with pydantic's `Field`, a command method, a handler."""
     order = Order()
     assert isinstance(order.id, UUID)
     order.add_item("p1", 2, Decimal("1.50"))
@@ -69,7 +69,7 @@ def test_aggregate_root_of_the_architecture_document() -> None:
 
 
 async def test_abstract_repository() -> None:
-    """ "AbstractRepository", example: a repository of one's own."""
+    """Section "AbstractRepository", example: a repository of one's own."""
 
     class OrderRepository(AbstractRepository[Order]):
         async def get(self, id: UUID) -> Order | None: ...
@@ -83,7 +83,7 @@ async def test_abstract_repository() -> None:
 
 
 async def test_event_sourcing_repository() -> None:
-    """ "EventSourcingRepository", example: create, load, modify, save."""
+    """Section "EventSourcingRepository", example: create, load, modify, save."""
     event_store, snapshot_store, event_bus = InMemoryEventStore(), InMemorySnapshotStore(), EventBusImpl()
     product_id, quantity, price = "p1", 2, Decimal("1.50")
     seen: list[ItemAddedEvent] = []
@@ -115,7 +115,7 @@ async def test_event_sourcing_repository() -> None:
 
 
 async def test_snapshot_manager() -> None:
-    """ "SnapshotManager", example; what it loads is a triple, as the table below the example says."""
+    """Section "SnapshotManager", example; what it loads is a triple, as the table below the example says."""
     event_store, snapshot_store = InMemoryEventStore(), InMemorySnapshotStore()
     await event_store.append("order-123", [ItemAdded(product_id=str(number)) for number in range(100)])
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lexigram.contracts.core.result import Ok, Result
+from tests.spec_examples.shop import CreateUserCommand, GetUserQuery, OrderCreated, Recorder
 
 from lexigram.events import (
     Command,
@@ -19,11 +20,10 @@ from lexigram.events import (
     ReadOnlyRepositoryProtocol,
     RepositoryProtocol,
 )
-from tests.spec_examples.shop import CreateUserCommand, GetUserQuery, OrderCreated, Recorder
 
 
 async def test_command_bus_protocol() -> None:
-    """ "CommandBusProtocol", example: one handler per type, by hand."""
+    """Section "CommandBusProtocol", example: one handler per type, by hand."""
     contract = CommandBusProtocol
 
     class CommandBusProtocol_:
@@ -40,7 +40,7 @@ async def test_command_bus_protocol() -> None:
 
 
 async def test_query_bus_protocol() -> None:
-    """ "QueryBusProtocol", example."""
+    """Section "QueryBusProtocol", example."""
     contract = QueryBusProtocol
 
     class QueryBusProtocol_:
@@ -57,7 +57,7 @@ async def test_query_bus_protocol() -> None:
 
 
 async def test_event_bus_protocol() -> None:
-    """ "EventBusProtocol", example: an event bus in six lines."""
+    """Section "EventBusProtocol", example: an event bus in six lines."""
 
     class InMemoryEventBus:
         def __init__(self) -> None:
@@ -82,7 +82,7 @@ async def test_event_bus_protocol() -> None:
 
 
 async def test_event_store_protocol() -> None:
-    """ "EventStoreProtocol", example: `event.to_dict()` is what goes into a table."""
+    """Section "EventStoreProtocol", example: `event.to_dict()` is what goes into a table."""
 
     class Database(Recorder):
         def transaction(self) -> Any:
@@ -148,7 +148,7 @@ class Table(Recorder):
 
 
 async def test_read_only_repository_protocol() -> None:
-    """ "ReadOnlyRepositoryProtocol", example: the query side."""
+    """Section "ReadOnlyRepositoryProtocol", example: the query side."""
     User = SimpleNamespace
 
     class UserQueryRepository:
@@ -173,7 +173,7 @@ async def test_read_only_repository_protocol() -> None:
 
 
 async def test_repository_protocol() -> None:
-    """ "RepositoryProtocol", example: insert or update by id."""
+    """Section "RepositoryProtocol", example: insert or update by id."""
 
     class User:
         def __init__(self, id: str | None) -> None:

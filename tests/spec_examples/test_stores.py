@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.spec_examples.shop import ItemAdded, ItemAddedEvent, OrderCreated
+from tests.spec_examples.test_aggregates import Order
 
 from lexigram.events import (
     AbstractEventStore,
@@ -18,8 +20,6 @@ from lexigram.events import (
     SqliteEventStore,
     SqliteSnapshotStore,
 )
-from tests.spec_examples.shop import ItemAdded, ItemAddedEvent, OrderCreated
-from tests.spec_examples.test_aggregates import Order
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -34,7 +34,7 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def test_abstract_event_store(stores: Any) -> None:
-    """ "AbstractEventStore", example."""
+    """Section "AbstractEventStore", example."""
     store = stores[0]
     # Append events
     await store.append(
@@ -48,7 +48,7 @@ async def test_abstract_event_store(stores: Any) -> None:
 
 
 async def test_abstract_snapshot_store(stores: Any) -> None:
-    """ "AbstractSnapshotStore", example (M-14): `store.save(Snapshot(...))`, `to_dict`, `from_snapshot`, `start=`."""
+    """Section "AbstractSnapshotStore", example (M-14): `store.save(Snapshot(...))`, `to_dict`, `from_snapshot`, `start=`."""
     event_store, store = stores
     order = Order(id="order-123")
     order.add_item("p1", 2, Decimal("1.50"))
@@ -73,7 +73,7 @@ async def test_abstract_snapshot_store(stores: Any) -> None:
 
 
 async def test_in_memory_event_store() -> None:
-    """ "InMemoryEventStore", example."""
+    """Section "InMemoryEventStore", example."""
     store = InMemoryEventStore()
     # Save events
     await store.append(stream_id="order-123", events=[OrderCreated(order_id="order-123")], expected_version=0)
@@ -83,7 +83,7 @@ async def test_in_memory_event_store() -> None:
 
 
 async def test_in_memory_snapshot_store() -> None:
-    """ "InMemorySnapshotStore", example."""
+    """Section "InMemorySnapshotStore", example."""
     from lexigram.events.types import Snapshot
 
     store = InMemorySnapshotStore()

@@ -145,6 +145,21 @@ class HandlerRegistry:
                     prepared = self._prepare(handler, handler_factory)
                     _subscribe(event_bus, event_type, prepared, self._priorities[event_type, handler])
 
+    def register_with_container(self, container: Any) -> None:
+        """Bind every handler class noted so far as a singleton, so that the container builds it with what it needs.
+
+        Args:
+            container: Needs `singleton(service, factory=…)` and `has(service)`; what it knows already stays.
+        """
+        noted = [
+            *self._commands.values(),
+            *self._queries.values(),
+            *(h for list_ in self._events.values() for h in list_),
+        ]
+        for handler in dict.fromkeys(handler for handler in noted if inspect.isclass(handler)):
+            if not container.has(handler):
+                container.singleton(handler, factory=handler)
+
     def get_command_handlers(self) -> dict[type, Any]:
         """Return command class → handler."""
         return dict(self._commands)
