@@ -19,6 +19,8 @@ from lexigram.contracts.workflow.protocols import SagaProtocol as SagaProtocol
 from lexigram.events.aggregates.aggregate import AggregateRoot as AggregateRoot
 from lexigram.events.aggregates.aggregate import VersionedAggregateRoot as VersionedAggregateRoot
 from lexigram.events.aggregates.entity import Entity as Entity
+from lexigram.events.aggregates.entity import VersionedEntity as VersionedEntity
+from lexigram.events.aggregates.value_object import SingleValueObject as SingleValueObject
 from lexigram.events.aggregates.value_object import ValueObject as ValueObject
 from lexigram.events.buses.command import CommandBusImpl as CommandBusImpl
 from lexigram.events.buses.dead_letter import DeadLetterEntry as DeadLetterEntry
@@ -113,6 +115,9 @@ from lexigram.events.protocols import QueryBus as QueryBus
 from lexigram.events.repository.base import AbstractReadOnlyRepository as AbstractReadOnlyRepository
 from lexigram.events.repository.base import AbstractRepository as AbstractRepository
 from lexigram.events.repository.event_sourcing import EventSourcingRepository as EventSourcingRepository
+from lexigram.events.repository.generic import GenericEventSourcingRepository as GenericEventSourcingRepository
+from lexigram.events.repository.generic import InMemoryRepository as InMemoryRepository
+from lexigram.events.repository.read_only import ReadOnlyEventSourcingRepository as ReadOnlyEventSourcingRepository
 from lexigram.events.sagas.base import SagaBase as SagaBase
 from lexigram.events.sagas.base import saga_step as saga_step
 from lexigram.events.sagas.context import SagaContext as SagaContext

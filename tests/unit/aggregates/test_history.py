@@ -244,6 +244,14 @@ def test_a_snapshot_that_does_not_fit_changes_nothing() -> None:
     assert (fresh.id, fresh.version, fresh.status) == ("f", 0, "draft")
 
 
+def test_a_snapshot_of_another_class_is_refused() -> None:
+    """Its fields would mean something else."""
+    counter = Counter(id="c")
+    with pytest.raises(EventLoadError, match="of a Order, not of a Counter"):
+        counter.load_from_snapshot(full_order().create_snapshot())
+    assert not hasattr(counter, "lines")
+
+
 def test_fields_that_a_snapshot_does_not_have_keep_their_defaults() -> None:
     """A field added since does not need a new schema version."""
     snapshot = full_order().create_snapshot()

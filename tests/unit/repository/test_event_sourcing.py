@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -280,6 +281,54 @@ async def test_outbox_rows_are_written_in_the_transaction_of_the_append(event_st
     await repository.save(counter)
     assert await repository.exists("c")
     assert [event.sku for event in outbox.rows] == ["x"]
+
+
+async def test_of_many_racing_saves_exactly_one_wins(event_store: Any, snapshot_store: Any) -> None:
+    """The others raise `ConcurrencyError` and can be repeated on what is there then, until all have happened."""
+    repository = EventSourcingRepository(Counter, event_store, snapshot_store, snapshot_every=7)
+    counter = Counter(id="c")
+    counter.add()
+    await repository.save(counter)
+    won: list[int] = []
+
+    async def add_one(task: int) -> None:
+        while True:
+            mine = await repository.get_or_raise("c")
+            mine.add()
+            try:
+                await repository.save(mine)
+            except ConcurrencyError:
+                continue
+            won.append(mine.version)
+            return
+
+    await asyncio.gather(*(add_one(task) for task in range(20)))
+    assert sorted(won) == list(range(2, 22))
+    assert (await repository.get_or_raise("c")).count == 21
+
+
+async def test_saves_are_published_in_the_order_of_the_stream(
+    event_store: Any, snapshot_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow snapshot of one save does not let a later save of the same aggregate overtake it on the bus."""
+    bus, original = Bus(), snapshot_store.save_snapshot
+
+    async def slow(snapshot: Any) -> None:
+        await asyncio.sleep(0.02)
+        await original(snapshot)
+
+    monkeypatch.setattr(snapshot_store, "save_snapshot", slow)
+    repository = EventSourcingRepository(Counter, event_store, snapshot_store, bus, EventCountPolicy(1))
+    counter = Counter(id="c")
+    counter.add()
+    first = asyncio.create_task(repository.save(counter))
+    while not await event_store.stream_exists("c"):
+        await asyncio.sleep(0)
+    later = await repository.get_or_raise("c")
+    later.add()
+    await repository.save(later)
+    await first
+    assert [event.version for event in bus.published] == [1, 2]
 
 
 async def test_all_aggregates_of_the_class(event_store: Any) -> None:

@@ -218,8 +218,15 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
         """Replace the state by that of a snapshot; the id is the snapshot's, nothing is pending.
 
         Raises:
+            EventLoadError: LEX_ERR_EVT_011, the snapshot is of another aggregate class.
             SerializationError: LEX_ERR_EVT_025, the state does not fit the class; the aggregate is unchanged.
         """
+        if snapshot.aggregate_type not in ("", type(self).__name__):
+            raise EventLoadError(
+                f"the snapshot of {snapshot.aggregate_id} is of a {snapshot.aggregate_type}, "
+                f"not of a {type(self).__name__}",
+                details={"stream_id": str(snapshot.aggregate_id), "aggregate_type": snapshot.aggregate_type},
+            )
         # `to_dict` puts id and version into the state; here the snapshot's own count.
         write_state(self, {name: value for name, value in snapshot.state.items() if name != "version"})
         self.id = snapshot.aggregate_id

@@ -27,7 +27,7 @@ def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[T
 
     name = f"{repository.__name__}[{aggregate_type.__name__}]"
 
-    def __init__(  # noqa: N807 - becomes the constructor of the class below
+    def __init__(
         self: Any,
         aggregate_type: Any = aggregate_type,
         event_store: EventStoreProtocol = None,  # type: ignore[assignment]

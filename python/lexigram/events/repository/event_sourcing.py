@@ -120,7 +120,7 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
         return aggregate
 
     async def save(self, aggregate: TAggregate) -> None:
-        """Append the pending events, then snapshot by policy, publish and clear; without pending events do nothing.
+        """Append the pending events, clear and publish them, snapshot by policy; without pending events do nothing.
 
         Once the events are committed, the save has succeeded: if taking the snapshot or publishing fails, that is
         logged. Inside a unit of work of the store both happen after its commit; if it is rolled back, load the
@@ -198,17 +198,22 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
         aggregate._snapshot_version, aggregate._snapshot_time = snapshot.version, snapshot.timestamp
 
     async def _after_commit(self, aggregate: TAggregate, events: list[Any]) -> None:
-        """Take the snapshot that is due and publish; neither can fail a save that is committed."""
-        if self._snapshots is not None and not aggregate.has_uncommitted_events:
-            try:
-                version = aggregate.version
-                since = version - aggregate._snapshot_version
-                if self.snapshot_policy.should_snapshot(since, aggregate._snapshot_time, version):
-                    await self._take_snapshot(aggregate)
-            except Exception as error:
-                logger.warning("no snapshot of %s at version %s: %s", aggregate.id, aggregate.version, error)
+        """Publish, then take the snapshot that is due; neither can fail a save that is committed.
+
+        In this order, because taking a snapshot waits for the store, and a later save of the same aggregate must not
+        be published meanwhile.
+        """
         if self._bus is not None:
             await self._publish(aggregate, events)
+        if self._snapshots is None or aggregate.has_uncommitted_events:
+            return
+        try:
+            version = aggregate.version
+            since = version - aggregate._snapshot_version
+            if self.snapshot_policy.should_snapshot(since, aggregate._snapshot_time, version):
+                await self._take_snapshot(aggregate)
+        except Exception as error:
+            logger.warning("no snapshot of %s at version %s: %s", aggregate.id, aggregate.version, error)
 
     async def _publish(self, aggregate: TAggregate, events: list[Any]) -> None:
         try:
