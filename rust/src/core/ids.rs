@@ -37,8 +37,7 @@ impl IdIndex {
         }
         self.last.push(self.top);
         if self.last.len() == CHUNK {
-            self.chunks
-                .push(std::mem::take(&mut self.last).into_boxed_slice());
+            self.chunks.push(std::mem::take(&mut self.last).into_boxed_slice());
         }
     }
 
@@ -50,20 +49,14 @@ impl IdIndex {
         if let Some(position) = self.strays.get(&id) {
             return Some(*position);
         }
-        let n = self
-            .chunks
-            .partition_point(|chunk| chunk[chunk.len() - 1] < id);
+        let n = self.chunks.partition_point(|chunk| chunk[chunk.len() - 1] < id);
         let chunk: &[u128] = self.chunks.get(n).map_or(&self.last, |chunk| chunk);
         let offset = chunk.partition_point(|top| *top < id);
         (chunk.get(offset) == Some(&id)).then(|| (n * CHUNK + offset + 1) as u32)
     }
 
     /// Drops the strays whose position is not `alive`, and whole chunks of which `is_chunk_alive` says no.
-    pub fn retain(
-        &mut self,
-        mut alive: impl FnMut(u32) -> bool,
-        mut is_chunk_alive: impl FnMut(usize) -> bool,
-    ) {
+    pub fn retain(&mut self, mut alive: impl FnMut(u32) -> bool, mut is_chunk_alive: impl FnMut(usize) -> bool) {
         self.strays.retain(|_, position| alive(*position));
         self.strays.shrink_to_fit();
         for (n, chunk) in self.chunks.iter_mut().enumerate() {
@@ -96,10 +89,7 @@ mod tests {
         let mut index = IdIndex::default();
         (1..=3000u128).for_each(|id| index.push(id));
         assert!(index.strays.is_empty());
-        assert_eq!(
-            (index.find(1), index.find(3000), index.find(3001)),
-            (Some(1), Some(3000), None)
-        );
+        assert_eq!((index.find(1), index.find(3000), index.find(3001)), (Some(1), Some(3000), None));
     }
 
     #[test]
@@ -108,10 +98,7 @@ mod tests {
         (1..=4096u128).for_each(|id| index.push(id));
         index.push(0);
         index.retain(|_| false, |chunk| chunk == 2);
-        assert_eq!(
-            (index.find(5), index.find(2500), index.find(4097)),
-            (None, Some(2500), None)
-        );
+        assert_eq!((index.find(5), index.find(2500), index.find(4097)), (None, Some(2500), None));
         assert_eq!(index.strays.len(), 0);
     }
 }

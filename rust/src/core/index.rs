@@ -35,11 +35,7 @@ impl PositionIndex {
 
     /// Returns the highest position, or 0.
     pub fn last(&self) -> u32 {
-        self.chunks
-            .last()
-            .and_then(|chunk| chunk.last())
-            .copied()
-            .unwrap_or(0)
+        self.chunks.last().and_then(|chunk| chunk.last()).copied().unwrap_or(0)
     }
 
     /// Tells whether a position is in the list. Cost: logarithmic.
@@ -50,18 +46,12 @@ impl PositionIndex {
 
     /// Iterates over the positions above `position`.
     pub fn after(&self, position: u32) -> impl Iterator<Item = u32> + '_ {
-        let first = self
-            .chunks
-            .partition_point(|chunk| chunk[chunk.len() - 1] <= position);
+        let first = self.chunks.partition_point(|chunk| chunk[chunk.len() - 1] <= position);
         self.chunks[first..]
             .iter()
             .enumerate()
             .flat_map(move |(n, chunk)| {
-                let skip = if n == 0 {
-                    chunk.partition_point(|p| *p <= position)
-                } else {
-                    0
-                };
+                let skip = if n == 0 { chunk.partition_point(|p| *p <= position) } else { 0 };
                 &chunk[skip..]
             })
             .copied()
@@ -94,15 +84,8 @@ mod tests {
     fn after_is_exclusive_at_every_chunk_border() {
         let index = odd_numbers();
         for position in [0, 1, 2, 1022, 1023, 1024, 1025, 5998, 5999, 6000] {
-            let expected: Vec<u32> = (0..3000)
-                .map(|n| 2 * n + 1)
-                .filter(|p| *p > position)
-                .collect();
-            assert_eq!(
-                index.after(position).collect::<Vec<_>>(),
-                expected,
-                "after {position}"
-            );
+            let expected: Vec<u32> = (0..3000).map(|n| 2 * n + 1).filter(|p| *p > position).collect();
+            assert_eq!(index.after(position).collect::<Vec<_>>(), expected, "after {position}");
         }
     }
 
@@ -116,13 +99,7 @@ mod tests {
     fn retain_keeps_order_and_drops_the_rest() {
         let mut index = odd_numbers();
         index.retain(|position| position > 5990);
-        assert_eq!(
-            index.after(0).collect::<Vec<_>>(),
-            [5991, 5993, 5995, 5997, 5999]
-        );
-        assert_eq!(
-            (index.len(), index.last(), index.chunks.len()),
-            (5, 5999, 1)
-        );
+        assert_eq!(index.after(0).collect::<Vec<_>>(), [5991, 5993, 5995, 5997, 5999]);
+        assert_eq!((index.len(), index.last(), index.chunks.len()), (5, 5999, 1));
     }
 }

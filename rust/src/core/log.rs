@@ -12,29 +12,29 @@ use hashbrown::HashMap;
 use super::ids::IdIndex;
 use super::index::PositionIndex;
 use super::partition::partition_hash;
-use super::select::{Item, ItemNames, Merge, Selection};
+use super::select::ItemNames;
 
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 const SWEEP_AT_LEAST: usize = 1024;
 
 type Map<V> = HashMap<Arc<str>, V, ahash::RandomState>;
 
 /// One stored item with its stream and kind, `None` once removed.
-struct Slot<T> {
-    item: Option<T>,
-    stream: u32,
-    kind: u32,
+pub(super) struct Slot<T> {
+    pub(super) item: Option<T>,
+    pub(super) stream: u32,
+    pub(super) kind: u32,
 }
 
-struct Chunk<T> {
-    slots: Vec<Slot<T>>,
+pub(super) struct Chunk<T> {
+    pub(super) slots: Vec<Slot<T>>,
     live: usize,
 }
 
 /// The stored events of a stream are always its latest ones: `positions[i]` has version `first + i`.
-struct Stream {
+pub(super) struct Stream {
     key: Arc<str>,
-    hash: u32,
+    pub(super) hash: u32,
     first: u32,
     positions: VecDeque<u32>,
 }
@@ -47,9 +47,9 @@ impl Stream {
 
 /// Names with a number each and a list of positions per number.
 #[derive(Default)]
-struct NamedIndex {
-    numbers: Map<u32>,
-    lists: Vec<PositionIndex>,
+pub(super) struct NamedIndex {
+    pub(super) numbers: Map<u32>,
+    pub(super) lists: Vec<PositionIndex>,
 }
 
 impl NamedIndex {
@@ -97,14 +97,14 @@ pub struct Condition {
 }
 
 pub struct Log<T> {
-    chunks: Vec<Option<Box<Chunk<T>>>>,
-    head: u32,
+    pub(super) chunks: Vec<Option<Box<Chunk<T>>>>,
+    pub(super) head: u32,
     live: usize,
     removed_since_sweep: usize,
     stream_numbers: Map<u32>,
-    streams: Vec<Stream>,
-    kinds: NamedIndex,
-    tags: NamedIndex,
+    pub(super) streams: Vec<Stream>,
+    pub(super) kinds: NamedIndex,
+    pub(super) tags: NamedIndex,
     ids: IdIndex,
 }
 
@@ -149,10 +149,7 @@ impl<T> Log<T> {
     #[inline]
     pub fn locate(&self, stream: &str) -> (Option<u32>, u32) {
         let number = self.stream_numbers.get(stream).copied();
-        (
-            number,
-            number.map_or(0, |n| self.streams[n as usize].version()),
-        )
+        (number, number.map_or(0, |n| self.streams[n as usize].version()))
     }
 
     /// Tells whether an id is higher than every id seen, so that it cannot be stored already.
@@ -163,9 +160,7 @@ impl<T> Log<T> {
 
     /// Tells whether an event with this id is stored.
     pub fn holds(&self, id: u128) -> bool {
-        self.ids
-            .find(id)
-            .is_some_and(|position| self.slot(position).is_some())
+        self.ids.find(id).is_some_and(|position| self.slot(position).is_some())
     }
 
     /// Tells whether there are positions left for this many events.
@@ -204,55 +199,20 @@ impl<T> Log<T> {
     /// Finds a batch that is stored already: Some if all of it is, in this stream and order; None if nothing is.
     #[cold]
     fn find_batch(&self, stream: Option<u32>, ids: &[u128]) -> Result<Option<Stored>, Refusal> {
-        let found: Vec<Option<u32>> = ids
-            .iter()
-            .map(|id| self.ids.find(*id).filter(|p| self.slot(*p).is_some()))
-            .collect();
+        let found: Vec<Option<u32>> =
+            ids.iter().map(|id| self.ids.find(*id).filter(|p| self.slot(*p).is_some())).collect();
         if found.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let first = found
-            .first()
-            .copied()
-            .flatten()
-            .ok_or(Refusal::PartlyStored)?;
-        let stream = stream
-            .map(|n| &self.streams[n as usize])
-            .ok_or(Refusal::PartlyStored)?;
-        let offset = stream
-            .positions
-            .binary_search(&first)
-            .map_err(|_| Refusal::PartlyStored)?;
-        let stored = stream
-            .positions
-            .range(offset..)
-            .map(|p| Some(*p))
-            .take(ids.len());
+        let first = found.first().copied().flatten().ok_or(Refusal::PartlyStored)?;
+        let stream = stream.map(|n| &self.streams[n as usize]).ok_or(Refusal::PartlyStored)?;
+        let offset = stream.positions.binary_search(&first).map_err(|_| Refusal::PartlyStored)?;
+        let stored = stream.positions.range(offset..).map(|p| Some(*p)).take(ids.len());
         if !stored.eq(found.iter().copied()) {
             return Err(Refusal::PartlyStored);
         }
         let last = offset + ids.len() - 1;
-        Ok(Some(Stored {
-            version: stream.first + last as u32,
-            position: stream.positions[last],
-        }))
-    }
-
-    fn first_match(&self, condition: &Condition) -> Option<u32> {
-        if condition.after >= self.head {
-            return None;
-        }
-        let selection = Selection {
-            after: condition.after,
-            query: Some(condition.query.clone()),
-            ..Selection::default()
-        };
-        let mut found = None;
-        self.select(&selection, |position, _, _| {
-            found = Some(position);
-            false
-        });
-        found
+        Ok(Some(Stored { version: stream.first + last as u32, position: stream.positions[last] }))
     }
 
     /// Returns the number of a stream, making it if it is new.
@@ -285,21 +245,14 @@ impl<T> Log<T> {
         }
         // The last chunk is only dropped once it is full, so it is there.
         if let Some(Some(chunk)) = self.chunks.last_mut() {
-            chunk.slots.push(Slot {
-                item: Some(item),
-                stream,
-                kind,
-            });
+            chunk.slots.push(Slot { item: Some(item), stream, kind });
             chunk.live += 1;
         }
         self.ids.push(id);
         self.kinds.lists[kind as usize].push(position);
         let stream = &mut self.streams[stream as usize];
         stream.positions.push_back(position);
-        Stored {
-            version: stream.version(),
-            position,
-        }
+        Stored { version: stream.version(), position }
     }
 
     /// Adds tags to the event just pushed; repeated tags count once.
@@ -315,34 +268,15 @@ impl<T> Log<T> {
 
     /// Returns (first stored version or 0, current version).
     pub fn bounds(&self, stream: &str) -> (u32, u32) {
-        let Some(stream) = self
-            .stream_numbers
-            .get(stream)
-            .map(|n| &self.streams[*n as usize])
-        else {
+        let Some(stream) = self.stream_numbers.get(stream).map(|n| &self.streams[*n as usize]) else {
             return (0, 0);
         };
-        (
-            if stream.positions.is_empty() {
-                0
-            } else {
-                stream.first
-            },
-            stream.version(),
-        )
+        (if stream.positions.is_empty() { 0 } else { stream.first }, stream.version())
     }
 
     /// Iterates over a stream's items with from <= version <= to.
-    pub fn read(
-        &self,
-        stream: &str,
-        from: u64,
-        to: Option<u64>,
-    ) -> impl ExactSizeIterator<Item = &T> {
-        let stream = self
-            .stream_numbers
-            .get(stream)
-            .map(|n| &self.streams[*n as usize]);
+    pub fn read(&self, stream: &str, from: u64, to: Option<u64>) -> impl ExactSizeIterator<Item = &T> {
+        let stream = self.stream_numbers.get(stream).map(|n| &self.streams[*n as usize]);
         let (low, high) = stream.map_or((0, 0), |stream| {
             let first = u64::from(stream.first);
             let length = stream.positions.len() as u64;
@@ -351,9 +285,7 @@ impl<T> Log<T> {
         });
         static NOTHING: VecDeque<u32> = VecDeque::new();
         let positions = stream.map_or(&NOTHING, |stream| &stream.positions);
-        positions
-            .range(low..high)
-            .map(|position| self.item(*position))
+        positions.range(low..high).map(|position| self.item(*position))
     }
 
     #[inline]
@@ -361,149 +293,14 @@ impl<T> Log<T> {
         let index = position as usize - 1;
         let chunk = self.chunks[index / CHUNK].as_ref();
         // `remove_oldest` takes a position from its stream together with its item.
-        chunk
-            .and_then(|chunk| chunk.slots[index % CHUNK].item.as_ref())
-            .expect("a stream holds only live positions")
+        chunk.and_then(|chunk| chunk.slots[index % CHUNK].item.as_ref()).expect("a stream holds only live positions")
     }
 
     #[inline]
-    fn slot(&self, position: u32) -> Option<&Slot<T>> {
+    pub(super) fn slot(&self, position: u32) -> Option<&Slot<T>> {
         let index = position as usize - 1;
-        let slot = self
-            .chunks
-            .get(index / CHUNK)?
-            .as_ref()?
-            .slots
-            .get(index % CHUNK)?;
+        let slot = self.chunks.get(index / CHUNK)?.as_ref()?.slots.get(index % CHUNK)?;
         slot.item.is_some().then_some(slot)
-    }
-
-    /// Visits the selected items in order as (position, stream number, item) until `visit` returns false.
-    pub fn select(&self, selection: &Selection, mut visit: impl FnMut(u32, u32, &T) -> bool) {
-        let up_to = selection.up_to.unwrap_or(self.head).min(self.head);
-        if selection.query.is_none() && selection.partition.is_none() {
-            self.visit_all(selection.after, up_to, visit);
-            return;
-        }
-        let items: Option<Vec<Item>> = selection.query.as_ref().map(|query| {
-            query
-                .iter()
-                .filter_map(|item| self.numbered(item))
-                .collect()
-        });
-        let mut step = |position: u32| {
-            let Some(slot) = self.slot(position) else {
-                return true;
-            };
-            let Some(item) = &slot.item else { return true };
-            if let Some((index, total)) = selection.partition {
-                if u64::from(self.streams[slot.stream as usize].hash) % total != index {
-                    return true;
-                }
-            }
-            if items
-                .as_ref()
-                .is_some_and(|items| !items.iter().any(|i| self.matches(i, position, slot.kind)))
-            {
-                return true;
-            }
-            visit(position, slot.stream, item)
-        };
-        match &items {
-            Some(items)
-                if items
-                    .iter()
-                    .all(|item| item.kinds.is_some() || !item.tags.is_empty()) =>
-            {
-                let lists = items.iter().flat_map(|item| self.candidates(item));
-                Merge::new(lists.map(|list| list.after(selection.after)))
-                    .take_while(|p| *p <= up_to)
-                    .all(&mut step);
-            }
-            _ => self.scan(selection.after, up_to, step),
-        }
-    }
-
-    /// Visits everything in a range, chunk by chunk.
-    fn visit_all(&self, after: u32, up_to: u32, mut visit: impl FnMut(u32, u32, &T) -> bool) {
-        let (mut low, high) = (after as usize, up_to as usize);
-        while low < high {
-            let end = high.min((low / CHUNK + 1) * CHUNK);
-            if let Some(chunk) = &self.chunks[low / CHUNK] {
-                let offset = low % CHUNK;
-                for (n, slot) in chunk.slots[offset..offset + end - low].iter().enumerate() {
-                    if let Some(item) = &slot.item
-                        && !visit((low + n + 1) as u32, slot.stream, item)
-                    {
-                        return;
-                    }
-                }
-            }
-            low = end;
-        }
-    }
-
-    /// Steps through the positions of a range, jumping over chunks that are gone.
-    fn scan(&self, after: u32, up_to: u32, mut step: impl FnMut(u32) -> bool) {
-        let mut position = after.saturating_add(1);
-        while position <= up_to && position > after {
-            let index = position as usize - 1;
-            if self.chunks[index / CHUNK].is_none() {
-                position = ((index / CHUNK + 1) * CHUNK + 1) as u32;
-                continue;
-            }
-            if !step(position) {
-                return;
-            }
-            position = position.wrapping_add(1);
-        }
-    }
-
-    /// Replaces names by numbers; None if the item can match nothing stored.
-    fn numbered(&self, item: &ItemNames) -> Option<Item> {
-        let tags = item
-            .tags
-            .iter()
-            .map(|tag| self.tags.numbers.get(tag.as_str()).copied())
-            .collect::<Option<_>>()?;
-        let kinds = item.kinds.as_ref().map(|names| {
-            let known = names
-                .iter()
-                .filter_map(|name| self.kinds.numbers.get(name.as_str()));
-            known.copied().collect::<Vec<u32>>()
-        });
-        if kinds.as_ref().is_some_and(Vec::is_empty) {
-            None
-        } else {
-            Some(Item { kinds, tags })
-        }
-    }
-
-    fn matches(&self, item: &Item, position: u32, kind: u32) -> bool {
-        item.kinds
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(&kind))
-            && item
-                .tags
-                .iter()
-                .all(|tag| self.tags.lists[*tag as usize].contains(position))
-    }
-
-    /// Returns index lists that together hold every match: the rarest tag's, or those of all kinds.
-    fn candidates<'a>(&'a self, item: &Item) -> Vec<&'a PositionIndex> {
-        let rarest = item
-            .tags
-            .iter()
-            .map(|tag| &self.tags.lists[*tag as usize])
-            .min_by_key(|list| list.len());
-        match (rarest, &item.kinds) {
-            (Some(rarest), _) => vec![rarest],
-            (None, Some(kinds)) => kinds
-                .iter()
-                .map(|kind| &self.kinds.lists[*kind as usize])
-                .collect(),
-            (None, None) => Vec::new(),
-        }
     }
 
     /// Returns a stream's id by its number.
@@ -513,10 +310,7 @@ impl<T> Log<T> {
 
     /// Returns the ids of the streams that hold events, sorted.
     pub fn stream_keys(&self) -> Vec<Arc<str>> {
-        let holding = self
-            .streams
-            .iter()
-            .filter(|stream| !stream.positions.is_empty());
+        let holding = self.streams.iter().filter(|stream| !stream.positions.is_empty());
         let mut keys: Vec<Arc<str>> = holding.map(|stream| stream.key.clone()).collect();
         keys.sort_unstable();
         keys
@@ -533,9 +327,7 @@ impl<T> Log<T> {
             return;
         };
         let stream = &self.streams[number as usize];
-        let count = (up_to + 1)
-            .saturating_sub(u64::from(stream.first))
-            .min(stream.positions.len() as u64);
+        let count = (up_to + 1).saturating_sub(u64::from(stream.first)).min(stream.positions.len() as u64);
         self.remove_oldest(number, count as usize, removed);
     }
 
@@ -574,9 +366,7 @@ impl<T> Log<T> {
         let chunks = &self.chunks;
         let alive = |position: u32| {
             let index = position as usize - 1;
-            chunks[index / CHUNK]
-                .as_ref()
-                .is_some_and(|chunk| chunk.slots[index % CHUNK].item.is_some())
+            chunks[index / CHUNK].as_ref().is_some_and(|chunk| chunk.slots[index % CHUNK].item.is_some())
         };
         for list in self.kinds.lists.iter_mut().chain(&mut self.tags.lists) {
             list.retain(alive);
@@ -586,10 +376,7 @@ impl<T> Log<T> {
 
     /// Visits every stored item.
     pub fn items(&self) -> impl Iterator<Item = &T> {
-        self.chunks
-            .iter()
-            .flatten()
-            .flat_map(|chunk| chunk.slots.iter().filter_map(|slot| slot.item.as_ref()))
+        self.chunks.iter().flatten().flat_map(|chunk| chunk.slots.iter().filter_map(|slot| slot.item.as_ref()))
     }
 }
 

@@ -1,21 +1,14 @@
 use super::*;
+use crate::core::select::Selection;
 
 /// Appends `items` with ids 1000 + item; kind by remainder, tag `t<item % 3>`.
-fn append(
-    log: &mut Log<u32>,
-    stream: &str,
-    items: &[u32],
-    expected: Option<u64>,
-) -> Result<Stored, Refusal> {
+fn append(log: &mut Log<u32>, stream: &str, items: &[u32], expected: Option<u64>) -> Result<Stored, Refusal> {
     let ids: Vec<u128> = items.iter().map(|item| u128::from(*item) + 1000).collect();
     match log.admit(stream, &ids, expected, None)? {
         Admission::Retry(stored) => Ok(stored),
         Admission::Fresh { .. } => {
             let number = log.stream(stream);
-            let mut stored = Stored {
-                version: 0,
-                position: 0,
-            };
+            let mut stored = Stored { version: 0, position: 0 };
             for (item, id) in items.iter().zip(ids) {
                 let kind = log.kind(if item % 2 == 0 { "even" } else { "odd" });
                 stored = log.push(number, *item, id, kind);
@@ -32,10 +25,7 @@ fn read(log: &Log<u32>, stream: &str) -> Vec<u32> {
 
 fn query(kinds: Option<&[&str]>, tags: &[&str]) -> Vec<ItemNames> {
     let own = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-    vec![ItemNames {
-        kinds: kinds.map(own),
-        tags: own(tags),
-    }]
+    vec![ItemNames { kinds: kinds.map(own), tags: own(tags) }]
 }
 
 fn select(log: &Log<u32>, selection: &Selection) -> Vec<u32> {
@@ -50,35 +40,11 @@ fn select(log: &Log<u32>, selection: &Selection) -> Vec<u32> {
 #[test]
 fn versions_count_per_stream_and_positions_globally() {
     let mut log = Log::default();
-    assert_eq!(
-        append(&mut log, "a", &[1, 2], Some(0)),
-        Ok(Stored {
-            version: 2,
-            position: 2
-        })
-    );
-    assert_eq!(
-        append(&mut log, "b", &[3], Some(0)),
-        Ok(Stored {
-            version: 1,
-            position: 3
-        })
-    );
-    assert_eq!(
-        append(&mut log, "a", &[4], Some(2)),
-        Ok(Stored {
-            version: 3,
-            position: 4
-        })
-    );
-    assert_eq!(
-        append(&mut log, "a", &[5], Some(2)),
-        Err(Refusal::Version { actual: 3 })
-    );
-    assert_eq!(
-        (read(&log, "a"), log.bounds("a"), log.bounds("c")),
-        (vec![1, 2, 4], (1, 3), (0, 0))
-    );
+    assert_eq!(append(&mut log, "a", &[1, 2], Some(0)), Ok(Stored { version: 2, position: 2 }));
+    assert_eq!(append(&mut log, "b", &[3], Some(0)), Ok(Stored { version: 1, position: 3 }));
+    assert_eq!(append(&mut log, "a", &[4], Some(2)), Ok(Stored { version: 3, position: 4 }));
+    assert_eq!(append(&mut log, "a", &[5], Some(2)), Err(Refusal::Version { actual: 3 }));
+    assert_eq!((read(&log, "a"), log.bounds("a"), log.bounds("c")), (vec![1, 2, 4], (1, 3), (0, 0)));
 }
 
 #[test]
@@ -103,13 +69,7 @@ fn removal_keeps_versions_positions_and_the_counter() {
     let mut removed = Vec::new();
     log.compact("a", 99, &mut removed);
     assert_eq!((removed.len(), log.bounds("a"), log.len()), (3, (0, 3), 0));
-    assert_eq!(
-        append(&mut log, "a", &[4], Some(3)),
-        Ok(Stored {
-            version: 4,
-            position: 4
-        })
-    );
+    assert_eq!(append(&mut log, "a", &[4], Some(3)), Ok(Stored { version: 4, position: 4 }));
     assert_eq!((read(&log, "a"), log.bounds("a")), (vec![4], (4, 4)));
 }
 
@@ -118,39 +78,11 @@ fn a_repeated_batch_is_recognised_and_a_partial_one_refused() {
     let mut log = Log::default();
     append(&mut log, "a", &[1, 2], Some(0)).unwrap();
     append(&mut log, "b", &[0], None).unwrap();
-    assert_eq!(
-        append(&mut log, "a", &[1, 2], Some(0)),
-        Ok(Stored {
-            version: 2,
-            position: 2
-        })
-    );
-    assert_eq!(
-        append(&mut log, "a", &[1], Some(7)),
-        Ok(Stored {
-            version: 1,
-            position: 1
-        })
-    );
-    assert_eq!(
-        append(&mut log, "b", &[0], Some(9)),
-        Ok(Stored {
-            version: 1,
-            position: 3
-        })
-    );
-    for (stream, items) in [
-        ("a", &[2, 3][..]),
-        ("a", &[2, 1]),
-        ("b", &[1]),
-        ("c", &[1]),
-        ("a", &[3, 1]),
-    ] {
-        assert_eq!(
-            append(&mut log, stream, items, None),
-            Err(Refusal::PartlyStored),
-            "{stream} {items:?}"
-        );
+    assert_eq!(append(&mut log, "a", &[1, 2], Some(0)), Ok(Stored { version: 2, position: 2 }));
+    assert_eq!(append(&mut log, "a", &[1], Some(7)), Ok(Stored { version: 1, position: 1 }));
+    assert_eq!(append(&mut log, "b", &[0], Some(9)), Ok(Stored { version: 1, position: 3 }));
+    for (stream, items) in [("a", &[2, 3][..]), ("a", &[2, 1]), ("b", &[1]), ("c", &[1]), ("a", &[3, 1])] {
+        assert_eq!(append(&mut log, stream, items, None), Err(Refusal::PartlyStored), "{stream} {items:?}");
     }
     assert_eq!(log.len(), 3);
 }
@@ -161,39 +93,17 @@ fn selection_by_kind_tag_range_and_partition() {
     for item in 0..3000 {
         append(&mut log, &format!("s{}", item % 50), &[item], None).unwrap();
     }
-    let by = |query, after| Selection {
-        after,
-        query: Some(query),
-        ..Selection::default()
-    };
+    let by = |query, after| Selection { after, query: Some(query), ..Selection::default() };
     let expect = |f: fn(u32) -> bool| (0..3000).filter(|n| f(*n)).collect::<Vec<u32>>();
-    assert_eq!(
-        select(&log, &by(query(Some(&["even"]), &[]), 0)),
-        expect(|n| n % 2 == 0)
-    );
-    assert_eq!(
-        select(&log, &by(query(Some(&["even", "none"]), &["t1"]), 0)),
-        expect(|n| n % 6 == 4)
-    );
-    assert_eq!(
-        select(&log, &by(query(None, &["t1", "t2"]), 0)),
-        [] as [u32; 0]
-    );
-    assert_eq!(
-        select(&log, &by(query(Some(&["none"]), &[]), 0)),
-        [] as [u32; 0]
-    );
+    assert_eq!(select(&log, &by(query(Some(&["even"]), &[]), 0)), expect(|n| n % 2 == 0));
+    assert_eq!(select(&log, &by(query(Some(&["even", "none"]), &["t1"]), 0)), expect(|n| n % 6 == 4));
+    assert_eq!(select(&log, &by(query(None, &["t1", "t2"]), 0)), [] as [u32; 0]);
+    assert_eq!(select(&log, &by(query(Some(&["none"]), &[]), 0)), [] as [u32; 0]);
     assert_eq!(select(&log, &by(query(None, &[]), 2990)).len(), 10);
     let either = [query(Some(&["even"]), &["t0"]), query(None, &["t0"])].concat();
     assert_eq!(select(&log, &by(either, 0)), expect(|n| n % 3 == 0));
-    let part = |index| Selection {
-        partition: Some((index, 3)),
-        up_to: Some(2500),
-        ..Selection::default()
-    };
-    let mut all: Vec<u32> = (0..3)
-        .flat_map(|index| select(&log, &part(index)))
-        .collect();
+    let part = |index| Selection { partition: Some((index, 3)), up_to: Some(2500), ..Selection::default() };
+    let mut all: Vec<u32> = (0..3).flat_map(|index| select(&log, &part(index))).collect();
     all.sort_unstable();
     assert_eq!(all, (0..2500).collect::<Vec<_>>());
 }
@@ -202,27 +112,12 @@ fn selection_by_kind_tag_range_and_partition() {
 fn a_condition_sees_only_what_came_after() {
     let mut log = Log::default();
     append(&mut log, "a", &[1, 2], None).unwrap();
-    let condition = |kinds: &[&str], after| Condition {
-        query: query(Some(kinds), &[]),
-        after,
-    };
+    let condition = |kinds: &[&str], after| Condition { query: query(Some(kinds), &[]), after };
     let admit = |condition: Condition| log.admit("b", &[9999], None, Some(&condition));
-    assert_eq!(
-        admit(condition(&["odd"], 1)),
-        Ok(Admission::Fresh { version: 0 })
-    );
-    assert_eq!(
-        admit(condition(&["even"], 1)),
-        Err(Refusal::Condition { position: 2 })
-    );
-    assert_eq!(
-        admit(condition(&["odd"], 0)),
-        Err(Refusal::Condition { position: 1 })
-    );
-    assert_eq!(
-        admit(condition(&["other"], 0)),
-        Ok(Admission::Fresh { version: 0 })
-    );
+    assert_eq!(admit(condition(&["odd"], 1)), Ok(Admission::Fresh { version: 0 }));
+    assert_eq!(admit(condition(&["even"], 1)), Err(Refusal::Condition { position: 2 }));
+    assert_eq!(admit(condition(&["odd"], 0)), Err(Refusal::Condition { position: 1 }));
+    assert_eq!(admit(condition(&["other"], 0)), Ok(Admission::Fresh { version: 0 }));
 }
 
 #[test]
@@ -238,27 +133,7 @@ fn eviction_returns_chunks_and_index_entries() {
     assert_eq!((removed.len(), log.len(), log.head()), (19_990, 10, 20_000));
     assert_eq!(log.bounds("a"), (19_991, 20_000));
     assert!(log.chunks.iter().flatten().count() <= 2);
-    assert!(
-        log.kinds
-            .lists
-            .iter()
-            .map(PositionIndex::len)
-            .sum::<usize>()
-            < 3000
-    );
-    assert_eq!(
-        select(&log, &Selection::default()),
-        (19_990..20_000).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        select(
-            &log,
-            &Selection {
-                after: 19_995,
-                ..Selection::default()
-            }
-        )
-        .len(),
-        5
-    );
+    assert!(log.kinds.lists.iter().map(PositionIndex::len).sum::<usize>() < 3000);
+    assert_eq!(select(&log, &Selection::default()), (19_990..20_000).collect::<Vec<_>>());
+    assert_eq!(select(&log, &Selection { after: 19_995, ..Selection::default() }).len(), 5);
 }

@@ -5,4 +5,5 @@ pub mod ids;
 pub mod index;
 pub mod log;
 pub mod partition;
+mod scan;
 pub mod select;

@@ -34,10 +34,7 @@ pub struct Merge<I: Iterator<Item = u32>> {
 
 impl<I: Iterator<Item = u32>> Merge<I> {
     pub fn new(lists: impl IntoIterator<Item = I>) -> Self {
-        let heads = lists
-            .into_iter()
-            .filter_map(|mut list| list.next().map(|first| (first, list)))
-            .collect();
+        let heads = lists.into_iter().filter_map(|mut list| list.next().map(|first| (first, list))).collect();
         Self { heads }
     }
 }

@@ -26,10 +26,7 @@ impl Fresh {
     /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order.
     #[inline]
     pub fn examine(events: &Bound<'_, PyList>) -> Option<Fresh> {
-        let mut fresh = Fresh {
-            first_id: 0,
-            tagged: Vec::new(),
-        };
+        let mut fresh = Fresh { first_id: 0, tagged: Vec::new() };
         let mut last = 0;
         for (n, event) in events.iter().enumerate() {
             let message = MessageRef::event(&event)?;
@@ -57,17 +54,12 @@ pub fn id(message: MessageRef<'_, '_>) -> u128 {
 
 /// The ids of a batch of our events.
 pub fn ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
-    events
-        .iter()
-        .filter_map(|event| MessageRef::event(&event).map(id))
+    events.iter().filter_map(|event| MessageRef::event(&event).map(id))
 }
 
 #[inline]
 fn tags<'py>(message: MessageRef<'_, 'py>) -> Option<Bound<'py, PyAny>> {
-    message
-        .body()
-        .rare()
-        .and_then(|rare| peek(message.py(), &rare.tags))
+    message.body().rare().and_then(|rare| peek(message.py(), &rare.tags))
 }
 
 impl Facts {
@@ -76,28 +68,15 @@ impl Facts {
         let object = event.clone().unbind();
         if let Some(message) = MessageRef::event(event) {
             let tags = tags(message).map_or(Ok(Vec::new()), |tags| tags.extract())?;
-            return Ok(Facts {
-                event: object,
-                id: id(message),
-                tags,
-                is_native: true,
-            });
+            return Ok(Facts { event: object, id: id(message), tags, is_native: true });
         }
         let py = event.py();
-        let id: u128 = event
-            .getattr(intern!(py, "event_id"))?
-            .getattr(intern!(py, "int"))?
-            .extract()?;
+        let id: u128 = event.getattr(intern!(py, "event_id"))?.getattr(intern!(py, "int"))?.extract()?;
         let tags = match event.getattr_opt(intern!(py, "tags"))? {
             Some(tags) if tags.is_instance_of::<PyTuple>() => tags.extract()?,
             _ => Vec::new(),
         };
-        Ok(Facts {
-            event: object,
-            id,
-            tags,
-            is_native: false,
-        })
+        Ok(Facts { event: object, id, tags, is_native: false })
     }
 
     /// Stamps a native event; does nothing to others. Runs no Python code, so it may be called under a lock.

@@ -12,59 +12,17 @@ use pyo3::types::{PyInt, PyList, PyString, PyType};
 
 use super::construct;
 use super::event::MessageRef;
-use super::facts::{self, Facts, Fresh};
-use crate::core::log::{Admission, Condition, Log, Refusal, Stored};
-use crate::core::select::{ItemNames, Selection};
-use crate::errors;
+use super::facts::{self, Fresh};
+use super::log_batch::{Batch, BatchArgument, Names, clamp, items, refused};
+use crate::core::log::{Admission, Log, Refusal};
+use crate::core::select::Selection;
 
 const MAX_STREAM_ID_LENGTH: usize = 255;
 const PAGE: usize = 1000;
 
-type Names = Vec<(Option<Vec<String>>, Vec<String>)>;
-type ConditionArgument = (Names, u64);
-type BatchArgument<'py> = (
-    String,
-    Bound<'py, PyList>,
-    Vec<String>,
-    Option<u64>,
-    Option<ConditionArgument>,
-);
-
-/// Events for one stream with what they require.
-struct Batch {
-    stream: String,
-    events: Vec<Facts>,
-    names: Vec<String>,
-    ids: Vec<u128>,
-    expected: Option<u64>,
-    condition: Option<Condition>,
-}
-
-impl Batch {
-    fn new((stream, events, names, expected, condition): BatchArgument<'_>) -> PyResult<Self> {
-        let events = events
-            .iter()
-            .map(|event| Facts::read(&event))
-            .collect::<PyResult<Vec<_>>>()?;
-        let ids = events.iter().map(|facts| facts.id).collect();
-        let condition = condition.map(|(query, after)| Condition {
-            query: items(query),
-            after: clamp(after),
-        });
-        Ok(Self {
-            stream,
-            events,
-            names,
-            ids,
-            expected,
-            condition,
-        })
-    }
-}
-
 #[derive(Default)]
-struct Inner {
-    log: Log<Py<PyAny>>,
+pub(super) struct Inner {
+    pub(super) log: Log<Py<PyAny>>,
     /// Number of each class's stored name; the class is kept alive so that its address stays its own.
     kinds: HashMap<usize, (Py<PyType>, u32), ahash::RandomState>,
     last_kind: (usize, u32),
@@ -83,8 +41,8 @@ impl Inner {
 /// An append-only log of event objects with stream, type and tag indexes. Safe to use from several threads.
 #[pyclass(frozen, module = "lexigram.events._core")]
 pub struct EventLog {
-    inner: Mutex<Inner>,
-    stamp: Py<PyAny>,
+    pub(super) inner: Mutex<Inner>,
+    pub(super) stamp: Py<PyAny>,
     max_events_per_stream: usize,
 }
 
@@ -94,20 +52,14 @@ impl EventLog {
     /// `max_events_per_stream` 0 keeps everything.
     #[new]
     fn new(stamp: Py<PyAny>, max_events_per_stream: usize) -> Self {
-        Self {
-            inner: Mutex::default(),
-            stamp,
-            max_events_per_stream,
-        }
+        Self { inner: Mutex::default(), stamp, max_events_per_stream }
     }
 
     /// Tells under which name all events of a class are stored; `append` refuses classes it has not been told of.
     fn learn(&self, class: Bound<'_, PyType>, type_name: &str) {
         let mut inner = self.inner.lock();
         let kind = inner.log.kind(type_name);
-        let former = inner
-            .kinds
-            .insert(class.as_ptr() as usize, (class.unbind(), kind));
+        let former = inner.kinds.insert(class.as_ptr() as usize, (class.unbind(), kind));
         inner.last_kind = (0, 0);
         drop(inner);
         drop(former);
@@ -121,8 +73,7 @@ impl EventLog {
         events: &Bound<'_, PyAny>,
         expected_version: &Bound<'_, PyAny>,
     ) -> PyResult<Option<u32>> {
-        let (Some(stream), Some(expected)) = (stream_name(stream_id), number(expected_version))
-        else {
+        let (Some(stream), Some(expected)) = (stream_name(stream_id), number(expected_version)) else {
             return Ok(None);
         };
         let Ok(events) = events.cast_exact::<PyList>() else {
@@ -138,52 +89,14 @@ impl EventLog {
     ///
     /// A batch is (stream id, events, stored type names, expected version, (query, position) or None).
     fn store(&self, py: Python<'_>, batches: Vec<BatchArgument<'_>>) -> PyResult<Vec<(u32, u32)>> {
-        let batches = batches
-            .into_iter()
-            .map(Batch::new)
-            .collect::<PyResult<Vec<_>>>()?;
-        let mut stamped_at = None;
-        loop {
-            let mut inner = self.inner.lock();
-            let admissions = match admit_all(&inner.log, &batches) {
-                Ok(admissions) => admissions,
-                Err((batch, refusal)) => {
-                    drop(inner);
-                    return Err(refused(
-                        &batches[batch].stream,
-                        batches[batch].expected,
-                        refusal,
-                    ));
-                }
-            };
-            let head = inner.log.head();
-            let is_native = batches
-                .iter()
-                .flat_map(|batch| &batch.events)
-                .all(|facts| facts.is_native);
-            if !is_native && stamped_at != Some(head) {
-                drop(inner);
-                // Stamping runs Python code: done outside the lock, and again if the log has moved meanwhile.
-                self.stamp_foreign(py, &batches, &admissions, head)?;
-                stamped_at = Some(head);
-                continue;
-            }
-            let mut evicted = Vec::new();
-            let stored = self.push_all(py, &mut inner, batches, &admissions, &mut evicted);
-            drop(inner);
-            return Ok(stored);
-        }
+        self.store_all(py, batches)
     }
 
     /// Says where a batch is stored already, or None if it may be stored; raises if it may not. Changes nothing.
     fn check(&self, batch: BatchArgument<'_>) -> PyResult<Option<(u32, u32)>> {
         let batch = Batch::new(batch)?;
-        let admission = self.inner.lock().log.admit(
-            &batch.stream,
-            &batch.ids,
-            batch.expected,
-            batch.condition.as_ref(),
-        );
+        let admission =
+            self.inner.lock().log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref());
         match admission {
             Ok(Admission::Fresh { .. }) => Ok(None),
             Ok(Admission::Retry(stored)) => Ok(Some((stored.version, stored.position))),
@@ -201,23 +114,15 @@ impl EventLog {
         to_version: &Bound<'py, PyAny>,
         limit: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) = (
-            stream_name(stream_id),
-            number(from_version),
-            number(to_version),
-            number(limit),
-        ) else {
+        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) =
+            (stream_name(stream_id), number(from_version), number(to_version), number(limit))
+        else {
             return Ok(None);
         };
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let events: Vec<Py<PyAny>> = {
             let inner = self.inner.lock();
-            inner
-                .log
-                .read(stream, from, to)
-                .take(limit)
-                .map(|event| event.clone_ref(py))
-                .collect()
+            inner.log.read(stream, from, to).take(limit).map(|event| event.clone_ref(py)).collect()
         };
         PyList::new(py, events).map(Some)
     }
@@ -248,37 +153,23 @@ impl EventLog {
                 last = position;
                 events.len() < limit
             });
-            selection
-                .up_to
-                .map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()))
+            selection.up_to.map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()))
         };
-        let position = if events.len() >= limit {
-            u64::from(last)
-        } else {
-            after.max(u64::from(reached))
-        };
+        let position = if events.len() >= limit { u64::from(last) } else { after.max(u64::from(reached)) };
         Ok((PyList::new(py, events)?, position, streams))
     }
 
     /// Returns how many events a selection has.
-    fn count(
-        &self,
-        after: u64,
-        up_to: Option<u64>,
-        query: Option<Names>,
-        partition: Option<(u64, u64)>,
-    ) -> usize {
+    fn count(&self, after: u64, up_to: Option<u64>, query: Option<Names>, partition: Option<(u64, u64)>) -> usize {
         let inner = self.inner.lock();
         if after == 0 && up_to.is_none() && query.is_none() && partition.is_none() {
             return inner.log.len();
         }
         let mut count = 0;
-        inner
-            .log
-            .select(&selection(after, up_to, query, partition), |_, _, _| {
-                count += 1;
-                true
-            });
+        inner.log.select(&selection(after, up_to, query, partition), |_, _, _| {
+            count += 1;
+            true
+        });
         count
     }
 
@@ -295,10 +186,7 @@ impl EventLog {
     /// Removes a stream's events up to a version and returns how many.
     fn compact(&self, stream_id: &str, up_to_version: u64) -> usize {
         let mut removed = Vec::new();
-        self.inner
-            .lock()
-            .log
-            .compact(stream_id, up_to_version, &mut removed);
+        self.inner.lock().log.compact(stream_id, up_to_version, &mut removed);
         removed.len()
     }
 
@@ -322,10 +210,7 @@ impl EventLog {
         visit.call(&self.stamp)?;
         // The collector never starts while the lock is held, so it is free.
         if let Some(inner) = self.inner.try_lock() {
-            inner
-                .kinds
-                .values()
-                .try_for_each(|(class, _)| visit.call(class))?;
+            inner.kinds.values().try_for_each(|(class, _)| visit.call(class))?;
             inner.log.items().try_for_each(|event| visit.call(event))?;
         }
         Ok(())
@@ -347,25 +232,17 @@ impl EventLog {
         let mut evicted = Vec::new();
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let is_known = events
-            .iter()
-            .all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
+        let is_known = events.iter().all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
         if !is_known || !inner.log.has_room(events.len()) {
             return Ok(None);
         }
-        if !inner.log.is_above_all(fresh.first_id)
-            && facts::ids(events).any(|id| inner.log.holds(id))
-        {
+        if !inner.log.is_above_all(fresh.first_id) && facts::ids(events).any(|id| inner.log.holds(id)) {
             return Ok(None);
         }
         let (number, mut version) = inner.log.locate(stream);
         if expected.is_some_and(|expected| expected != u64::from(version)) {
             drop(guard);
-            return Err(refused(
-                stream,
-                expected,
-                Refusal::Version { actual: version },
-            ));
+            return Err(refused(stream, expected, Refusal::Version { actual: version }));
         }
         let number = number.unwrap_or_else(|| inner.log.stream(stream));
         let mut tagged = fresh.tagged.into_iter().peekable();
@@ -391,88 +268,10 @@ impl EventLog {
         Ok(Some(version))
     }
 
-    /// Stores what `admit_all` has admitted.
-    fn push_all(
-        &self,
-        py: Python<'_>,
-        inner: &mut Inner,
-        batches: Vec<Batch>,
-        admissions: &[Admission],
-        evicted: &mut Vec<Py<PyAny>>,
-    ) -> Vec<(u32, u32)> {
-        let mut all = Vec::with_capacity(batches.len());
-        let mut touched = Vec::with_capacity(batches.len());
-        for (batch, admission) in batches.into_iter().zip(admissions) {
-            let mut stored = Stored {
-                version: 0,
-                position: 0,
-            };
-            match admission {
-                Admission::Retry(earlier) => {
-                    stored = *earlier;
-                    let count = batch.events.len() as u32;
-                    for (facts, n) in batch.events.iter().zip(1..) {
-                        facts.stamp(py, stored.version + n - count, stored.position + n - count);
-                    }
-                    // Dropped with the evicted ones, after the lock.
-                    evicted.extend(batch.events.into_iter().map(|facts| facts.event));
-                }
-                Admission::Fresh { .. } => {
-                    let number = inner.log.stream(&batch.stream);
-                    touched.push(number);
-                    for (facts, name) in batch.events.into_iter().zip(&batch.names) {
-                        let kind = inner.log.kind(name);
-                        stored = push(py, &mut inner.log, number, kind, facts);
-                    }
-                }
-            }
-            all.push((stored.version, stored.position));
-        }
-        touched
-            .into_iter()
-            .for_each(|number| self.evict(&mut inner.log, number, evicted));
-        all
-    }
-
-    /// Gives the events that are not native the numbers that they will get if nothing else is appended before.
-    fn stamp_foreign(
-        &self,
-        py: Python<'_>,
-        batches: &[Batch],
-        admissions: &[Admission],
-        head: u32,
-    ) -> PyResult<()> {
-        let mut versions: HashMap<&str, u32> = HashMap::new();
-        let mut position = head;
-        for (batch, admission) in batches.iter().zip(admissions) {
-            let count = batch.events.len() as u32;
-            let (mut version, mut at) = match admission {
-                Admission::Fresh { version } => {
-                    let version = versions.entry(&batch.stream).or_insert(*version);
-                    let before = (*version, position);
-                    *version += count;
-                    position += count;
-                    before
-                }
-                Admission::Retry(stored) => (stored.version - count, stored.position - count),
-            };
-            for facts in &batch.events {
-                version += 1;
-                at += 1;
-                if !facts.is_native {
-                    self.stamp.bind(py).call1((&facts.event, version, at))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     #[inline]
-    fn evict(&self, log: &mut Log<Py<PyAny>>, stream: u32, evicted: &mut Vec<Py<PyAny>>) {
+    pub(super) fn evict(&self, log: &mut Log<Py<PyAny>>, stream: u32, evicted: &mut Vec<Py<PyAny>>) {
         if self.max_events_per_stream > 0 {
-            let surplus = log
-                .stream_len(stream)
-                .saturating_sub(self.max_events_per_stream);
+            let surplus = log.stream_len(stream).saturating_sub(self.max_events_per_stream);
             if surplus > 0 {
                 log.remove_oldest(stream, surplus, evicted);
             }
@@ -480,32 +279,11 @@ impl EventLog {
     }
 }
 
-/// Stores one event and stamps it if it is native. Runs no Python code.
-#[inline]
-fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts: Facts) -> Stored {
-    let Facts {
-        event,
-        id,
-        tags,
-        is_native,
-    } = facts;
-    let handle = is_native.then(|| event.clone_ref(py));
-    let stored = log.push(stream, event, id, kind);
-    if let Some(event) = handle {
-        facts::stamp(event.bind(py), stored.version, stored.position);
-    }
-    if !tags.is_empty() {
-        log.tag(stored.position, &tags);
-    }
-    stored
-}
-
 /// Returns a stream id that needs no further check.
 #[inline]
 fn stream_name<'a>(stream_id: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     let stream = stream_id.cast_exact::<PyString>().ok()?.to_str().ok()?;
-    let is_short =
-        stream.len() <= MAX_STREAM_ID_LENGTH || stream.chars().count() <= MAX_STREAM_ID_LENGTH;
+    let is_short = stream.len() <= MAX_STREAM_ID_LENGTH || stream.chars().count() <= MAX_STREAM_ID_LENGTH;
     let fits = !stream.is_empty() && is_short && !stream.as_bytes().contains(&0);
     fits.then_some(stream)
 }
@@ -521,49 +299,6 @@ fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
     u64::try_from(number).ok().map(Some)
 }
 
-fn admit_all(log: &Log<Py<PyAny>>, batches: &[Batch]) -> Result<Vec<Admission>, (usize, Refusal)> {
-    let admit = |(n, batch): (usize, &Batch)| {
-        log.admit(
-            &batch.stream,
-            &batch.ids,
-            batch.expected,
-            batch.condition.as_ref(),
-        )
-        .map_err(|refusal| (n, refusal))
-    };
-    batches.iter().enumerate().map(admit).collect()
-}
-
-fn clamp(position: u64) -> u32 {
-    u32::try_from(position).unwrap_or(u32::MAX)
-}
-
-fn items(query: Names) -> Vec<ItemNames> {
-    query
-        .into_iter()
-        .map(|(kinds, tags)| ItemNames { kinds, tags })
-        .collect()
-}
-
-fn selection(
-    after: u64,
-    up_to: Option<u64>,
-    query: Option<Names>,
-    partition: Option<(u64, u64)>,
-) -> Selection {
-    Selection {
-        after: clamp(after),
-        up_to: up_to.map(clamp),
-        query: query.map(items),
-        partition,
-    }
-}
-
-fn refused(stream: &str, expected: Option<u64>, refusal: Refusal) -> PyErr {
-    match refusal {
-        Refusal::Version { actual } => errors::version_conflict(stream, expected, actual),
-        Refusal::Condition { position } => errors::condition_failed(stream, position),
-        Refusal::PartlyStored => errors::partly_stored(stream),
-        Refusal::Full => errors::log_full(),
-    }
+fn selection(after: u64, up_to: Option<u64>, query: Option<Names>, partition: Option<(u64, u64)>) -> Selection {
+    Selection { after: clamp(after), up_to: up_to.map(clamp), query: query.map(items), partition }
 }

@@ -8,6 +8,7 @@ pub mod context;
 pub mod event;
 mod facts;
 mod log;
+mod log_batch;
 pub mod messages;
 pub mod metadata;
 pub mod plan;
