@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.sqlite.engine import SqliteEngine
+from lexigram.events.stores.sqlite.engine_base import AbstractEngine
 from lexigram.events.stores.sqlite.names import TableNames
+from lexigram.events.stores.sqlite.provider import ProviderEngine
 from lexigram.events.stores.sqlite.schema import migrate
 from lexigram.events.stores.sqlite.settings import SqliteSettings
 
@@ -47,23 +49,28 @@ class Database:
         self.names = TableNames(table_prefix)
         self._config = config
         self._provider = provider
-        self._engine: SqliteEngine | None = None
+        self._engine: AbstractEngine | None = None
         self._opening = asyncio.Lock()
         self._users = 0
 
     @property
+    def provider(self) -> DatabaseProviderProtocol | None:
+        """The framework provider that runs the statements, or None for our own engine."""
+        return self._provider
+
+    @property
     def path(self) -> str:
-        """The file, or `:memory:`."""
+        """The file, or `:memory:`; not meaningful with a provider."""
         return SqliteSettings.of(self._config).path
 
     @property
-    def engine(self) -> SqliteEngine:
+    def engine(self) -> AbstractEngine:
         """The open engine. Raises `EventStoreConnectionError` before `open` and after `close`."""
         if self._engine is None:
             raise EventStoreConnectionError("the SQLite store is not connected; call connect() first")
         return self._engine
 
-    async def open(self) -> SqliteEngine:
+    async def open(self) -> AbstractEngine:
         """Connect, and create or migrate the tables; each `open` needs its `close`."""
         async with self._opening:
             if self._engine is None:
@@ -84,10 +91,12 @@ class Database:
             engine, self._engine = self._engine, None
             await engine.release()
 
-    async def _connect(self) -> SqliteEngine:
+    async def _connect(self) -> AbstractEngine:
+        if self._provider is not None:
+            return await ProviderEngine.connect(self._provider)
         return await SqliteEngine.connect(self._config)
 
-    async def _migrate(self, engine: SqliteEngine) -> None:
+    async def _migrate(self, engine: AbstractEngine) -> None:
         """Bring the tables up to date; safe if other stores, threads and processes do the same now."""
         if self.names.prefix not in engine.namespaces:
             await engine.run(partial(migrate, names=self.names, path=engine.path))
@@ -122,7 +131,7 @@ class SqliteTables:
         if was_open:
             await self.database.close()
 
-    async def _ready(self) -> SqliteEngine:
+    async def _ready(self) -> AbstractEngine:
         if not self._is_open:
             if self._is_closed:
                 raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")

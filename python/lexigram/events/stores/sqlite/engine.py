@@ -10,10 +10,11 @@ import atexit
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
+from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, check_timeout
 from lexigram.events.stores.sqlite.errors import environment_error
 from lexigram.events.stores.sqlite.jobs import Folder, FoldJob, ReadJob, RunJob, SessionJob
 from lexigram.events.stores.sqlite.readers import ReaderPool
@@ -28,23 +29,20 @@ T = TypeVar("T")
 MAX_WAITING: Final = 16_384
 """Jobs that may wait for a thread; coroutines beyond that wait before they queue, so memory stays bounded."""
 
-UNIT_OF_WORK_SECONDS: Final = 30.0
-
 _engines: dict[object, SqliteEngine] = {}
 _registry_lock = threading.Lock()
 _before_fork: list[SqliteEngine] = []
 
 
-class SqliteEngine:
+class SqliteEngine(AbstractEngine):
     """Writes through one thread with group commit, reads through others; reference counted.
 
     Get one with `await SqliteEngine.connect(config)` and give it back with `await engine.release()`.
     """
 
     def __init__(self, settings: SqliteSettings, key: object) -> None:
+        super().__init__()
         self.settings = settings
-        self.namespaces: set[str] = set()
-        self.shared: dict[object, Any] = {}
         self._key = key
         self._users = 0
         self._closed = False
@@ -136,18 +134,7 @@ class SqliteEngine:
             raise EventStoreConnectionError(f"SQLite file {self.path} was closed; open the store again with connect()")
 
     async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Call `fn(connection)` in the writer thread and commit, together with whatever else waits.
-
-        It is atomic by itself: if it raises, only what it wrote is undone. It must not commit or roll back, and should
-        be quick, because every writer of this file waits for it. Inside a unit of work it becomes a part of that.
-
-        Returns:
-            What `fn` returned, once it is durable.
-
-        Raises:
-            EventPersistenceError: LEX_ERR_EVT_012, the disk is full or failing; nothing was written.
-            EventStoreConnectionError: LEX_ERR_EVT_014, another process held the lock too long, or closed.
-        """
+        """Call `fn(connection)` in the writer thread and commit, together with whatever else waits."""
         unit = self.current_unit()
         if unit is not None:
             return await unit.run(fn)
@@ -157,17 +144,7 @@ class SqliteEngine:
         return await future
 
     async def read(self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False) -> T:
-        """Call `fn(connection)` in a reader thread; inside a unit of work it sees that transaction's own writes.
-
-        Tasks that were started inside a unit of work write as part of it, but read what is committed (in a `:memory:`
-        database they too see its writes, because there is only one connection).
-
-        Args:
-            snapshot: Give all statements of `fn` one view of the data; a single statement has that anyway.
-
-        Raises:
-            EventLoadError: LEX_ERR_EVT_011, the file is damaged or the disk is failing.
-        """
+        """Call `fn(connection)` in a reader thread, or in the owner's unit of work."""
         unit = self.current_unit()
         if unit is not None and (unit.is_owner or self._readers is None):
             return await unit.run(fn)
@@ -180,11 +157,7 @@ class SqliteEngine:
         return await future
 
     async def fold(self, folder: Folder, request: Any, weight: int = 1) -> Any:
-        """Have `folder` execute `request` with group commit, or inside the current unit of work.
-
-        Args:
-            weight: About how many rows it writes.
-        """
+        """Have `folder` execute `request` with group commit, or inside the current unit of work."""
         unit = self.current_unit()
         if unit is not None:
             return await unit.fold(folder, request)
@@ -193,30 +166,8 @@ class SqliteEngine:
         self._writer.submit(FoldJob(future, folder, request, weight))
         return await future
 
-    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        """Run one writing statement; returns the number of rows changed."""
-        return await self.run(lambda connection: connection.execute(sql, params).rowcount)
-
-    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for each row of parameters, all or none; returns the number of rows changed."""
-        listed = rows if isinstance(rows, list | tuple) else list(rows)
-        return await self.run(lambda connection: connection.executemany(sql, listed).rowcount)
-
-    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a query."""
-        return await self.read(lambda connection: connection.execute(sql, params).fetchall())
-
-    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """Return the first row of a query or None."""
-        rows = await self.read(lambda connection: connection.execute(sql, params).fetchmany(1))
-        return rows[0] if rows else None
-
     def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqliteUnitOfWork:
-        """Return one write transaction for this task, an async context manager; inside another one it joins that.
-
-        Args:
-            timeout_seconds: From its first statement; then it is rolled back, so that it cannot block others for ever.
-        """
+        """Return one write transaction for this task, an async context manager; inside another one it joins that."""
         return SqliteUnitOfWork(self, check_timeout(timeout_seconds))
 
     def current_unit(self) -> SqliteUnitOfWork | None:
@@ -246,15 +197,6 @@ class SqliteEngine:
             self._writer.stop()
             if self._readers is not None:
                 self._readers.stop()
-
-
-def check_timeout(timeout_seconds: float) -> float:
-    """Return a unit of work's timeout if it is a number of seconds above 0."""
-    if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, int | float) or not timeout_seconds > 0:
-        raise EventValidationError(
-            f"timeout_seconds must be a number above 0, got {timeout_seconds!r}", field="timeout_seconds"
-        )
-    return float(timeout_seconds)
 
 
 class _Identity:

@@ -13,10 +13,12 @@ from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.database import Database
-from lexigram.events.stores.sqlite.engine import UNIT_OF_WORK_SECONDS, SqliteEngine, check_timeout
+from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, check_timeout
 from lexigram.events.stores.sqlite.log import AppendRequest, EventLog
+from lexigram.events.stores.sqlite.provider import ProviderUnitOfWork
 from lexigram.events.stores.sqlite.session import SqliteUnitOfWork
 from lexigram.events.stores.sqlite.statements import EventStatements
+from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class SqliteEventStore(AbstractEventStore):
         if chosen is None:
             chosen = EventCodec(self._registry)
         self._codec: EventCodec = chosen if isinstance(chosen, EventCodec) else SerializerCodec(chosen, self._registry)
-        self._engine: SqliteEngine
+        self._engine: AbstractEngine
         self._log: EventLog
         self._statements = EventStatements(self.database.names, text=self._codec.format == "json")
 
@@ -76,7 +78,7 @@ class SqliteEventStore(AbstractEventStore):
         """Let events stored under the name `event_type` be rebuilt as `event_class`."""
         self._registry.register(event_class, None, event_type)
 
-    def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqliteUnitOfWork:
+    def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqlUnitOfWork:
         """Return one database transaction as an async context manager.
 
         Appends, checkpoints, snapshots and other statements on the same file inside it succeed or fail together. Other
@@ -85,18 +87,21 @@ class SqliteEventStore(AbstractEventStore):
         Args:
             timeout_seconds: From its first statement; then it is rolled back.
         """
-        return SqliteUnitOfWork(self._connected, check_timeout(timeout_seconds))
+        seconds = check_timeout(timeout_seconds)
+        if self.database.provider is not None:
+            return ProviderUnitOfWork(self._connected)
+        return SqliteUnitOfWork(self._connected, seconds)
 
     def checkpoint_store(self) -> SqliteCheckpointStore:
         """Return a checkpoint store on the same tables; close it like any other."""
         return SqliteCheckpointStore(self)
 
     @property
-    def engine(self) -> SqliteEngine:
+    def engine(self) -> AbstractEngine:
         """The engine of the file, to run application statements on it. Raises before `connect`."""
         return self.database.engine
 
-    async def _connected(self) -> SqliteEngine:
+    async def _connected(self) -> AbstractEngine:
         await self._ready()
         return self._engine
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lexigram.events.exceptions import EventStoreError
 from lexigram.events.stores.sqlite.jobs import Folder, answer, settled
-from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from lexigram.events.stores.sqlite.engine import SqliteEngine
+    from lexigram.events.stores.sqlite.engine_base import AbstractEngine
 
 T = TypeVar("T")
 
@@ -95,68 +97,21 @@ def _answer_late(command: Command, reason: BaseException) -> None:
         answer(command.future, None, reason)
 
 
-class SqliteUnitOfWork(AbstractUnitOfWork):
-    """One write transaction of one task; other writers queue behind it, readers do not see it before the commit.
-
-    The transaction begins with the first statement, so an empty block costs nothing.
+class SqliteUnitOfWork(SqlUnitOfWork):
+    """A unit of work that the writer thread serves. It begins with the first statement: an empty block costs nothing.
 
     Args:
         engine: The file's engine, or how to connect to it.
         timeout_seconds: The writer is given back and everything undone when the transaction takes longer.
     """
 
-    _engine: SqliteEngine
-
-    def __init__(self, engine: SqliteEngine | Callable[[], Awaitable[SqliteEngine]], timeout_seconds: float) -> None:
+    def __init__(self, engine: SqliteEngine | Callable[[], Awaitable[AbstractEngine]], timeout_seconds: float) -> None:
         super().__init__(engine)
-        self._connect = engine if callable(engine) else None
-        if not callable(engine):
-            self._engine = engine
         self._session = Session(timeout_seconds)
         self._started = False
-        self._owner: asyncio.Task[Any] | None = None
-
-    async def __aenter__(self) -> Self:
-        if self._connect is not None:
-            self.resource = self._engine = await self._connect()
-        self._owner = asyncio.current_task()
-        return await super().__aenter__()
-
-    @property
-    def is_owner(self) -> bool:
-        """Whether the running task entered the block, rather than one that was started inside it."""
-        return asyncio.current_task() is self._owner
-
-    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        """Run one statement in the transaction; returns the number of rows changed."""
-        return await self.run(lambda connection: connection.execute(sql, params).rowcount)
-
-    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for each row of parameters; returns the number of rows changed."""
-        listed = rows if isinstance(rows, list | tuple) else list(rows)
-        return await self.run(lambda connection: connection.executemany(sql, listed).rowcount)
-
-    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows; the transaction's own writes are visible."""
-        return await self.run(lambda connection: connection.execute(sql, params).fetchall())
-
-    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """Return the first row or None."""
-
-        def first(connection: sqlite3.Connection) -> tuple[Any, ...] | None:
-            cursor = connection.execute(sql, params)
-            row: tuple[Any, ...] | None = cursor.fetchone()
-            cursor.close()
-            return row
-
-        return await self.run(first)
 
     async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `fn(connection)` in the writer thread inside the transaction; if it raises, its own writes are undone.
-
-        Raises:
-            EventStoreError: LEX_ERR_EVT_013, the unit of work has ended or took longer than its timeout.
-        """
+        """Run `fn(connection)` in the writer thread inside the transaction; if it raises, its own writes are undone."""
         result: T = await self._call(fn)
         return result
 

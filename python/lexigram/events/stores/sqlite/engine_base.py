@@ -1,0 +1,113 @@
+"""What stores need from a database, whoever runs the statements: our engine or a framework's provider."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from lexigram.events.exceptions import EventValidationError
+
+if TYPE_CHECKING:
+    from lexigram.events.stores.sqlite.jobs import Folder
+    from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
+
+T = TypeVar("T")
+
+UNIT_OF_WORK_SECONDS: Final = 30.0
+
+
+class AbstractEngine(ABC):
+    """Runs functions of a connection; the connection has `execute`, `executemany` and cursors as in `sqlite3`."""
+
+    def __init__(self) -> None:
+        self.namespaces: set[str] = set()
+        """Table prefixes that have been migrated."""
+        self.shared: dict[object, Any] = {}
+        """What stores on this database share."""
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """The database, as shown in errors."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Give the engine back; the last user closes it after everything queued has been done."""
+
+    @abstractmethod
+    async def run(self, fn: Callable[[Any], T]) -> T:
+        """Call `fn(connection)` in a write transaction of its own, or inside the current unit of work.
+
+        It is atomic: if it raises, only what it wrote is undone. It must not commit or roll back. It runs in another
+        thread, and every writer of this database waits for it.
+
+        Returns:
+            What `fn` returned, once it is durable.
+
+        Raises:
+            EventPersistenceError: LEX_ERR_EVT_012, the disk is full or failing; nothing was written.
+            EventStoreConnectionError: LEX_ERR_EVT_014, another process held the lock too long, or closed.
+        """
+
+    @abstractmethod
+    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False) -> T:
+        """Call `fn(connection)` to read; inside a unit of work it sees that transaction's own writes.
+
+        Tasks that were started inside a unit of work write as part of it, but read what is committed (in a `:memory:`
+        database they too see its writes, because there is only one connection).
+
+        Args:
+            snapshot: Give all statements of `fn` one view of the data; a single statement has that anyway.
+
+        Raises:
+            EventLoadError: LEX_ERR_EVT_011, the file is damaged or the disk is failing.
+        """
+
+    @abstractmethod
+    async def fold(self, folder: Folder, request: Any, weight: int = 1) -> Any:
+        """Have `folder` execute `request`, with its neighbours or inside the current unit of work.
+
+        Args:
+            weight: About how many rows it writes.
+        """
+
+    @abstractmethod
+    def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqlUnitOfWork:
+        """Return one write transaction for this task, an async context manager; inside another one it joins that.
+
+        Args:
+            timeout_seconds: From its first statement; then it is rolled back, so that it cannot block others for ever.
+        """
+
+    @abstractmethod
+    def current_unit(self) -> SqlUnitOfWork | None:
+        """Return this task's open unit of work on this database, or None. Raises if the engine is closed."""
+
+    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one writing statement; returns the number of rows changed."""
+        return int(await self.run(lambda connection: connection.execute(sql, params).rowcount))
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each row of parameters, all or none; returns the number of rows changed."""
+        listed = rows if isinstance(rows, list | tuple) else list(rows)
+        return int(await self.run(lambda connection: connection.executemany(sql, listed).rowcount))
+
+    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        rows: list[tuple[Any, ...]] = await self.read(lambda connection: connection.execute(sql, params).fetchall())
+        return rows
+
+    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a query or None."""
+        rows: list[tuple[Any, ...]] = await self.read(lambda connection: connection.execute(sql, params).fetchmany(1))
+        return rows[0] if rows else None
+
+
+def check_timeout(timeout_seconds: float) -> float:
+    """Return a unit of work's timeout if it is a number of seconds above 0."""
+    if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, int | float) or not timeout_seconds > 0:
+        raise EventValidationError(
+            f"timeout_seconds must be a number above 0, got {timeout_seconds!r}", field="timeout_seconds"
+        )
+    return float(timeout_seconds)

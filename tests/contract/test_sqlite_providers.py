@@ -1,0 +1,81 @@
+"""The SQLite stores keep their promises over a framework's database provider: the published one and a minimal one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextvars import Context
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from lexigram.sql.providers.sqlite_provider import SQLiteProvider
+
+from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
+from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from lexigram.events.stores.sqlite.snapshot_store import SqliteSnapshotStore
+from lexigram.events.testing.checkpoint_store import CheckpointStoreContract
+from lexigram.events.testing.event_store import DurableEventStoreContract
+from lexigram.events.testing.samples import added, positions
+from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+from tests.contract.minimal_provider import MinimalProvider
+
+
+class OverMinimalProvider:
+    """Gives each store a provider on a file of its own."""
+
+    provider_type: Any = MinimalProvider
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _providers(self, tmp_path: Path) -> AsyncIterator[None]:
+        self._directory, self._made = tmp_path, []
+        yield
+        for provider in self._made:
+            await provider.disconnect()
+
+    def provider(self) -> Any:
+        self._made.append(self.provider_type(str(self._directory / f"events{len(self._made)}.db")))
+        return self._made[-1]
+
+
+class OverPublishedProvider(OverMinimalProvider):
+    """The same over lexigram-sql."""
+
+    provider_type = SQLiteProvider
+
+
+class TestEventStoreOverMinimalProvider(OverMinimalProvider, DurableEventStoreContract):
+    async def make_store(self, **options: Any) -> SqliteEventStore:
+        return SqliteEventStore(None, self.provider(), **options)
+
+    async def reopen(self, store: Any) -> SqliteEventStore:
+        await store.close()
+        return SqliteEventStore(None, store.database.provider)
+
+    async def test_appends_become_visible_together_at_the_end(self, store: AbstractEventStore) -> None:
+        """The block and its tasks see its events; whether others wait or read the state before is the provider's."""
+        events = added("1", "2")
+        async with store.unit_of_work():
+            await store.append("a", events)
+            outside = asyncio.create_task(store.head(), context=Context())
+            assert await store.head() == 2
+            await asyncio.wait((outside,), timeout=0.05)
+            assert not outside.done() or outside.result() == 0
+            assert events[0].sequence_number is None
+        assert await outside in (0, 2)
+        assert positions(events) == [1, 2]
+
+
+class TestEventStoreOverPublishedProvider(OverPublishedProvider, TestEventStoreOverMinimalProvider):
+    pass
+
+
+class TestSnapshotStoreOverPublishedProvider(OverPublishedProvider, SnapshotStoreContract):
+    async def make_store(self) -> SqliteSnapshotStore:
+        return SqliteSnapshotStore(None, self.provider())
+
+
+class TestCheckpointStoreOverPublishedProvider(OverPublishedProvider, CheckpointStoreContract):
+    async def make_store(self) -> SqliteCheckpointStore:
+        return SqliteCheckpointStore(None, self.provider())
