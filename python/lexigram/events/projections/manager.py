@@ -128,14 +128,17 @@ class ProjectionManager:
     # Following the log
 
     async def start(self) -> None:
-        """Begin to follow the log; returns at once, see `wait_for`. A second call does nothing.
+        """Create the tables, load the positions and begin to follow the log; a second call does nothing.
+
+        Returns before the projections have caught up, see `wait_for`. One that cannot be prepared is faulted.
 
         Raises:
             EventValidationError: The manager has no event store.
         """
         self._need_reader()
         self._started = True
-        for runner in self._runners.values():
+        for runner in self._in_order():
+            await runner.prepare()
             runner.start()
 
     async def stop(self) -> None:

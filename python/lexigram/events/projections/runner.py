@@ -84,11 +84,21 @@ class ProjectionRunner:
             return 0.0
         return sum(count for _, count in self._history) / max(now - self._history[0][0], 0.001)
 
+    async def prepare(self) -> None:
+        """Create the tables and load the position; a failure is recorded on the projection."""
+        if self.following:
+            return
+        self.applier.forget()
+        try:
+            async with self.exclusively():
+                pass
+        except Exception as error:
+            self._fault(error)
+
     def start(self) -> None:
         """Begin to follow the log in a task of the running loop; a second call does nothing."""
         if not self.following:
             self._phase = ProjectionState.RUNNING
-            self.applier.forget()
             self._task = asyncio.get_running_loop().create_task(
                 self._follow(), name=f"projection {self.projection.name}"
             )

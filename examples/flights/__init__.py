@@ -1,0 +1,1 @@
+"""A year of flights through commands, aggregates, events, projections and a saga. Run it: `python -m examples.flights`."""

@@ -1,0 +1,83 @@
+"""One handler per command: load the flight, ask it, save it."""
+
+from __future__ import annotations
+
+from examples.flights import commands as c
+from examples.flights.domain import Flight
+
+from lexigram.events import EventSourcingRepository
+from lexigram.events.buses.command import CommandBusImpl
+
+Flights = EventSourcingRepository[Flight]
+
+
+class FlightHandlers:
+    """Handles every command about flights."""
+
+    def __init__(self, flights: Flights) -> None:
+        self._flights = flights
+
+    def register(self, bus: CommandBusImpl) -> None:
+        """Subscribe the handlers."""
+        bus.register(c.ScheduleFlight, self.schedule)
+        bus.register(c.RecordDeparture, self.depart)
+        bus.register(c.RecordArrival, self.arrive)
+        bus.register(c.RecordDiversion, self.divert)
+        bus.register(c.CancelFlight, self.cancel)
+        bus.register(c.ReserveSeats, self.reserve)
+        bus.register(c.ReleaseSeats, self.release)
+        bus.register(c.OpenRebooking, self.open_rebooking)
+        bus.register(c.ConfirmRebooking, self.confirm_rebooking)
+        bus.register(c.RefundPassengers, self.refund)
+
+    async def schedule(self, command: c.ScheduleFlight) -> None:
+        flight = Flight(id=command.flight)
+        flight.schedule(command)
+        await self._flights.save(flight)
+
+    async def depart(self, command: c.RecordDeparture) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.depart(command.delay)
+        await self._flights.save(flight)
+
+    async def arrive(self, command: c.RecordArrival) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.arrive(command.delay, command.minutes_flown)
+        await self._flights.save(flight)
+
+    async def divert(self, command: c.RecordDiversion) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.divert()
+        await self._flights.save(flight)
+
+    async def cancel(self, command: c.CancelFlight) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.cancel()
+        await self._flights.save(flight)
+
+    async def reserve(self, command: c.ReserveSeats) -> int:
+        flight = await self._flights.get_or_raise(command.flight)
+        taken = flight.reserve(command.seats, command.coming_from)
+        await self._flights.save(flight)
+        return taken
+
+    async def release(self, command: c.ReleaseSeats) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.release(command.seats, command.coming_from)
+        await self._flights.save(flight)
+
+    async def open_rebooking(self, command: c.OpenRebooking) -> int:
+        flight = await self._flights.get_or_raise(command.flight)
+        passengers = flight.open_rebooking()
+        await self._flights.save(flight)
+        return passengers
+
+    async def confirm_rebooking(self, command: c.ConfirmRebooking) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.confirm_rebooking(command.passengers, command.flights)
+        await self._flights.save(flight)
+
+    async def refund(self, command: c.RefundPassengers) -> None:
+        flight = await self._flights.get_or_raise(command.flight)
+        flight.refund(command.passengers)
+        await self._flights.save(flight)
