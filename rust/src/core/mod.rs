@@ -1,9 +1,13 @@
 //! Pure data structures and algorithms. Nothing in here knows about Python.
 
+pub mod binary;
+pub mod calendar;
 pub mod clock;
 pub mod ids;
 pub mod index;
+pub mod json;
 pub mod log;
 pub mod partition;
 mod scan;
 pub mod select;
+pub mod text;
