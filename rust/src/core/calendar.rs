@@ -1,5 +1,7 @@
 //! Dates and times of day: microseconds since 1970, civil fields, ISO 8601 text.
 
+use super::clock;
+
 pub const DAY_US: i64 = 86_400_000_000;
 
 /// A civil date and time, without a zone. Months and days count from 1.
@@ -16,25 +18,13 @@ pub struct Moment {
 
 /// Returns the days from 1970-01-01 to a date of the proleptic Gregorian calendar.
 pub fn days_from_civil(year: i32, month: u8, day: u8) -> i64 {
-    let year = i64::from(year) - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let shifted = (i64::from(month) + 9) % 12;
-    let day_of_year = (153 * shifted + 2) / 5 + i64::from(day) - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    clock::from_civil(year, month, day, 0, 0, 0, 0) / DAY_US
 }
 
-/// Returns (year, month, day) of a number of days from 1970-01-01.
-pub fn civil_from_days(days: i64) -> (i32, u8, u8) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * shifted + 2) / 5 + 1) as u8;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 } as u8;
-    ((year_of_era + era * 400 + i64::from(month <= 2)) as i32, month, day)
+/// Returns (year, month, day) of a number of days from 1970-01-01 in the years 1 to 9999, else None.
+pub fn civil_from_days(days: i64) -> Option<(i32, u8, u8)> {
+    let (year, month, day, ..) = is_python_day(days).then(|| clock::civil(days * DAY_US))?;
+    Some((year, month, day))
 }
 
 const FIRST_DAY: i64 = -719_162;
@@ -48,22 +38,11 @@ pub fn is_python_day(days: i64) -> bool {
 impl Moment {
     /// Returns the moment that many microseconds after 1970, or None outside the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
-        let days = micros.div_euclid(DAY_US);
-        if !is_python_day(days) {
+        if !is_python_day(micros.div_euclid(DAY_US)) {
             return None;
         }
-        let (year, month, day) = civil_from_days(days);
-        let rest = micros.rem_euclid(DAY_US);
-        let seconds = rest / 1_000_000;
-        Some(Self {
-            year,
-            month,
-            day,
-            hour: (seconds / 3600) as u8,
-            minute: (seconds / 60 % 60) as u8,
-            second: (seconds % 60) as u8,
-            micro: (rest % 1_000_000) as u32,
-        })
+        let (year, month, day, hour, minute, second, micro) = clock::civil(micros);
+        Some(Self { year, month, day, hour, minute, second, micro })
     }
 
     pub fn to_micros(self) -> i64 {

@@ -73,6 +73,37 @@ pub fn write_wtf8(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
+/// Appends an ISO 8601 duration in days and seconds, `-P1DT3600.5S`; `seconds` and `micros` count from 0 as in Python.
+pub fn write_duration(out: &mut Vec<u8>, days: i64, seconds: i64, micros: i64) {
+    let (mut days, mut seconds, mut micros) = (days, seconds, micros);
+    if days < 0 {
+        out.push(b'-');
+        let total = -(seconds * 1_000_000 + micros);
+        days = -days + total.div_euclid(86_400_000_000);
+        let rest = total.rem_euclid(86_400_000_000);
+        (seconds, micros) = (rest / 1_000_000, rest % 1_000_000);
+    }
+    let text = if micros == 0 { format!("P{days}DT{seconds}S") } else { format!("P{days}DT{seconds}.{micros:06}S") };
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Reads a duration in days and seconds: (days, seconds, microseconds), all negative if it is. None for anything else.
+pub fn parse_duration(text: &str) -> Option<(i64, i64, i64)> {
+    let (sign, rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (days, clock) = rest.strip_prefix('P')?.strip_suffix('S')?.split_once("DT")?;
+    let (seconds, micros) = clock.split_once('.').map_or((clock, None), |(seconds, micros)| (seconds, Some(micros)));
+    let number = |text: &str, longest: usize| {
+        let good = !text.is_empty() && text.len() <= longest && text.bytes().all(|byte| byte.is_ascii_digit());
+        good.then(|| text.parse::<i64>().ok()).flatten()
+    };
+    let micros = match micros {
+        Some(text) if text.len() == 6 => number(text, 6)?,
+        Some(_) => return None,
+        None => 0,
+    };
+    Some((sign * number(days, 10)?, sign * number(seconds, 5)?, sign * micros))
+}
+
 /// What is wrong with a piece of JSON, and at which byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {

@@ -60,3 +60,19 @@ fn malformed_structures_are_refused() {
     let deep = "[".repeat(MAX_DEPTH + 2) + &"]".repeat(MAX_DEPTH + 2);
     assert_eq!(Scanner::new(&deep).skip().unwrap_err().expected, "less nesting");
 }
+
+proptest! {
+    #[test]
+    fn durations_round_trip(days in -999_999_999_i64..=999_999_999, seconds in 0_i64..86_400, micros in 0_i64..1_000_000) {
+        let mut out = Vec::new();
+        write_duration(&mut out, days, seconds, micros);
+        let (d, s, u) = parse_duration(std::str::from_utf8(&out).unwrap()).unwrap();
+        let total = |d: i64, s: i64, u: i64| i128::from(d) * 86_400_000_000 + i128::from(s) * 1_000_000 + i128::from(u);
+        prop_assert_eq!(total(d, s, u), total(days, seconds, micros));
+    }
+
+    #[test]
+    fn any_duration_text_is_read_without_panic(text in "-?P?[0-9]{0,12}D?T?[0-9.]{0,9}S?") {
+        let _ = parse_duration(&text);
+    }
+}

@@ -11,3 +11,5 @@ pub mod partition;
 mod scan;
 pub mod select;
 pub mod text;
+pub mod transcode;
+pub mod wire;

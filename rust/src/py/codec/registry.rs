@@ -1,0 +1,156 @@
+//! What the codec remembers of the type registry: names of classes, classes of names.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::enums::EnumPlan;
+use super::known::Known;
+use super::record::{RecordPlan, Style};
+
+/// Counts changes of any registry; what was looked up before the last change is looked up again.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Tells the codecs that a registry has changed.
+#[pyfunction]
+pub fn registry_changed() {
+    CHANGES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What instances of a class are to the codec, and the name they are stored under.
+pub enum Entry {
+    Enum(Arc<EnumPlan>, Arc<str>),
+    Record(Py<RecordPlan>, Arc<str>),
+    /// Something that `rare.py` may know.
+    Other,
+}
+
+impl Entry {
+    fn copy(&self, py: Python<'_>) -> Self {
+        match self {
+            Entry::Enum(plan, name) => Entry::Enum(plan.clone(), name.clone()),
+            Entry::Record(plan, name) => Entry::Record(plan.clone_ref(py), name.clone()),
+            Entry::Other => Entry::Other,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tables {
+    changes: u64,
+    /// By address; the class beside it keeps the address taken.
+    classes: HashMap<usize, (Py<PyType>, Entry)>,
+    named: HashMap<String, Entry>,
+    events: HashMap<String, Option<Py<RecordPlan>>>,
+}
+
+/// One registry with what was looked up in it.
+pub struct Names {
+    pub registry: Py<PyAny>,
+    tables: Mutex<Tables>,
+}
+
+impl Names {
+    pub fn new(registry: Py<PyAny>) -> Self {
+        Self { registry, tables: Mutex::new(Tables::default()) }
+    }
+
+    /// Reads or changes the tables, emptied if a registry changed since. Nothing in here may run Python code.
+    fn with<T>(&self, work: impl FnOnce(&mut Tables) -> T) -> T {
+        let changes = CHANGES.load(Ordering::Relaxed);
+        let mut stale = None;
+        let result = {
+            let mut tables = self.tables.lock();
+            if tables.changes != changes {
+                stale = Some(std::mem::take(&mut *tables));
+                tables.changes = changes;
+            }
+            work(&mut tables)
+        };
+        // Dropping objects may run their finalizers, so never under the lock.
+        drop(stale);
+        result
+    }
+
+    /// Returns what the instances of a class are, registering the class if it is not.
+    pub fn of_class(&self, class: &Bound<'_, PyType>, known: &Known) -> PyResult<Entry> {
+        let py = class.py();
+        let address = class.as_ptr() as usize;
+        if let Some(entry) = self.with(|tables| tables.classes.get(&address).map(|(_, entry)| entry.copy(py))) {
+            return Ok(entry);
+        }
+        let entry = self.find(class, known)?;
+        let kept = (class.clone().unbind(), entry.copy(py));
+        let replaced = self.with(|tables| tables.classes.insert(address, kept));
+        drop(replaced);
+        Ok(entry)
+    }
+
+    fn find(&self, class: &Bound<'_, PyType>, known: &Known) -> PyResult<Entry> {
+        let py = class.py();
+        let name = || {
+            let name = self.registry.bind(py).call_method1(intern!(py, "type_name"), (class,))?;
+            PyResult::Ok(Arc::<str>::from(name.extract::<String>()?))
+        };
+        if class.is_subclass(known.enumeration.bind(py))? {
+            return Ok(Entry::Enum(Arc::new(EnumPlan::new(class)?), name()?));
+        }
+        let record = known.record_for.bind(py).call1((class,))?;
+        if record.is_none() {
+            return Ok(Entry::Other);
+        }
+        Ok(Entry::Record(RecordPlan::of(&record)?, name()?))
+    }
+
+    /// Returns what instances of the class with a stored name are, None if there is no such class of plain data.
+    pub fn of_name(&self, py: Python<'_>, name: &str, known: &Known) -> PyResult<Option<Entry>> {
+        if let Some(entry) = self.with(|tables| tables.named.get(name).map(|entry| entry.copy(py))) {
+            return Ok(Some(entry));
+        }
+        let class = known.find_class.bind(py).call1((self.registry.bind(py), name))?;
+        let Ok(class) = class.cast::<PyType>() else { return Ok(None) };
+        let entry = self.find(class, known)?;
+        let kept = entry.copy(py);
+        let replaced = self.with(|tables| tables.named.insert(name.to_owned(), kept));
+        drop(replaced);
+        Ok(Some(entry))
+    }
+
+    /// Returns the plan of a stored event type, None if it is not registered.
+    pub fn of_event(
+        &self,
+        py: Python<'_>,
+        type_name: &str,
+        event_type: &str,
+        known: &Known,
+    ) -> PyResult<Option<Py<RecordPlan>>> {
+        let copied = |plan: &Option<Py<RecordPlan>>| plan.as_ref().map(|plan| plan.clone_ref(py));
+        if let Some(found) = self.with(|tables| tables.events.get(type_name).map(copied)) {
+            return Ok(found);
+        }
+        let class = self.registry.bind(py).call_method1(intern!(py, "resolve"), (type_name, event_type))?;
+        if class.is_none() {
+            return Ok(None);
+        }
+        let record = known.record_for.bind(py).call1((&class,))?;
+        if record.is_none() {
+            return Ok(None);
+        }
+        let plan = RecordPlan::of(&record)?;
+        if !matches!(plan.get().style, Style::Event | Style::Contract) {
+            return Ok(None);
+        }
+        // A name that was only guessed warns each time, so it is not kept.
+        let exact = self.registry.bind(py).call_method1(intern!(py, "knows"), (type_name,))?.extract::<bool>()?;
+        if exact {
+            let kept = Some(plan.clone_ref(py));
+            let replaced = self.with(|tables| tables.events.insert(type_name.to_owned(), kept));
+            drop(replaced);
+        }
+        Ok(Some(plan))
+    }
+}
