@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 pyo3::import_exception!(lexigram.events.exceptions, ConcurrencyError);
 pyo3::import_exception!(lexigram.events.exceptions, EventPersistenceError);
 pyo3::import_exception!(lexigram.events.exceptions, EventValidationError);
+pyo3::import_exception!(lexigram.events.exceptions, SerializationError);
 
 /// A stream is not at the version that an append expected.
 #[cold]

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod construct;
 pub mod context;
 pub mod event;
+pub mod codec;
 mod facts;
 mod log;
 mod log_batch;
@@ -16,6 +17,7 @@ pub mod values;
 
 /// Adds every class and function of this crate to the extension module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    codec::register(m)?;
     event::register(m)?;
     plan::register(m)?;
     messages::register(m)?;

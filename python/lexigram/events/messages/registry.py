@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
+from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
 
 C = TypeVar("C", bound=type)
@@ -105,6 +106,11 @@ class EventTypeRegistry:
             self._stored[cls] = alias
         else:
             self._stored.setdefault(cls, full)
+        _core.registry_changed()
+
+    def knows(self, name: str) -> bool:
+        """Whether a class has exactly this stored name."""
+        return self._names.get(name) is not None
 
     def _check_name(self, name: object, cls: type) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or "\0" in name:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections.abc as abc
 import dataclasses
+import functools
 import inspect
 import sys
 import types
@@ -22,6 +23,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+
+from lexigram.events import _core
 
 Node = tuple[Any, ...]
 ANY: Node = ("any",)
@@ -60,26 +63,26 @@ SEQUENCES: dict[Any, str] = {
 }
 MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
-META_NAMES = frozenset(
-    (
-        "event_id",
-        "occurred_at",
-        "event_type",
-        "aggregate_id",
-        "aggregate_type",
-        "sequence_number",
-        "actor_id",
-        "schema_version",
-        "version",
-        "correlation_id",
-        "causation_id",
-        "tags",
-        "metadata",
-    )
-)
-"""Attributes of every event of ours that are not payload fields."""
-CONTRACT_META_NAMES = META_NAMES - {"correlation_id", "causation_id", "tags", "metadata"}
-"""The same for instances of the framework's own event class, which may declare the others as fields."""
+_ID: Node = ("optional", ("union", (("uuid",), ("str",))))
+_TEXT: Node = ("optional", ("str",))
+META_NODES: dict[str, Node] = {
+    "event_id": ("uuid",),
+    "occurred_at": ("datetime",),
+    "event_type": _TEXT,
+    "aggregate_id": _ID,
+    "aggregate_type": _TEXT,
+    "sequence_number": ("optional", ("int",)),
+    "actor_id": _TEXT,
+    "schema_version": ("int",),
+    "version": ("int",),
+    "correlation_id": _ID,
+    "causation_id": _ID,
+    "tags": ("vartuple", ("str",)),
+    "metadata": ("dict", ("str",), ANY),
+}
+"""Attributes of every event of ours that are not payload fields, and how they are written."""
+CONTRACT_META_NAMES = META_NODES.keys() - {"correlation_id", "causation_id", "tags", "metadata"}
+"""The names for instances of the framework's own event class, which may declare the others as fields."""
 
 
 class Field(NamedTuple):
@@ -98,16 +101,24 @@ class Field(NamedTuple):
 class Record:
     """The fields of one class (with its type arguments), resolved on first use so that classes may be recursive.
 
-    `style` is one of "event", "contract", "dataclass", "pydantic", "namedtuple", "typeddict".
+    `style` is one of "event", "message", "contract", "dataclass", "pydantic", "namedtuple", "typeddict".
     """
 
-    __slots__ = ("_fields", "arguments", "cls", "style")
+    __slots__ = ("_fields", "arguments", "cls", "plan", "style")
 
     def __init__(self, cls: type, style: str, arguments: tuple[Any, ...] = ()) -> None:
         self.cls = cls
         self.style = style
         self.arguments = arguments
         self._fields: tuple[Field, ...] | None = None
+        self.plan: Any = None
+        """What the codec's core has compiled of it."""
+
+    @property
+    def hidden(self) -> list[str]:
+        """Names that are computed on demand and kept in the instance (`functools.cached_property`)."""
+        bases = self.cls.__mro__
+        return [n for base in bases for n, v in vars(base).items() if isinstance(v, functools.cached_property)]
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -136,8 +147,12 @@ def record_for(cls: type, arguments: tuple[Any, ...] = ()) -> Record | None:
 
 def style_of(cls: type) -> str | None:
     """Return how instances of a class hold their fields, or None."""
+    if issubclass(cls, _core.EventBase):
+        return "event"
+    if issubclass(cls, _core.MessageBase):
+        return "message"
     if issubclass(cls, ContractEvent):
-        return "event" if hasattr(cls, "with_version") else "contract"
+        return "contract"
     if hasattr(cls, "__pydantic_fields__"):
         return "pydantic" if not dataclasses.is_dataclass(cls) else "dataclass"
     if dataclasses.is_dataclass(cls):
@@ -299,14 +314,25 @@ def _is_class_variable(annotation: Any) -> bool:
     return annotation is typing.ClassVar or typing.get_origin(annotation) is typing.ClassVar
 
 
-def _event_fields(record: Record) -> abc.Iterator[Field]:
-    """Declared fields of an event: dataclass fields first, annotations of plain contract subclasses after them."""
+def _message_fields(record: Record) -> abc.Iterator[Field]:
+    """Fields of a message of ours, in the order in which its instances hold them."""
     known: dict[str, Any] = dict(getattr(record.cls, "__dataclass_fields__", {}))
     annotations = annotations_of(record.cls)
     variables = type_variables(record.cls, record.arguments)
-    meta = META_NAMES if record.style == "event" else CONTRACT_META_NAMES
+    for name in _core.field_names(record.cls):
+        field = known.get(name)
+        annotation, owner = annotations.get(name, (getattr(field, "type", Any), record.cls))
+        node = node_for(annotation, variables, owner)
+        yield Field(name, node, getattr(field, "default", MISSING), getattr(field, "default_factory", MISSING))
+
+
+def _contract_fields(record: Record) -> abc.Iterator[Field]:
+    """Declared fields of the framework's own events: dataclass fields, then annotations of plain subclasses."""
+    known: dict[str, Any] = dict(getattr(record.cls, "__dataclass_fields__", {}))
+    annotations = annotations_of(record.cls)
+    variables = type_variables(record.cls, record.arguments)
     for name in dict.fromkeys((*known, *annotations)):
-        if name in meta or name.startswith("__"):
+        if name in CONTRACT_META_NAMES or name.startswith("__"):
             continue
         annotation, owner = annotations.get(name, (getattr(known.get(name), "type", Any), record.cls))
         node = node_for(annotation, variables, owner)
@@ -354,8 +380,9 @@ def _typeddict_fields(record: Record) -> abc.Iterator[Field]:
 
 
 _FIELDS: dict[str, abc.Callable[[Record], abc.Iterator[Field]]] = {
-    "event": _event_fields,
-    "contract": _event_fields,
+    "event": _message_fields,
+    "message": _message_fields,
+    "contract": _contract_fields,
     "dataclass": _dataclass_fields,
     "pydantic": _pydantic_fields,
     "namedtuple": _namedtuple_fields,

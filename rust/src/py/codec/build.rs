@@ -11,6 +11,7 @@ use crate::core::wire;
 use crate::py::construct::Builder;
 use crate::py::event;
 use crate::py::metadata::{Kind, Meta, store};
+use crate::py::plan::Fallback;
 
 /// The parts of one object, as they are found.
 pub struct Parts<'py> {
@@ -96,8 +97,12 @@ impl<'py> Parts<'py> {
         let Some(layout) = fields.message else { return fail("not a message class") };
         let builder = Builder::new(py, layout)?;
         for index in 0..fields.list.len() {
-            let value = self.value(py, plan, fields, index)?;
-            builder.set_field(index, value);
+            match (self.values[index].take(), &layout.fields[index].fallback) {
+                (Some(value), _) => builder.set_field(index, value),
+                // Reports what is missing; other defaults are filled in at the end.
+                (None, Fallback::Required) => drop(self.value(py, plan, fields, index)?),
+                (None, _) => {}
+            }
         }
         match self.id {
             Some(id) => builder.set_id(id),
@@ -112,7 +117,7 @@ impl<'py> Parts<'py> {
             let meta = metadata::OURS[index];
             let fits = layout.kind == Kind::Event || matches!(meta, Meta::EventId | Meta::OccurredAt | Meta::Metadata);
             if meta == Meta::Tags && is_tags(&value) {
-                store(builder.message(), meta, Some(value));
+                store(builder.planned().message(), meta, Some(value));
             } else if fits {
                 builder.set_meta(meta, &value).at(wire::META[index])?;
             }

@@ -12,7 +12,7 @@ use super::record::{Field, Fields, RecordPlan, Style};
 use super::sink::Sink;
 use crate::core::calendar::Moment;
 use crate::core::{binary, wire};
-use crate::py::event::MessageRef;
+use crate::py::event::{MessageRef, Planned};
 use crate::py::metadata::{Kind, Meta, stored};
 
 /// Attributes beyond the declared fields, under the names they are written as.
@@ -165,8 +165,8 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         depth: usize,
         nested: bool,
     ) -> Res<()> {
-        let Some(message) = MessageRef::cast(value) else { return fail("not a message") };
-        let Some(layout) = fields.message else { return fail("not a message class") };
+        let Some(planned) = Planned::cast(value) else { return fail("not a message") };
+        let (message, layout) = (planned.message(), planned.plan());
         let mut extras = Vec::new();
         if let Some(extra) = message.extra() {
             collect_extras(plan, fields, &extra, &[], &mut extras)?;
@@ -177,8 +177,8 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         }
         self.begin_record(fields, plan, !extras.is_empty());
         let mut first = true;
-        for (field, place) in fields.list.iter().zip(&layout.fields) {
-            let found = message.get(place);
+        for (index, field) in fields.list.iter().enumerate() {
+            let found = planned.get(index);
             self.field(field, found.as_ref(), &mut first, depth)?;
         }
         self.extras(&extras, &mut first, depth)?;

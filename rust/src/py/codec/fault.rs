@@ -1,12 +1,14 @@
 //! What goes wrong while encoding or decoding, with the path to where.
+use std::convert::Infallible;
 use std::fmt::Display;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::{CastError, CastIntoError};
 
 use crate::core::binary::Damaged;
 use crate::core::json::Malformed;
-use crate::errors::SerializationError;
+use crate::errors::{EventValidationError, SerializationError};
 
 /// A failure on its way out; each level that it leaves adds its part of the path.
 pub struct Fault(Box<Inner>);
@@ -35,6 +37,24 @@ impl From<PyErr> for Fault {
     }
 }
 
+impl From<CastError<'_, '_>> for Fault {
+    fn from(error: CastError<'_, '_>) -> Self {
+        PyErr::from(error).into()
+    }
+}
+
+impl From<CastIntoError<'_>> for Fault {
+    fn from(error: CastIntoError<'_>) -> Self {
+        PyErr::from(error).into()
+    }
+}
+
+impl From<Infallible> for Fault {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl From<Malformed> for Fault {
     fn from(error: Malformed) -> Self {
         fault(error.to_string())
@@ -58,7 +78,7 @@ impl Fault {
     pub fn into_error(self, py: Python<'_>, name: &str) -> PyErr {
         let Inner { message, cause, path } = *self.0;
         if let Some(cause) = &cause
-            && !cause.is_instance_of::<PyException>(py)
+            && (!cause.is_instance_of::<PyException>(py) || path.is_empty() && cause.is_instance_of::<EventValidationError>(py))
         {
             return cause.clone_ref(py);
         }

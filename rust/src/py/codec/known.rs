@@ -22,6 +22,7 @@ pub struct Known {
     pub finish_model: Py<PyAny>,
     pub drop_field: Py<PyAny>,
     pub find_class: Py<PyAny>,
+    pub unknown_event: Py<PyType>,
     pub encode_error: Py<PyString>,
 }
 
@@ -47,6 +48,7 @@ pub fn get(py: Python<'_>) -> PyResult<&'static Known> {
             finish_model: rare.getattr("finish_model")?.unbind(),
             drop_field: rare.getattr("drop_field")?.unbind(),
             find_class: rare.getattr("find_class")?.unbind(),
+            unknown_event: class("lexigram.events.messages.unknown", "UnknownEvent")?,
             encode_error: PyString::new(py, "surrogatepass").unbind(),
         })
     })

@@ -18,7 +18,7 @@ use std::cell::Cell;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use self::encode::Encoder;
 use self::fault::{At, Res, fail};
@@ -28,7 +28,7 @@ use self::registry::{Entry, Names};
 use self::sink::{Binary, Json, Sink};
 use crate::core::binary::Reader;
 use crate::core::{transcode, wire};
-use crate::errors::SerializationError;
+use crate::errors::{EventValidationError, SerializationError};
 use crate::py::event::{MessageRef, UNSTAMPED};
 use crate::py::metadata::{Meta, stored};
 use crate::py::{event, values};
@@ -153,6 +153,24 @@ impl CodecCore {
         Ok(Some(event))
     }
 
+    /// Returns the events of many rows; `unknown` makes those whose type is not registered.
+    fn decode_rows<'py>(&self, rows: &Bound<'py, PyAny>, unknown: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let mut events = Vec::new();
+        for row in rows.try_iter()? {
+            let row = row?;
+            let parts: RowParts<'py> = match row.cast_exact::<PyTuple>() {
+                Ok(row) => row.extract()?,
+                Err(_) => PyTuple::new(row.py(), row.try_iter()?.collect::<PyResult<Vec<_>>>()?)?.extract()?,
+            };
+            let (type_name, event_type, payload, version, sequence_number) = &parts;
+            events.push(match self.decode(type_name, event_type, payload, *version, *sequence_number)? {
+                Some(event) => event,
+                None => unknown.call1((type_name, event_type, payload, version, sequence_number))?,
+            });
+        }
+        PyList::new(rows.py(), events)
+    }
+
     /// Returns the JSON text of a payload in either form, without looking at any class.
     #[staticmethod]
     fn to_json<'py>(payload: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
@@ -177,8 +195,14 @@ impl CodecCore {
     fn encode_event(&self, event: &Bound<'_, PyAny>) -> Res<EncodedEvent> {
         let py = event.py();
         let known = known::get(py)?;
-        let Entry::Record(plan, name) = self.names.of_class(&event.get_type(), known)? else { return fail("not an event") };
+        let Entry::Record(plan, name) = self.names.of_class(&event.get_type(), known)? else { return not_an_event(event) };
         let record = plan.get();
+        if !matches!(record.style, Style::Event | Style::Contract) {
+            return not_an_event(event);
+        }
+        if record.class.is(&known.unknown_event) {
+            return stored_again(event, record);
+        }
         let fields = record.fields(py)?;
         let payload = if self.binary {
             self.payload(py, Binary, wire::EVENT_MAGIC, |encoder| match record.style {
@@ -248,6 +272,26 @@ impl CodecCore {
     }
 }
 
+fn not_an_event<T>(value: &Bound<'_, PyAny>) -> Res<T> {
+    let message = format!("an event expected, not {}", values::shown(value));
+    Err(EventValidationError::new_err((message, "event")).into())
+}
+
+/// An event whose class is not known is stored again as it was read.
+fn stored_again(event: &Bound<'_, PyAny>, record: &RecordPlan) -> Res<EncodedEvent> {
+    let py = event.py();
+    let (id, occurred_at_us, event_type, tags) = head(event, record)?;
+    Ok(EncodedEvent {
+        event_id: PyBytes::new(py, &id).unbind(),
+        type_name: event.getattr(intern!(py, "type_name"))?.extract()?,
+        event_type: event_type.unbind(),
+        occurred_at_us,
+        tags: tags.unbind(),
+        payload: event.getattr(intern!(py, "payload"))?.extract()?,
+    })
+}
+
+type RowParts<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyAny>, u32, Option<i64>);
 type Head<'py> = (Vec<u8>, i64, Bound<'py, PyString>, Bound<'py, PyTuple>);
 
 /// Returns id, time, event type and tags of an event, which stores keep beside the payload.
@@ -283,8 +327,8 @@ fn number(event: &Bound<'_, PyAny>, plan: &RecordPlan, version: u32, sequence_nu
     }
     let py = event.py();
     debug_assert_eq!(plan.style, Style::Contract);
-    event::generic_setattr(event, intern!(py, "version"), &version.into_pyobject(py)?)?;
-    event::generic_setattr(event, intern!(py, "sequence_number"), &sequence_number.into_pyobject(py)?)?;
+    event::generic_setattr(event, intern!(py, "version"), version.into_pyobject(py)?.as_any())?;
+    event::generic_setattr(event, intern!(py, "sequence_number"), sequence_number.into_pyobject(py)?.as_any())?;
     Ok(())
 }
 
@@ -314,6 +358,8 @@ fn payload_bytes<'a>(payload: &'a Bound<'_, PyAny>) -> PyResult<std::borrow::Cow
 
 /// Adds the classes and functions of this part to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("MAX_PAYLOAD_BYTES", MAX_PAYLOAD_BYTES)?;
+    module.add("MAX_VALUE_DEPTH", MAX_DEPTH)?;
     module.add_class::<CodecCore>()?;
     module.add_class::<EncodedEvent>()?;
     module.add_class::<TypePlan>()?;
