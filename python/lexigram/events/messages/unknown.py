@@ -18,6 +18,6 @@ class UnknownEvent(DomainEvent):
         data: Its fields as plain JSON data.
     """
 
-    type_name: str
-    payload: bytes
+    type_name: str = ""
+    payload: bytes = b""
     data: Mapping[str, Any] = field(default_factory=dict)

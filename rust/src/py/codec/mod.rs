@@ -18,7 +18,7 @@ use std::cell::Cell;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
 
 use self::encode::Encoder;
 use self::fault::{At, Res, fail};
@@ -70,6 +70,12 @@ impl EncodedEvent {
         payload: Py<PyBytes>,
     ) -> Self {
         Self { event_id, type_name, event_type, occurred_at_us, tags, payload }
+    }
+
+    /// Unpacks into the six parts, in order.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        let parts = (&self.event_id, &self.type_name, &self.event_type, self.occurred_at_us, &self.tags, &self.payload);
+        parts.into_pyobject(py)?.try_iter()
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
