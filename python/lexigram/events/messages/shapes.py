@@ -81,7 +81,8 @@ META_NODES: dict[str, Node] = {
     "metadata": ("dict", ("str",), ANY),
 }
 """Attributes of every event of ours that are not payload fields, and how they are written."""
-CONTRACT_META_NAMES = META_NODES.keys() - {"correlation_id", "causation_id", "tags", "metadata"}
+META_NAMES = frozenset(META_NODES)
+CONTRACT_META_NAMES = META_NAMES - {"correlation_id", "causation_id", "tags", "metadata"}
 """The names for instances of the framework's own event class, which may declare the others as fields."""
 
 
