@@ -95,7 +95,7 @@ class LifeContract:
         await store.append("a", added("1", "2"))
         with pytest.raises(ConcurrencyError):
             await store.append("a", added("3"), expected_version=0)
-        full = f"{ItemAdded.__module__}.ItemAdded"
+        full = f"{ItemAdded.__module__}.{ItemAdded.__name__}"
         assert hooks.fired == [(EventStoredHook.name, EventStoredHook(event_type=full, stream_id="a"))] * 2
 
     async def test_older_events_are_converted_on_every_way_of_reading(self) -> None:

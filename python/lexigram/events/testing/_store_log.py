@@ -95,10 +95,10 @@ class LogContract:
         full = f"{ItemRemoved.__module__}.{ItemRemoved.__qualname__}"
         by_type = {
             "class": skus(await collect(store.stream_by_type([ItemAdded]))),
-            "name": skus(await collect(store.stream_by_type(["ItemAdded"]))),
+            "name": skus(await collect(store.stream_by_type([ItemAdded.__name__]))),
             "subclass": skus(await collect(store.stream_by_type(GiftAdded))),
             "full": skus(await collect(store.stream_by_type(full))),
-            "two": skus(await collect(store.stream_by_type(["ItemRemoved", GiftAdded], 2))),
+            "two": skus(await collect(store.stream_by_type([ItemRemoved.__name__, GiftAdded], 2))),
             "unknown": skus(await collect(store.stream_by_type(["NoSuchEventType"]))),
             "none": skus(await collect(store.stream_by_type([]))),
         }
@@ -119,9 +119,9 @@ class LogContract:
         for batch_size in (1, 2, 3, 4):
             found = await collect(store.stream_by_type([ItemRemoved], 5, batch_size))
             assert skus(found) == ["9", "19", "29"]
-        assert skus(await store.find_by_type("ItemRemoved", 2)) == ["9", "19"]
-        assert skus(await store.find_by_type("ItemRemoved", 5, start=10)) == ["19", "29"]
-        assert await store.find_by_type("ItemRemoved", 0) == []
+        assert skus(await store.find_by_type(ItemRemoved.__name__, 2)) == ["9", "19"]
+        assert skus(await store.find_by_type(ItemRemoved.__name__, 5, start=10)) == ["19", "29"]
+        assert await store.find_by_type(ItemRemoved.__name__, 0) == []
 
     async def test_bad_paging_arguments_are_refused(self, store: AbstractEventStore) -> None:
         """Each names its field, at the call, not at the first item."""
@@ -235,7 +235,11 @@ class LogContract:
         await store.append("b", [ItemAdded(sku="2", quantity=5, metadata={"tenant_id": "t"})])
         (record,) = await store.get_stored_events_since(1)
         assert (record.global_sequence, record.stream_id, record.stream_version) == (2, "b", 1)
-        assert (record.event_type, record.event_data["sku"], record.event_data["quantity"]) == ("ItemAdded", "2", 5)
+        assert (record.event_type, record.event_data["sku"], record.event_data["quantity"]) == (
+            ItemAdded.__name__,
+            "2",
+            5,
+        )
         assert record.metadata == {"tenant_id": "t"}
         assert [r.stream_id for r in await store.get_stored_events_since(limit=1)] == ["a"]
 
@@ -254,7 +258,7 @@ class LogContract:
         delivered = await store.replay_events(
             handler,
             since=start,
-            event_types=["ItemAdded"],
+            event_types=[ItemAdded.__name__],
             on_progress=lambda done, total: progress.append((done, total)),
         )
         assert (delivered, seen) == (3, ["1", "2", "3"])

@@ -31,7 +31,7 @@ class RecordingBus:
         await asyncio.sleep(0)
         if event.sku in self.failing:
             cause = ValueError(f"no {event.sku}")
-            return Err(EventHandlerError("ItemAdded", handler_name, str(cause), cause))
+            return Err(EventHandlerError(ItemAdded.__name__, handler_name, str(cause), cause))
         self.delivered.append((handler_name, event.sku))
         return Ok(None)
 
@@ -70,7 +70,7 @@ class DeadLetterStoreContract:
         assert type(kept.event) is GiftAdded
         assert kept.event.price == Decimal("9.90")
         assert kept.event.event_id == event.event_id
-        assert (kept.event_type, kept.handler_name, kept.attempts) == ("GiftAdded", "app.mail", 4)
+        assert (kept.event_type, kept.handler_name, kept.attempts) == (GiftAdded.__name__, "app.mail", 4)
         assert (kept.error_type, kept.error) == ("KeyError", "'smtp'")
         assert kept.aggregate_id == str(aggregate)
         assert not kept.waiting
@@ -103,9 +103,9 @@ class DeadLetterStoreContract:
         await store.save(gift)
         await store.mark_replayed(gift.entry_id)
         assert await store.get_count() == 3
-        assert await store.get_count("GiftAdded") == 1
+        assert await store.get_count(GiftAdded.__name__) == 1
         assert await store.get_count(replayed=False) == 2
-        assert len(await store.list_entries(event_type="ItemAdded")) == 2
+        assert len(await store.list_entries(event_type=ItemAdded.__name__)) == 2
         assert len(await store.list_entries(handler_name="app.bill")) == 1
         assert len(await store.list_entries(aggregate_id=str(aggregate))) == 1
         assert [entry.replayed for entry in await store.list_entries(replayed=True)] == [True]
@@ -212,7 +212,7 @@ class DeadLetterStoreContract:
         gift = DeadLetterEntry.of(GiftAdded(sku="2", aggregate_id=aggregate), "app.mail")
         await store.save(gift)
         bus = RecordingBus()
-        report = await store.replay_all(bus, DeadLetterFilter(event_type="GiftAdded"))
+        report = await store.replay_all(bus, DeadLetterFilter(event_type=GiftAdded.__name__))
         assert (report.matched, report.replayed, report.blocked) == (1, 0, 1)
         assert bus.delivered == []
 

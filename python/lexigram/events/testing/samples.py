@@ -16,30 +16,37 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable
 
 
-class ItemAdded(DomainEvent):
+class SuiteItemAdded(DomainEvent):
     """The usual event of the suites."""
 
     sku: str
     quantity: int = 1
 
 
-class GiftAdded(ItemAdded):
+class SuiteGiftAdded(SuiteItemAdded):
     """A subclass, selected together with its base."""
 
     price: Decimal = Decimal("0.00")
 
 
-class ItemRemoved(DomainEvent):
+class SuiteItemRemoved(DomainEvent):
     """Another type."""
 
     sku: str
 
 
 @dataclasses.dataclass(init=False, frozen=True)
-class ForeignEvent(ContractEvent):
+class SuiteForeignEvent(ContractEvent):
     """An event of the framework's own class, not of ours."""
 
     note: str = ""
+
+
+# The classes' own names are long, so that selecting by class name is not ambiguous where a program has an `ItemAdded`.
+ItemAdded = SuiteItemAdded
+GiftAdded = SuiteGiftAdded
+ItemRemoved = SuiteItemRemoved
+ForeignEvent = SuiteForeignEvent
 
 
 def added(*skus: str, tags: Iterable[str] = ()) -> list[Any]:
