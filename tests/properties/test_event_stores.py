@@ -56,31 +56,31 @@ class SqliteMachine(StoreMachine):
         self.directory.cleanup()
 
 
-class TestMemory(MemoryMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestMemory(MemoryMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = QUICK
 
 
-class TestEvictingMemory(EvictingMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestEvictingMemory(EvictingMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = QUICK
 
 
-class TestSqlite(SqliteMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestSqlite(SqliteMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = QUICK
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-class TestMemoryLong(MemoryMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestMemoryLong(MemoryMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = LONG
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-class TestEvictingMemoryLong(EvictingMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestEvictingMemoryLong(EvictingMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = LONG
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-class TestSqliteLong(SqliteMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestSqliteLong(SqliteMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = LONG

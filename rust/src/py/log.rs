@@ -56,10 +56,10 @@ impl EventLog {
     }
 
     /// Tells under which name all events of a class are stored; `append` refuses classes it has not been told of.
-    fn learn(&self, class: Bound<'_, PyType>, type_name: &str) {
+    fn learn(&self, class_: Bound<'_, PyType>, type_name: &str) {
         let mut inner = self.inner.lock();
         let kind = inner.log.kind(type_name);
-        let former = inner.kinds.insert(class.as_ptr() as usize, (class.unbind(), kind));
+        let former = inner.kinds.insert(class_.as_ptr() as usize, (class_.unbind(), kind));
         inner.last_kind = (0, 0);
         drop(inner);
         drop(former);

@@ -39,8 +39,10 @@ async def evolve(evolution: Any, events: list[Any]) -> list[Any]:
         if name not in latest:
             latest[name] = await latest_version(evolution, name, type(event))
         target = latest[name]
-        is_current = target is None or event.schema_version >= target
-        converted.append(event if is_current else await _migrate(evolution, event, target))
+        if target is None or event.schema_version >= target:
+            converted.append(event)
+        else:
+            converted.append(await _migrate(evolution, event, target))
     return converted
 
 

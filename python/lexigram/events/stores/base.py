@@ -207,7 +207,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
 
     # Reading
 
-    async def read(
+    async def read(  # type: ignore[override]  # the contract's second parameter is `start`, ours by keyword only
         self,
         stream_id: str,
         from_version: int = 0,

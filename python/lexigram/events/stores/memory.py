@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events._core import EventLog
-
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores._memory_unit import Batch, MemoryUnitOfWork, plain_condition, plain_query
@@ -67,7 +66,7 @@ class InMemoryEventStore(AbstractEventStore):
                 return version
         return await super().append(stream_id, events, expected_version, condition=condition)
 
-    async def read(
+    async def read(  # type: ignore[override]  # the contract's second parameter is `start`, ours by keyword only
         self,
         stream_id: str,
         from_version: int = 0,
@@ -162,7 +161,9 @@ class InMemoryEventStore(AbstractEventStore):
         """Do nothing: the log stamps under its lock, so that no thread ever sees an unstamped event."""
 
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
-        return self.log.read(stream_id, from_version, to_version, limit)
+        events = self.log.read(stream_id, from_version, to_version, limit)
+        assert events is not None, "the arguments were checked"
+        return events
 
     async def _read_all(self, request: ReadRequest) -> Page:
         if request.since_us is not None:

@@ -133,7 +133,7 @@ class LogContract:
             (lambda: store.stream_all(0, 10, partition=2, total_partitions=2), "partition"),
             (lambda: store.stream_all(0, 10, partition=-1, total_partitions=2), "partition"),
             (lambda: store.stream_batches(0, -5), "batch_size"),
-            (lambda: store.stream_by_type([5]), "types"),
+            (lambda: store.stream_by_type(cast(Any, [5])), "types"),
         ]
         for call, field in calls:
             with pytest.raises(ValueError, match=field) as caught:
