@@ -116,11 +116,17 @@ class BusSubProvider:
         self._recorder = cast("MetricsRecorderProtocol | None", recorder)
 
     async def boot(self) -> None:
-        """Put the configured middleware around all handlers: those registered so far and those to come."""
+        """Put the configured middleware around all handlers: those registered so far and those to come.
+
+        Metrics need a recorder of the application: numbers that nobody can read are not worth their time.
+        """
+        config = self._config
+        if self._recorder is None:
+            config = config.model_copy(update={"metrics_middleware": {"enabled": False}})
         kinds: tuple[BusKind, ...] = ("command", "query", "event")
         for kind, bus in zip(kinds, self._made(), strict=True):
             factory = self._unit_of_work if kind == "command" else None
-            for layer in build_pipeline(self._config, kind, transaction_factory=factory, recorder=self._recorder):
+            for layer in build_pipeline(config, kind, transaction_factory=factory, recorder=self._recorder):
                 bus.use(layer)
 
     async def teardown(self, timeout_seconds: float | None = None) -> CloseReport | None:

@@ -1,0 +1,240 @@
+"""What survives the end of an application, and what happens when a boot goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from lexigram.contracts.core import ProviderPriority
+from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
+from lexigram.contracts.observability.tracing import TracerProtocol
+from lexigram.di.provider import Provider
+
+from lexigram import Application
+from lexigram.events import (
+    AbstractEventStore,
+    Command,
+    CommandBus,
+    CommandHandlerProtocol,
+    DeadLetterStore,
+    DomainEvent,
+    EventBusImpl,
+    EventHandlerProtocol,
+    EventsConfig,
+    EventsModule,
+    EventStoreConnectionError,
+    ProjectionManager,
+    SagaBase,
+    SagaContext,
+    SagaManager,
+    SagaStatus,
+    saga_step,
+)
+from lexigram.events.middleware.metrics import InMemoryMetricsRecorder
+
+
+class Moved(DomainEvent):
+    place: str
+
+
+class Move(Command):
+    place: str
+
+
+class MoveHandler(CommandHandlerProtocol[Move, None]):
+    def __init__(self, store: AbstractEventStore, bus: EventBusImpl) -> None:
+        self.store, self.bus = store, bus
+
+    async def handle(self, command: Move) -> None:
+        moved = Moved(place=command.place)
+        await self.store.append("places", [moved])
+        await self.bus.publish(moved)
+
+
+class Refusing(EventHandlerProtocol[Moved]):
+    refuse: ClassVar[bool] = True
+    handled: ClassVar[list[str]] = []
+
+    async def handle(self, event: Moved) -> None:
+        if self.refuse:
+            raise RuntimeError("not today")
+        self.handled.append(event.place)
+
+
+class Journey(SagaBase):
+    """A saga whose second step waits until it may go on."""
+
+    name = "journey"
+    steps: ClassVar[list[str]] = []
+    may_go_on: ClassVar[bool] = False
+
+    @saga_step
+    async def pack(self, ctx: SagaContext) -> None:
+        self.steps.append("pack")
+
+    @saga_step
+    async def travel(self, ctx: SagaContext) -> None:
+        while not type(self).may_go_on:
+            await asyncio.sleep(0.01)
+        self.steps.append("travel")
+
+
+class Places:
+    """A projection in memory."""
+
+    name = "restart_places"
+    handles = (Moved,)
+    in_memory = True
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def apply(self, event: Moved) -> None:
+        self.seen.append(event.place)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Refusing.refuse = True
+    Refusing.handled.clear()
+    Journey.may_go_on = False
+    Journey.steps.clear()
+
+
+def durable(folder: Path, **values: Any) -> EventsConfig:
+    return EventsConfig(event_store_backend="sqlite", sqlite={"database": str(folder / "events.db")}, **values)
+
+
+async def test_an_unfinished_saga_goes_on_at_the_next_boot(tmp_path: Path) -> None:
+    """Its finished step is not run again, and nobody has to start it."""
+    modules = [EventsModule.configure(durable(tmp_path, event_bus={"shutdown_timeout_seconds": 0.05}))]
+    modules.append(EventsModule.scope(Journey))
+    async with Application.boot(modules=modules) as app:
+        sagas = await app.container.resolve(SagaManager)
+        saga_id = await sagas.start("journey", wait=False)
+        async with asyncio.timeout(5):
+            while Journey.steps != ["pack"]:
+                await asyncio.sleep(0.01)
+    Journey.may_go_on = True
+    async with Application.boot(modules=modules) as app:
+        sagas = await app.container.resolve(SagaManager)
+        record = await sagas.wait_for(saga_id, timeout=5)
+        assert record.status is SagaStatus.COMPLETED
+    assert Journey.steps == ["pack", "travel"]
+
+
+async def test_dead_letters_survive_and_can_be_replayed(tmp_path: Path) -> None:
+    """An event that its handler refused is in the database, and the next application can replay it."""
+    config = durable(tmp_path, event_bus={"max_handler_retries": 0})
+    modules = [EventsModule.configure(config), EventsModule.scope(MoveHandler, Refusing)]
+    async with Application.boot(modules=modules) as app:
+        await (await app.container.resolve(CommandBus)).dispatch(Move(place="Rome"))
+        await (await app.container.resolve(EventBusImpl)).flush()
+    Refusing.refuse = False
+    async with Application.boot(modules=modules) as app:
+        letters = await app.container.resolve(DeadLetterStore)
+        entries = await letters.list_entries()
+        assert [entry.event.place for entry in entries] == ["Rome"]
+        await letters.replay_all(await app.container.resolve(EventBusImpl))
+        assert Refusing.handled == ["Rome"]
+        assert await letters.get_count(replayed=False) == 0
+
+
+async def test_projections_catch_up_on_what_was_stored_before(tmp_path: Path) -> None:
+    """A projection that is registered later sees the events of earlier applications."""
+    modules = [EventsModule.configure(durable(tmp_path)), EventsModule.scope(MoveHandler)]
+    async with Application.boot(modules=modules) as app:
+        await (await app.container.resolve(CommandBus)).dispatch(Move(place="Rome"))
+    async with Application.boot(modules=[*modules[:1], EventsModule.scope(Places, MoveHandler)]) as app:
+        projections = await app.container.resolve(ProjectionManager)
+        await projections.wait_for("restart_places", 1, timeout=5)
+        places: Any = projections.get("restart_places")
+        assert getattr(places, "wrapped", places).seen == ["Rome"]
+
+
+async def test_a_store_that_cannot_be_opened_stops_the_boot_with_one_error(tmp_path: Path) -> None:
+    """A folder where the file should be is reported as such, and the folder is left alone."""
+    (tmp_path / "events.db").mkdir()
+    with pytest.raises(EventStoreConnectionError):
+        async with Application.boot(modules=[EventsModule.configure(durable(tmp_path))]):
+            pass
+    assert list((tmp_path / "events.db").iterdir()) == []
+
+
+class Failing(Provider):
+    """Fails after the events provider has booted."""
+
+    name = "failing"
+    priority = ProviderPriority.LOW
+
+    async def boot(self, container: Any) -> None:
+        self.store = await container.resolve(AbstractEventStore)
+        await self.store.append("places", [Moved(place="Rome")])
+        raise RuntimeError("the last provider fails")
+
+
+async def test_stores_are_closed_when_a_later_provider_fails(tmp_path: Path) -> None:
+    """The framework rolls the boot back, and so do we."""
+    failing = Failing()
+    with pytest.raises(RuntimeError, match="the last provider fails"):
+        async with Application.boot(modules=[EventsModule.configure(durable(tmp_path))], providers=[failing]):
+            pass
+    with pytest.raises(EventStoreConnectionError):
+        await failing.store.read("places")
+    async with Application.boot(modules=[EventsModule.configure(durable(tmp_path))]) as app:
+        assert await (await app.container.resolve(AbstractEventStore)).head() == 1
+
+
+class Span:
+    """A span that only notes what it is told."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *args: object) -> None: ...
+
+
+class Tracer:
+    """A tracer that counts its spans."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def start_span(self, name: str, attributes: Any = None, context: Any = None) -> Any:
+        self.names.append(name)
+        return Span()
+
+    def get_current_span(self) -> None:
+        return None
+
+    def inject_context(self, carrier: dict[str, str], context: Any = None) -> None: ...
+
+    def extract_context(self, carrier: dict[str, str]) -> None:
+        return None
+
+
+async def test_tracer_and_metrics_of_the_application_are_used() -> None:
+    """Both are optional; where the container has them, the buses use them."""
+    tracer, recorder = Tracer(), InMemoryMetricsRecorder()
+
+    class Observability(Provider):
+        name = "observability"
+        priority = ProviderPriority.CRITICAL
+
+        async def register(self, container: Any) -> None:
+            container.singleton(TracerProtocol, tracer)
+            container.singleton(MetricsRecorderProtocol, recorder)
+
+    Refusing.refuse = False
+    modules = [EventsModule.stub(), EventsModule.scope(MoveHandler, Refusing)]
+    async with Application.boot(modules=modules, providers=[Observability()]) as app:
+        await (await app.container.resolve(CommandBus)).dispatch(Move(place="Rome"))
+        await (await app.container.resolve(EventBusImpl)).flush()
+    assert any("Refusing" in name or "Moved" in name for name in tracer.names)
+    assert recorder.count("events.messages", type="Move", outcome="success") == 1
