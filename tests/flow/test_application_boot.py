@@ -61,6 +61,8 @@ from lexigram.events import (
 )
 from lexigram.events.di.sub_providers.store_provider import StoreSubProvider
 
+pytestmark = pytest.mark.usefixtures("own_handlers")
+
 BACKENDS = ["memory", "sqlite"]
 
 

@@ -34,6 +34,8 @@ from lexigram.events import (
 )
 from lexigram.events.middleware.metrics import InMemoryMetricsRecorder
 
+pytestmark = pytest.mark.usefixtures("own_handlers")
+
 
 class Moved(DomainEvent):
     place: str

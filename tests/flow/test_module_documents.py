@@ -27,6 +27,8 @@ from lexigram.events import (
 )
 from lexigram.events.types import EventStoreBackend
 
+pytestmark = pytest.mark.usefixtures("own_handlers")
+
 PACKAGE_PAGE_YAML = """
 events:
   event_store_backend: postgres
