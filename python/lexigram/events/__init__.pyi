@@ -24,8 +24,10 @@ from lexigram.events.aggregates.value_object import SingleValueObject as SingleV
 from lexigram.events.aggregates.value_object import ValueObject as ValueObject
 from lexigram.events.buses.command import CommandBusImpl as CommandBusImpl
 from lexigram.events.buses.dead_letter import DeadLetterEntry as DeadLetterEntry
+from lexigram.events.buses.dead_letter import DeadLetterFilter as DeadLetterFilter
 from lexigram.events.buses.dead_letter import DeadLetterStore as DeadLetterStore
 from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore as InMemoryDeadLetterStore
+from lexigram.events.buses.event import CloseReport as CloseReport
 from lexigram.events.buses.event import DispatchResult as DispatchResult
 from lexigram.events.buses.event import EventBusImpl as EventBusImpl
 from lexigram.events.buses.query import QueryBusImpl as QueryBusImpl

@@ -602,17 +602,8 @@ class TestCircuitBreaker:
 class TestPipeline:
     def test_the_order_is_fixed(self) -> None:
         """Validation → Transaction → Logging → Retry → Metrics → CircuitBreaker."""
-        config = EventsConfig()
-
-        class Breaker:
-            state = "closed"
-
-        layers = build_pipeline(
-            config,
-            "command",
-            transaction_factory=lambda: None,
-            circuit_breaker=Breaker(),  # type: ignore[arg-type]
-        )
+        config = EventsConfig(circuit_breaker_middleware={"enabled": True})
+        layers = build_pipeline(config, "command", transaction_factory=lambda: None)
         assert [type(layer).__name__.removesuffix("Middleware") for layer in layers] == [
             "Validation",
             "Transaction",

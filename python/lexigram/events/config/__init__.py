@@ -17,6 +17,7 @@ from lexigram.events.config.brokers import (
     RabbitMQConfig,
 )
 from lexigram.events.config.buses import (
+    CircuitBreakerMiddlewareConfig,
     CommandBusConfig,
     EventBusConfig,
     LoggingMiddlewareConfig,
@@ -46,6 +47,7 @@ from lexigram.events.config.stores import (
 __all__ = [
     "AzureServiceBusConfig",
     "BaseAdapterConfig",
+    "CircuitBreakerMiddlewareConfig",
     "CommandBusConfig",
     "EventBusConfig",
     "EventsConfig",

@@ -103,3 +103,13 @@ class MetricsMiddlewareConfig(ConfigSection):
     histogram_buckets: list[float] = field(
         default_factory=lambda: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
     )
+
+
+@section
+class CircuitBreakerMiddlewareConfig(ConfigSection):
+    """When commands and queries are refused because too many failed; each bus has one circuit."""
+
+    enabled: bool = False
+    failure_threshold: int = setting(5, ge=1)
+    recovery_timeout_seconds: float = setting(30.0, ge=0)
+    success_threshold: int = setting(3, ge=1)

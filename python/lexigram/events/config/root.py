@@ -11,6 +11,7 @@ from lexigram.contracts.core.config import ConfigIssue, Environment
 
 from lexigram.events.config.brokers import AzureServiceBusConfig, KafkaConfig, OutboxConfig, RabbitMQConfig
 from lexigram.events.config.buses import (
+    CircuitBreakerMiddlewareConfig,
     CommandBusConfig,
     EventBusConfig,
     LoggingMiddlewareConfig,
@@ -74,6 +75,7 @@ class EventsConfig(ConfigSection):
     transaction_middleware: TransactionMiddlewareConfig = field(default_factory=TransactionMiddlewareConfig)
     retry_middleware: RetryMiddlewareConfig = field(default_factory=RetryMiddlewareConfig)
     metrics_middleware: MetricsMiddlewareConfig = field(default_factory=MetricsMiddlewareConfig)
+    circuit_breaker_middleware: CircuitBreakerMiddlewareConfig = field(default_factory=CircuitBreakerMiddlewareConfig)
     rabbitmq: RabbitMQConfig | None = None
     kafka: KafkaConfig | None = None
     azure_servicebus: AzureServiceBusConfig | None = None

@@ -93,12 +93,19 @@ class MetricsMiddleware(AbstractMiddleware[Any, Any]):
     Args:
         recorder: The framework's recorder; in memory by default. One with `record(MessageMetrics)` gets those too.
         metric_prefix: First part of the metric names.
+        include_histograms: Whether to record durations at all.
     """
 
-    def __init__(self, recorder: MetricsRecorderProtocol | None = None, metric_prefix: str = "cqrs") -> None:
+    def __init__(
+        self,
+        recorder: MetricsRecorderProtocol | None = None,
+        metric_prefix: str = "cqrs",
+        *,
+        include_histograms: bool = True,
+    ) -> None:
         self._recorder: Any = recorder if recorder is not None else InMemoryMetricsRecorder()
         self._counter = f"{metric_prefix}.messages"
-        self._histogram = f"{metric_prefix}.duration_seconds"
+        self._histogram = f"{metric_prefix}.duration_seconds" if include_histograms else None
         self._record = getattr(self._recorder, "record", None)
 
     @property
@@ -123,7 +130,8 @@ class MetricsMiddleware(AbstractMiddleware[Any, Any]):
         name = type(message).__name__
         tags = {"type": name, "outcome": "success" if error_type is None else "failure"}
         self._recorder.increment(self._counter, 1.0, tags)
-        self._recorder.histogram(self._histogram, seconds, tags)
+        if self._histogram is not None:
+            self._recorder.histogram(self._histogram, seconds, tags)
         if self._record is not None:
             begun = datetime.now(UTC) - timedelta(seconds=seconds)
             self._record(MessageMetrics(name, begun, seconds, error_type is None, error_type))

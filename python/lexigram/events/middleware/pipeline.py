@@ -6,7 +6,7 @@ Validation → Transaction → Logging → Retry → Metrics → CircuitBreaker.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lexigram.contracts.infra.resilience.protocols import CircuitBreakerProtocol
 from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
@@ -19,11 +19,14 @@ from lexigram.events.middleware.retry import RetryMiddleware
 from lexigram.events.middleware.transaction import TransactionMiddleware
 from lexigram.events.middleware.validation import ValidationMiddleware
 
+if TYPE_CHECKING:
+    from lexigram.events.config import EventsConfig
+
 BusKind = Literal["command", "query", "event"]
 
 
 def build_pipeline(
-    config: Any,
+    config: EventsConfig,
     kind: BusKind,
     *,
     transaction_factory: Callable[[], Any] | None = None,
@@ -63,14 +66,14 @@ def build_pipeline(
     if kind != "event" and config.retry_middleware.enabled:
         layers.append(_retries(config, kind))
     if config.metrics_middleware.enabled and getattr(bus, "enable_metrics", True):
-        layers.append(MetricsMiddleware(recorder, config.metrics_middleware.prefix))
-    breaker = getattr(config, "circuit_breaker_middleware", None)
-    if kind != "event" and (circuit_breaker is not None or (breaker is not None and breaker.enabled)):
-        layers.append(_breaker(breaker, circuit_breaker))
+        metrics = config.metrics_middleware
+        layers.append(MetricsMiddleware(recorder, metrics.prefix, include_histograms=metrics.include_histograms))
+    if kind != "event" and (circuit_breaker is not None or config.circuit_breaker_middleware.enabled):
+        layers.append(_breaker(config.circuit_breaker_middleware, circuit_breaker))
     return layers
 
 
-def _retries(config: Any, kind: BusKind) -> RetryMiddleware:
+def _retries(config: EventsConfig, kind: BusKind) -> RetryMiddleware:
     """Return the retry middleware of the command or query bus."""
     section = config.retry_middleware
     command = config.command_bus if kind == "command" else None
@@ -84,8 +87,9 @@ def _retries(config: Any, kind: BusKind) -> RetryMiddleware:
 
 def _breaker(section: Any, circuit_breaker: CircuitBreakerProtocol | None) -> CircuitBreakerMiddleware:
     """Return the circuit breaker, the framework's where there is one."""
-    if section is None or circuit_breaker is not None:
-        return CircuitBreakerMiddleware(circuit_breaker=circuit_breaker)
     return CircuitBreakerMiddleware(
-        section.failure_threshold, section.recovery_timeout_seconds, section.success_threshold
+        section.failure_threshold,
+        section.recovery_timeout_seconds,
+        section.success_threshold,
+        circuit_breaker=circuit_breaker,
     )
