@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
+from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
 from lexigram.events.messages.context import enter_message, leave_message
 from lexigram.events.projections.base import ProjectionProtocol, settled
 from lexigram.events.projections.durable import DurableProjection
+from lexigram.events.stores.checkpoints import moved_elsewhere
 
 if TYPE_CHECKING:
     from lexigram.events.projections.parking import ParkedEvents
@@ -53,6 +54,12 @@ class BatchApplier:
         self._stored = 0
         self._prepared = False
         self._transactional = isinstance(projection, DurableProjection)
+        self._as_one_job = (
+            isinstance(projection, DurableProjection)
+            and projection.takes_batches
+            and hasattr(checkpoints, "move")
+            and hasattr(type(store), "engine")
+        )
         if self._transactional and not hasattr(store, "unit_of_work"):
             raise EventValidationError(
                 f"{type(projection).__name__} keeps its rows in the event store's database; "
@@ -152,12 +159,31 @@ class BatchApplier:
 
     async def _apply_together(self, wanted: Sequence[Positioned], last: int) -> None:
         store = self._checkpoints is not None and (self._transactional or last - self._stored >= self._interval)
+        if self._as_one_job:
+            await self._apply_as_job(wanted, last)
+            return
         async with self._transaction():
             await self._check_alone()
             await self._call(wanted)
             if store:
                 await self._save(last)
         self._moved(last, store)
+        self.applied += len(wanted)
+
+    async def _apply_as_job(self, wanted: Sequence[Positioned], last: int) -> None:
+        """Apply a batch in the database thread, where it shares the commit of whatever else is waiting."""
+        projection, checkpoints, events = self.projection, self._checkpoints, [event for event, _ in wanted]
+        assert isinstance(projection, DurableProjection)
+
+        def job(connection: Any) -> None:
+            checkpoints.move(connection, projection.name, self._stored, last, self.epoch)  # type: ignore[union-attr]
+            try:
+                projection.project_batch(connection, events)
+            except Exception as error:
+                raise self._poison(*wanted[0], error) from error
+
+        await self._store.engine.run(job)
+        self._moved(last, True)
         self.applied += len(wanted)
 
     async def _apply_or_park(self, parked: ParkedEvents, event: Any, position: int) -> None:
@@ -215,12 +241,7 @@ class BatchApplier:
         if self._transactional and self._checkpoints is not None:
             stored = await self._checkpoints.get_checkpoint(self.projection.name)
             if stored != self._stored:
-                raise ConcurrencyError(
-                    f"Projection {self.projection.name!r} is also run elsewhere: its checkpoint is {stored}, "
-                    f"not {self._stored}; run each projection in one process",
-                    expected_version=self._stored,
-                    actual_version=stored,
-                )
+                raise moved_elsewhere(self.projection.name, self._stored, stored)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:

@@ -99,6 +99,16 @@ class AbstractCheckpointStore(ABC):
     async def _epoch(self, name: str) -> int: ...
 
 
+def moved_elsewhere(name: str, expected: int, actual: int) -> ConcurrencyError:
+    """Return the error for a checkpoint that is not where its user left it."""
+    return ConcurrencyError(
+        f"Projection {name!r} is also run elsewhere: its checkpoint is {actual}, not {expected}; "
+        "run each projection in one process",
+        expected_version=expected,
+        actual_version=actual,
+    )
+
+
 def lost_lock(name: str, epoch: int, current: int) -> ConcurrencyError:
     """Return the error for a checkpoint saved by an owner who no longer has the lock."""
     return ConcurrencyError(

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events.stores.checkpoints import AbstractCheckpointStore, lost_lock
+from lexigram.events.stores.checkpoints import AbstractCheckpointStore, lost_lock, moved_elsewhere
 from lexigram.events.stores.sqlite.database import Database, SqliteTables
 
 if TYPE_CHECKING:
@@ -40,18 +40,28 @@ class SqliteCheckpointStore(SqliteTables, AbstractCheckpointStore):
         return 0 if row is None or row[0] is None else int(row[0])
 
     async def _save(self, name: str, position: int, epoch: int | None) -> None:
-        now = time.time_ns() // 1000
+        await (await self._ready()).run(lambda connection: self._write(connection, name, position, epoch))
 
-        def save(connection: sqlite3.Connection) -> None:
-            if epoch is not None:
-                self._check_epoch(connection, name, epoch)
-            connection.execute(
-                f"INSERT INTO {self._table} (name, position, updated_at) VALUES (?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at",
-                (name, position, now),
-            )
+    def move(self, connection: Any, name: str, before: int, after: int, epoch: int | None = None) -> None:
+        """Move a position inside a transaction on `connection`: for projections that write in the database thread.
 
-        await (await self._ready()).run(save)
+        Raises:
+            ConcurrencyError: LEX_ERR_EVT_004, it is not at `before` any more, or the epoch is not current.
+        """
+        row = connection.execute(f"SELECT position FROM {self._table} WHERE name = ?", (name,)).fetchone()
+        stored = 0 if row is None or row[0] is None else int(row[0])
+        if stored != before:
+            raise moved_elsewhere(name, before, stored)
+        self._write(connection, name, after, epoch)
+
+    def _write(self, connection: Any, name: str, position: int, epoch: int | None) -> None:
+        if epoch is not None:
+            self._check_epoch(connection, name, epoch)
+        connection.execute(
+            f"INSERT INTO {self._table} (name, position, updated_at) VALUES (?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET position = excluded.position, updated_at = excluded.updated_at",
+            (name, position, time.time_ns() // 1000),
+        )
 
     def _check_epoch(self, connection: sqlite3.Connection, name: str, epoch: int) -> None:
         row = connection.execute(f"SELECT epoch FROM {self._table} WHERE name = ?", (name,)).fetchone()
