@@ -13,6 +13,8 @@ from lexigram.events.stores.unit_of_work import current_unit_of_work
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from lexigram.events.stores._sql import SqlCheckpointStore as SqlCheckpointStore
+
 
 class AbstractCheckpointStore(ABC):
     """Positions by name, with a lease per name and an epoch that fences owners who lost theirs."""
@@ -176,3 +178,12 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
 
     async def _epoch(self, name: str) -> int:
         return self._locks[name].epoch if name in self._locks else 0
+
+
+def __getattr__(name: str) -> object:
+    # Imports sqlite3, so only for those who use it.
+    if name == "SqlCheckpointStore":
+        from lexigram.events.stores._sql import SqlCheckpointStore
+
+        return SqlCheckpointStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

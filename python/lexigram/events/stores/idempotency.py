@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from lexigram.events.stores._sql import SqlIdempotencyStore as SqlIdempotencyStore
+
 
 class AbstractIdempotencyStore(ABC):
     """Remembers messages by consumer and message id, for ever or until they expire."""
@@ -117,3 +119,12 @@ class InMemoryIdempotencyStore(AbstractIdempotencyStore):
             # Claimed at once, so that nobody else gets it meanwhile; given back if the work is rolled back.
             unit.on_rollback(lambda: self._marks.pop(key, None))
         return True
+
+
+def __getattr__(name: str) -> object:
+    # Imports sqlite3, so only for those who use it.
+    if name == "SqlIdempotencyStore":
+        from lexigram.events.stores._sql import SqlIdempotencyStore
+
+        return SqlIdempotencyStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
