@@ -559,6 +559,23 @@ async def test_sagas_use_the_container_and_react_to_the_log(backend: str, tmp_pa
         assert {"boot_shipping", "boot_late"} <= set(manager.saga_names)
 
 
+async def test_a_process_without_projections_still_runs_sagas(tmp_path: Path) -> None:
+    """`projection.enabled: false` starts no projections; sagas follow the log all the same, and the other way round."""
+    config = settings("memory", tmp_path).model_copy(update={"projection": {"enabled": False}})
+    async with Application.boot(modules=[orders_app(config)]) as app:
+        store = await app.container.resolve(AbstractEventStore)
+        ledger = await app.container.resolve(Ledger)
+        await store.append("shipping", [Shipped(order_id="o1")])
+        async with asyncio.timeout(5):
+            while "booked o1" not in ledger.entries:
+                await asyncio.sleep(0.01)
+        assert (await app.container.resolve(ProjectionManager)).get_all() == []
+    config = settings("memory", tmp_path).model_copy(update={"saga": {"enabled": False}})
+    async with Application.boot(modules=[orders_app(config)]) as app:
+        assert (await app.container.resolve(SagaManager)).saga_names == []
+        assert (await app.container.resolve(ProjectionManager)).get("boot_totals") is not None
+
+
 class SlowHandler(EventHandlerProtocol[Welcomed]):
     done: list[str] = []
 

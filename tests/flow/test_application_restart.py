@@ -240,3 +240,42 @@ async def test_tracer_and_metrics_of_the_application_are_used() -> None:
         await (await app.container.resolve(EventBusImpl)).flush()
     assert any("Refusing" in name or "Moved" in name for name in tracer.names)
     assert recorder.count("events.messages", type="Move", outcome="success") == 1
+
+
+class Choosy:
+    """A projection that cannot apply one event."""
+
+    name = "restart_choosy"
+    handles = (Moved,)
+    in_memory = True
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def apply(self, event: Moved) -> None:
+        if event.place == "Nowhere":
+            raise ValueError("no such place")
+        self.seen.append(event.place)
+
+
+@pytest.mark.parametrize(
+    ("on_error", "seen", "state"), [("fault", ["Rome"], "faulted"), ("park", ["Rome", "Oslo"], "live")]
+)
+async def test_what_a_poisonous_event_does_is_configured(on_error: str, seen: list[str], state: str) -> None:
+    """It stops its projection, or it is parked among the dead letters and the projection goes on."""
+    modules = [EventsModule.stub(EventsConfig(projection={"on_error": on_error})), EventsModule.scope(Choosy)]
+    async with Application.boot(modules=modules) as app:
+        store = await app.container.resolve(AbstractEventStore)
+        for place in ("Rome", "Nowhere", "Oslo"):
+            await store.append(place, [Moved(place=place)])
+        projections = await app.container.resolve(ProjectionManager)
+        async with asyncio.timeout(5):
+            while (
+                (status := projections.get_status("restart_choosy")) is None
+                or status["state"] != state
+                or status["lag"] * (state == "live")
+            ):
+                await asyncio.sleep(0.01)
+        choosy: Any = projections.get("restart_choosy")
+        assert getattr(choosy, "wrapped", choosy).seen == seen
+        assert await (await app.container.resolve(DeadLetterStore)).get_count() == (on_error == "park")

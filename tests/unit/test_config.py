@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -386,3 +388,30 @@ def test_published_validators_exist() -> None:
     assert MongoDBEventStoreConfig.validate_connection_string("mongodb://h").get_secret_value() == "mongodb://h"
     assert RedisEventStoreConfig.validate_url(None) is None
     assert (KafkaConfig(bootstrap_servers="h").topic_prefix, RabbitMQConfig(url="amqp://h").durable) == ("events", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "fine"), [("events:\n", True), ("", False), ("events: true\n", False), ("events: [a]\n", False)]
+)
+def test_an_empty_section_means_defaults_and_anything_else_is_refused(text: str, fine: bool, tmp_path: Path) -> None:
+    """`events:` alone is an empty section; a section must be a mapping."""
+    path = tmp_path / "application.yaml"
+    path.write_text(text or "events: 7\n", encoding="utf-8")
+    if fine:
+        assert EventsConfig.from_yaml(path) == EventsConfig()
+    else:
+        with pytest.raises(EventValidationError, match="events: expected a mapping"):
+            EventsConfig.from_yaml(path)
+
+
+def test_another_section_can_be_named(tmp_path: Path) -> None:
+    """`section=` reads another key of the file."""
+    (tmp_path / "application.yaml").write_text("messaging: {debug: true}", encoding="utf-8")
+    assert EventsConfig.from_yaml(tmp_path / "application.yaml", section="messaging").debug
+
+
+def test_configurations_can_be_copied_and_pickled() -> None:
+    """Aliases that are read like attributes do not get in the way."""
+    config = EventsConfig(postgres={"dsn": POSTGRES}, event_store_backend="sqlite")
+    assert copy.deepcopy(config) == config
+    assert pickle.loads(pickle.dumps(config)) == config

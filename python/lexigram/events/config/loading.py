@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from lexigram.config.base import BaseConfig
 from lexigram.config.lib import EnvironmentConfigSource
 
 from lexigram.events.constants import ENV_NESTED_DELIMITER, ENV_PREFIX
 
-__all__ = ["RawSection", "overlaid", "split_environment"]
+__all__ = ["MergedSources", "overlaid", "split_environment"]
 
 
-class RawSection(BaseConfig):
-    """The section as the framework merged it, not yet interpreted."""
-
-    config_section: ClassVar[str] = "events"
+class MergedSources(BaseConfig):
+    """Everything the framework merged from files and environment, not yet interpreted."""
 
     def __init__(self, **values: Any) -> None:
         self.values = values

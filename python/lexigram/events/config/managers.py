@@ -20,7 +20,11 @@ class SagaConfig(ConfigSection):
 
 @section
 class ProjectionConfig(ConfigSection):
-    """Batches, checkpoints and rebuilds of projections."""
+    """Batches, checkpoints and rebuilds of projections.
+
+    `on_error` says what an event does that a projection cannot apply: "fault" stops the projection before it, "park"
+    puts it among the dead letters, with later events of its aggregate behind it.
+    """
 
     enabled: bool = True
     checkpoint_interval: int = setting(100, ge=1)
@@ -28,6 +32,7 @@ class ProjectionConfig(ConfigSection):
     max_catch_up_events: int = setting(10000, ge=1)
     rebuild_batch_size: int = setting(1000, ge=1)
     enable_parallel_projections: bool = True
+    on_error: str = setting("fault", choices=("fault", "park"))
 
 
 @section

@@ -21,7 +21,7 @@ from lexigram.events.config.buses import (
     TransactionMiddlewareConfig,
     ValidationMiddlewareConfig,
 )
-from lexigram.events.config.loading import RawSection, overlaid, split_environment
+from lexigram.events.config.loading import MergedSources, overlaid, split_environment
 from lexigram.events.config.managers import ProjectionConfig, SagaConfig, StreamingConfig
 from lexigram.events.config.section import ConfigSection, canonical, section
 from lexigram.events.config.stores import (
@@ -33,6 +33,7 @@ from lexigram.events.config.stores import (
     SqliteConfig,
 )
 from lexigram.events.constants import EVENT_BUS_BACKENDS, EVENT_STORE_BACKENDS
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.types import EventStoreBackend
 
 
@@ -102,6 +103,8 @@ class EventsConfig(ConfigSection):
             EventValidationError: LEX_ERR_EVT_024. A key is unknown or a value does not fit.
         """
         root = cls.config_section
+        if values is not None and not isinstance(values, Mapping):
+            raise EventValidationError(f"{root}: expected a mapping, got {type(values).__name__}", field=root)
         rest, environment = split_environment(values or {})
         base = canonical(cls, rest, root)
         return cls(**overlaid(base, canonical(cls, environment, root)))
@@ -126,8 +129,8 @@ class EventsConfig(ConfigSection):
         Raises:
             EventValidationError: LEX_ERR_EVT_024. A key is unknown or a value does not fit.
         """
-        raw = RawSection.from_yaml(path, profile=profile, env_override=env_override, section=section)
-        return cls.from_section(raw.values)
+        merged = MergedSources.from_yaml(path, profile=profile, env_override=env_override)
+        return cls.from_section(merged.values.get(section or cls.config_section))
 
     def validate_backend_config(self) -> list[str]:
         """Return what prevents these backends from booting, one sentence each; empty if nothing does."""

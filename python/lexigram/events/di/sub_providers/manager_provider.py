@@ -56,6 +56,7 @@ class ManagerSubProvider:
         self._managers: tuple[ProjectionManager, SagaManager, SnapshotManager[Any]] | None = None
         self._started = False
         self._followed: tuple[type[Any], ...] = ()
+        self._feed: ProjectionManager
         self._late: set[asyncio.Task[None]] = set()
 
     @property
@@ -86,13 +87,21 @@ class ManagerSubProvider:
         from lexigram.events.stores.snapshot import SnapshotManager
 
         stores, config = self._stores, self._config
+
+        checkpoints = None if stores is None else stores.checkpoints
+        parks = config.projection.on_error == "park"
+        projections = ProjectionManager(
+            self._event_store,
+            checkpoints,
+            config=config.projection,
+            dead_letters=None if stores is None else stores.dead_letters,
+            on_error="park" if parks and stores is not None else "fault",
+        )
+        # Sagas follow the log like a projection, but also where projections are off, and they never skip an event.
+        shared = config.projection.enabled and not parks
+        self._feed = projections if shared else ProjectionManager(self._event_store, checkpoints)
         self._managers = (
-            ProjectionManager(
-                self._event_store,
-                None if stores is None else stores.checkpoints,
-                config=config.projection,
-                dead_letters=None if stores is None else stores.dead_letters,
-            ),
+            projections,
             SagaManager(
                 stores.sagas if stores is not None and config.saga.persist_state else None,
                 event_store=self._event_store,
@@ -156,8 +165,9 @@ class ManagerSubProvider:
         wanted = self.saga_manager.wanted_events()
         if wanted != self._followed:
             follower = self.saga_manager.follower()
-            self.projection_manager.unregister(follower.name)
-            self.projection_manager.register(follower)
+            self._feed.unregister(follower.name)
+            self._feed.register(follower)
+            await self._feed.start()
             self._followed = wanted
 
     def _saga_registered(self) -> None:
@@ -174,4 +184,5 @@ class ManagerSubProvider:
         self._started = False
         await asyncio.gather(*self._late, return_exceptions=True)
         await self.projection_manager.stop()
+        await self._feed.stop()
         await self.saga_manager.close(timeout_seconds)
