@@ -564,14 +564,22 @@ fn guarded<'py, T>(failed: T, call: impl FnOnce(Python<'py>) -> PyResult<T>) -> 
     match catch_unwind(AssertUnwindSafe(|| call(py))) {
         Ok(Ok(value)) => value,
         Ok(Err(error)) => {
-            error.restore(py);
+            restore(error);
             failed
         }
         Err(_) => {
-            PanicException::new_err("a bug in lexigram.events._core; please report it").restore(py);
+            restore(PanicException::new_err("a bug in lexigram.events._core; please report it"));
             failed
         }
     }
+}
+
+/// Raises `error` in the interpreter.
+#[cold]
+fn restore(error: PyErr) {
+    // PyO3 counts attachments and puts off releasing references while it counts none, as in the functions below,
+    // which the interpreter calls directly. Attaching once more releases the error's parts now.
+    Python::attach(|py| error.restore(py));
 }
 
 unsafe extern "C" fn vectorcall(

@@ -244,12 +244,13 @@ fn nonempty_text<'py>(value: Bound<'py, PyAny>, field: &str) -> PyResult<Bound<'
 
 /// A tuple of distinct, non-empty strings; None if there are none.
 fn tag_tuple<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if value.is_instance_of::<PyString>() {
-        let message = format!("tags must be a collection of strings, not the string {}", value.repr()?);
+    let items = if value.is_instance_of::<PyString>() { None } else { value.try_iter().ok() };
+    let Some(items) = items else {
+        let message = format!("tags must be a collection of strings, not {}", values::shown(value));
         return Err(EventValidationError::new_err((message, "tags")));
-    }
+    };
     let mut tags: Vec<Bound<'py, PyAny>> = Vec::new();
-    for tag in value.try_iter()? {
+    for tag in items {
         let tag = nonempty_text(tag?, "tags")?;
         if !PyTuple::new(value.py(), &tags)?.contains(&tag)? {
             tags.push(tag);

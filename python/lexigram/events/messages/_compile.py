@@ -288,20 +288,20 @@ def _is_generated(value: object) -> bool:
     return isinstance(function, FunctionType) and function.__code__.co_filename == "<string>"
 
 
+def _is_generated_by(base: type, name: str) -> bool:
+    """Whether `@dataclass` put this method into this class."""
+    own: frozenset[str] = base.__dict__.get("__message_methods__", frozenset())
+    return "__dataclass_params__" in base.__dict__ and name not in own and _is_generated(base.__dict__[name])
+
+
 def _drop_generated_methods(cls: type) -> None:
     """Let our own constructor, comparison and immutability serve, also where a dataclass mixin comes first."""
-    own: frozenset[str] = cls.__dict__.get("__message_methods__", frozenset())
-    if "__dataclass_params__" in cls.__dict__:
-        for name in _GENERATED:
-            if name in cls.__dict__ and name not in own and _is_generated(cls.__dict__[name]):
-                delattr(cls, name)
     for name in _GENERATED:
-        for base in cls.__mro__:
-            if name not in base.__dict__:
-                continue
-            if "__dataclass_params__" in base.__dict__ and _is_generated(base.__dict__[name]):
-                setattr(cls, name, getattr(_root(cls), name))
-            break
+        if name in cls.__dict__ and _is_generated_by(cls, name):
+            delattr(cls, name)
+        first = next(base for base in cls.__mro__ if name in base.__dict__)
+        if _is_generated_by(first, name):
+            setattr(cls, name, getattr(_root(cls), name))
 
 
 def _root(cls: type) -> type:

@@ -31,7 +31,7 @@ def metadata_fields() -> dict[str, dc.Field[Any]]:
     return dict(Fields.__dataclass_fields__)
 
 
-class NativeMessage(_core.MessageBase, TypedMessage):
+class NativeMessage(_core.MessageBase, TypedMessage, Message):
     """Base of commands and queries: the helpers of the contract's `Message`, keeping class and every field."""
 
     __metadata_fields__ = metadata_fields()
@@ -42,15 +42,11 @@ class NativeMessage(_core.MessageBase, TypedMessage):
 
     def with_correlation_id(self, correlation_id: UUID) -> Self:
         """Return a copy with this correlation id."""
-        return self._with(metadata=self._message_metadata().with_correlation(correlation_id))
+        return self._with(metadata=self.metadata.with_correlation(correlation_id))
 
     def with_causation_id(self, causation_id: UUID) -> Self:
         """Return a copy with this causation id."""
-        return self._with(metadata=self._message_metadata().with_causation(causation_id))
-
-    def _message_metadata(self) -> MessageMetadata:
-        metadata: MessageMetadata = _core.event_meta(self, "metadata")
-        return metadata
+        return self._with(metadata=self.metadata.with_causation(causation_id))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as Python values, nested dataclasses as dictionaries."""
