@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """The Rust core. Each name has one Python importer, named beside it; nothing else uses this module."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -77,10 +78,118 @@ def number_ids(first: int | None = None) -> None:
 
 def rebuild(cls: type, fields: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> Any:
     """Return a message from `message_state`, without `__init__` and `__post_init__`."""
+=======
+"""The compiled core: message objects and the event log. Internal; use the Python classes in front of it.
+
+Each part has one Python importer, named with it. Nothing in here is called with a lock held that user code could want.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+# Message objects: imported by messages/base.py, messages/_compile.py and their neighbours.
+
+class EventBase:
+    """Memory and constructor of events: 104 bytes and one word per field, plus the collector's header.
+
+    Not a class to construct or to derive from directly: `DomainEvent` is.
+    """
+
+class MessageBase:
+    """Memory and constructor of commands and queries; the same layout with `id`, `timestamp` and `metadata`."""
+
+def install_finalizer(finalizer: Any) -> None:
+    """Name the function that compiles a message class at its first construction. The first call counts."""
+
+def install_context(variable: ContextVar[Any]) -> None:
+    """Name the context variable that holds the message being handled. The first call counts."""
+
+def arm(cls: type) -> None:
+    """Route the first construction of a message class through its finalizer.
+
+    Raises:
+        TypeError: Not a class derived from `EventBase` or `MessageBase`.
+    """
+
+def compile(
+    cls: type,
+    fields: list[tuple[str, tuple[tuple[Any, ...] | None, bool, bool, bool]]],
+    metadata: list[tuple[str, tuple[Any, ...] | None]],
+    *,
+    positional: list[int],
+    accepts_extra: bool,
+    post_init: bool,
+    event_type: str,
+    schema_version: int,
+    always_tracked: bool,
+    abstract: str,
+) -> None:
+    """Lay out the fields of a class and keep its plan for ever. A second call does nothing.
+
+    Args:
+        cls: A message class.
+        fields: Name, fallback, and whether the field is taken by the constructor, compared, and visible as attribute.
+            A fallback is `()` for required, `(value,)` or `(None, factory)`; None for none.
+        metadata: Metadata names that keep their meaning in this class, with a fallback where the class has its own.
+        positional: Indexes of the fields that may be passed by position.
+        accepts_extra: Whether unknown keywords become attributes.
+        post_init: Whether `__post_init__` is called after construction.
+        event_type: Default of `event_type`.
+        schema_version: Default of `schema_version`, 0 to 65535.
+        always_tracked: Whether the collector sees every instance.
+        abstract: Names of abstract methods; not empty forbids construction.
+
+    Raises:
+        TypeError: Not a message class, an unknown metadata name, or more than 65535 fields.
+    """
+
+def is_compiled(cls: type) -> bool:
+    """Return whether the class has its plan."""
+
+def field_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the user's fields of a message class, compiling it if need be."""
+
+def copy_message(message: Any, changes: Mapping[str, Any] | None) -> Any:
+    """Return a copy of the same class, every field kept, with some fields or metadata changed.
+
+    Raises:
+        TypeError: Not a message, or a name that the class does not have.
+        EventValidationError: (LEX_ERR_EVT_024) a metadata value is not acceptable.
+    """
+
+def message_state(message: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return fields and metadata by name, and the other attributes or None: what `rebuild` takes."""
+
+def rebuild(cls: type, fields: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> Any:
+    """Return a message from its state; runs no user code of the class and inherits nothing from the context.
+
+    Raises:
+        TypeError: A required field is missing or a name is unknown.
+    """
+
+def event_meta(event: Any, name: str) -> Any:
+    """Return metadata of a message, also where its class uses the name for a field of its own."""
+
+def is_stamped(event: Any) -> bool | None:
+    """Return True for an event of ours that a store has numbered, False for a fresh one, None for anything else."""
+
+def stamp_event(event: Any, version: int, sequence_number: int) -> None:
+    """Write version (up to 2**32 - 1) and position on an event, in place."""
+
+def address_event(event: Any, aggregate_id: Any, aggregate_type: Any, correlation_id: Any, causation_id: Any) -> bool:
+    """Fill in ids where the event has none, in place; False, with nothing done, if it is not an event of ours."""
+
+def new_id() -> UUID:
+    """Return a new UUIDv7, larger than every earlier one of this process."""
+>>>>>>> 9c42973 (Stub of the core; typed messages)
 
 def reseed_ids() -> None:
     """Draw new entropy for ids; called in the child of a fork."""
 
+<<<<<<< HEAD
 def stamp_event(event: object, version: int, sequence_number: int) -> None:
     """Mark an event of ours as stored, in place."""
 
@@ -130,12 +239,51 @@ class EventLog:
 
     def read(self, stream_id: object, from_version: object, to_version: object, limit: object) -> list[Any] | None:
         """Return a stream's events, both versions inclusive; None if an argument is unusual or wrong."""
+=======
+# Clock and ids for tests: imported by messages/clock.py.
+
+def now() -> datetime:
+    """Return the present time as new messages see it."""
+
+def freeze_clock(moment: datetime | None = None) -> None:
+    """Stop the clock of new messages, or let it run again."""
+
+def number_ids(first: int | None = None) -> None:
+    """Count ids of new messages up from `first`, or make them random again."""
+
+def next_id_number() -> int | None:
+    """Return the number of the next id, None while ids are random."""
+
+# The log: imported by stores/memory.py.
+
+class EventLog:
+    """An append-only log of event objects with stream, type and tag indexes. Safe to use from several threads."""
+
+    def __init__(self, stamp: Any, max_events_per_stream: int) -> None:
+        """Make an empty log; `stamp(event, version, position)` is for events not ours, 0 events keeps everything."""
+
+    def learn(self, class_: type, type_name: str) -> None:
+        """Tell under which name all events of a class are stored."""
+
+    def append(self, stream_id: str, events: Any, expected_version: int | None) -> int | None:
+        """Append fresh events of ours and return the new version; None, with nothing done, if anything is unusual."""
+
+    def store(self, batches: Any) -> list[tuple[int, int]]:
+        """Append batches, all or none; return (version, position) of the last event of each."""
+
+    def check(self, batch: Any) -> tuple[int, int] | None:
+        """Return where a batch is stored already, None if it may be stored; raise if it may not."""
+
+    def read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> Any:
+        """Return a stream's events, both versions inclusive; None if an argument is unusual."""
+>>>>>>> 9c42973 (Stub of the core; typed messages)
 
     def page(
         self,
         after: int,
         limit: int | None,
         up_to: int | None,
+<<<<<<< HEAD
         query: _Names | None,
         partition: tuple[int, int] | None,
         with_stream_ids: bool,
@@ -143,6 +291,15 @@ class EventLog:
         """Return (events, position to go on from, stream ids if asked for) of a selection from the global order."""
 
     def count(self, after: int, up_to: int | None, query: _Names | None, partition: tuple[int, int] | None) -> int:
+=======
+        query: Any,
+        partition: tuple[int, int] | None,
+        with_stream_ids: bool,
+    ) -> tuple[list[Any], int, list[str]]:
+        """Return (events, position to go on from, stream ids) of a selection from the global log."""
+
+    def count(self, after: int, up_to: int | None, query: Any, partition: tuple[int, int] | None) -> int:
+>>>>>>> 9c42973 (Stub of the core; typed messages)
         """Return how many events a selection has."""
 
     def bounds(self, stream_id: str) -> tuple[int, int]:
@@ -159,3 +316,8 @@ class EventLog:
 
     def clear(self) -> None:
         """Forget everything, positions included."""
+<<<<<<< HEAD
+=======
+
+    def __len__(self) -> int: ...
+>>>>>>> 9c42973 (Stub of the core; typed messages)

@@ -702,10 +702,10 @@ def build_event(cls: type, fields: dict[str, Any], extra: dict[str, Any]) -> Con
     """Return an event of a class with these attributes, without running `__init__`."""
     if issubclass(cls, _core.EventBase):
         return _core.rebuild(cls, fields, extra)  # type: ignore[no-any-return]
-    event: ContractEvent = object.__new__(cls)
+    event: Any = object.__new__(cls)
     for name, value in {**fields, **extra}.items():
         object.__setattr__(event, name, value)
-    return event
+    return event  # type: ignore[no-any-return]
 
 
 @functools.cache

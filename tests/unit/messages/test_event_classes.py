@@ -12,8 +12,8 @@ from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import pytest
-
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+
 from lexigram.events import DomainEvent, Event
 from lexigram.events.messages.context import message_context
 
@@ -198,7 +198,7 @@ def test_abstract_events_cannot_be_constructed() -> None:
     assert Concrete(n=5).describe() == "5"
     assert isinstance(Concrete(), Describes)
     for _ in range(2):
-        with pytest.raises(TypeError, match="abstract class Abstract.*describe"):
+        with pytest.raises(TypeError, match=r"abstract class Abstract.*describe"):
             Abstract()  # type: ignore[abstract]
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-
 from lexigram.contracts.events.messages import MessageMetadata
+
 from lexigram.events import Command, DomainEvent, Event, message_context
 from lexigram.events.messages.stamping import prepare, rebuild, stamp
 
@@ -106,7 +106,9 @@ CALLS: dict[str, Callable[[Value], Any]] = {
     "rebuild fails": lambda v: failing(lambda: rebuild(Holder, {"bogus": v}, None))(v),
     "prepare and stamp": lambda v: stamp(prepare(Holder(value=v)), 1, 1),
     "prepare stamped": lambda v: prepare(Holder(value=v, sequence_number=5)),
-    "metadata read": lambda v: [getattr(Holder(value=v, **FULL), n) for n in (*FULL, "event_id", "occurred_at", "version")],
+    "metadata read": lambda v: [
+        getattr(Holder(value=v, **FULL), n) for n in (*FULL, "event_id", "occurred_at", "version")
+    ],
     "metadata write": lambda v: object.__setattr__(Holder(value=v, **FULL), "actor_id", v),
     "to_dict": lambda v: Holder(value=1, **FULL).to_dict(),
     "dict": lambda v: Event(value=v).__dict__,

@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from pydantic import BaseModel
 
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, Event, EventValidationError, IntegrationEvent
 
 
@@ -120,7 +120,7 @@ def test_a_mutable_default_is_refused_when_the_class_is_defined() -> None:
     with pytest.raises(ValueError, match="mutable default"):
 
         class Wrong(DomainEvent):
-            items: list[str] = []  # noqa: RUF012
+            items: list[str] = []
 
 
 def test_events_cannot_be_changed() -> None:

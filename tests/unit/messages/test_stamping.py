@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+
 from lexigram.events import DomainEvent, EventValidationError
 from lexigram.events.messages.stamping import prepare, rebuild, stamp
 
@@ -66,7 +66,10 @@ def test_events_of_the_contract_become_stamped_copies(event: Any) -> None:
     assert event.sequence_number is None
     assert not hasattr(event, "version")
     untouched = {**vars(event), "sequence_number": None}
-    assert {name: value for name, value in vars(copy).items() if name != "version"} == {**untouched, "sequence_number": 5}
+    assert {name: value for name, value in vars(copy).items() if name != "version"} == {
+        **untouched,
+        "sequence_number": 5,
+    }
 
 
 def test_a_users_version_field_is_not_overwritten() -> None:

@@ -46,7 +46,7 @@ _MAX_INLINE_SCHEMA = 0xFFFF
 _lock = threading.RLock()
 
 
-def metadata_names(cls: type) -> tuple[str, ...]:
+def metadata_names(cls: Any) -> tuple[str, ...]:
     """Return the metadata names of a message class."""
     return EVENT_NAMES if issubclass(cls, _core.EventBase) else MESSAGE_NAMES
 
@@ -75,37 +75,39 @@ class MessageFields(dict[str, "dc.Field[Any]"]):
         if instance is None or not isinstance(instance, _core.EventBase):
             return self
         extra = _core.message_state(instance)[1] or ()
-        ad_hoc = dc.make_dataclass("Attributes", list(extra), kw_only=True).__dataclass_fields__ if extra else {}
+        attributes: Any = dc.make_dataclass("Attributes", list(extra), kw_only=True) if extra else None
+        ad_hoc = attributes.__dataclass_fields__ if extra else {}
         return {**_hidden_fields(type(instance)), **self, **ad_hoc}
 
 
 _HIDDEN = ("tags", "metadata")
 
 
-def _hidden_fields(cls: type) -> dict[str, dc.Field[Any]]:
+def _hidden_fields(cls: Any) -> dict[str, dc.Field[Any]]:
     metadata = _root(cls).__dict__["__metadata_fields__"]
     return {name: metadata[name] for name in _HIDDEN if issubclass(cls, _core.EventBase)}
 
 
-def declare(cls: type) -> None:
+def declare(cls: Any) -> None:
     """Give a new class its dataclass fields and route its first construction through `compile_class`."""
     for base in cls.__mro__[1:]:
         if _is_message_class(base):
             compile_class(base)
     # Slots make `@dataclass` create the class a second time, from a dictionary that has this entry already.
     if "__message_methods__" not in cls.__dict__:
-        cls.__message_methods__ = frozenset(name for name in _GENERATED if name in cls.__dict__)  # type: ignore[attr-defined]
+        cls.__message_methods__ = frozenset(name for name in _GENERATED if name in cls.__dict__)
     if "__metadata_fields__" in cls.__dict__:
-        cls.__dataclass_fields__ = _root_fields(cls)  # type: ignore[attr-defined]
+        cls.__dataclass_fields__ = _root_fields(cls)
     elif "__dataclass_params__" not in cls.__dict__:
-        cls.__dataclass_fields__ = _fields_of(cls)  # type: ignore[attr-defined]
+        cls.__dataclass_fields__ = _fields_of(cls)
         if "__match_args__" not in cls.__dict__:
             names = metadata_names(cls)
-            cls.__match_args__ = tuple(f.name for f in dc.fields(cls) if f.name not in names and f.init)  # type: ignore[attr-defined]
+            own = tuple(f.name for f in dc.fields(cls) if f.name not in names and f.init)
+            setattr(cls, "__match_args__", own)  # noqa: B010 - mypy knows the name as constant
     _core.arm(cls)
 
 
-def compile_class(cls: type) -> None:
+def compile_class(cls: Any) -> None:
     """Make the plan of a class and of every message class above it, once."""
     with _lock:
         for base in reversed(cls.__mro__):
@@ -118,7 +120,7 @@ def _is_message_class(cls: type) -> bool:
     return cls not in bases and issubclass(cls, bases)
 
 
-def _fields_of(cls: type) -> dict[str, dc.Field[Any]]:
+def _fields_of(cls: Any) -> dict[str, dc.Field[Any]]:
     """Return what `@dataclass(kw_only=True)` would make of the class, without touching it."""
     fields = MessageFields()
     for base in cls.__mro__[:0:-1]:
@@ -133,18 +135,19 @@ def _fields_of(cls: type) -> dict[str, dc.Field[Any]]:
             body[name] = _keyword_only(value)
         elif value is not dc.MISSING and not isinstance(value, MemberDescriptorType):
             body[name] = value
-    shadow = dc.dataclass(init=False, repr=False, eq=False, match_args=False, kw_only=True)(
+    shadow: Any = dc.dataclass(init=False, repr=False, eq=False, match_args=False, kw_only=True)(
         type(cls.__name__, (), body)
     )
-    fields.update(shadow.__dataclass_fields__)  # type: ignore[attr-defined]
+    fields.update(shadow.__dataclass_fields__)
     return fields
 
 
-def _root_fields(cls: type) -> dict[str, dc.Field[Any]]:
+def _root_fields(cls: Any) -> dict[str, dc.Field[Any]]:
     """Return the fields of `DomainEvent`, `Command` or `Query`: ours for the metadata, the contract's other ones."""
     metadata = cls.__dict__["__metadata_fields__"]
     others = [(f.name, f.type, _keyword_only(f)) for f in _fields_of(cls).values() if f.name not in metadata]
-    fields = {**metadata, **dc.make_dataclass("Fields", others, kw_only=True).__dataclass_fields__}  # type: ignore[arg-type]
+    shadow: Any = dc.make_dataclass("Fields", others, kw_only=True)
+    fields = {**metadata, **shadow.__dataclass_fields__}
     if issubclass(cls, _core.EventBase):
         fields = {name: f for name, f in fields.items() if name not in _HIDDEN}
     return MessageFields(fields)
@@ -160,28 +163,29 @@ def _keyword_only(given: dc.Field[Any]) -> dc.Field[Any]:
     return dc.field(kw_only=True, **options)  # type: ignore[no-any-return]
 
 
-def _kind(field: dc.Field[Any]) -> str:
+def _kind(field: Any) -> str:
     """Return "_FIELD", "_FIELD_CLASSVAR" or "_FIELD_INITVAR"."""
-    return field._field_type.name  # type: ignore[attr-defined, no-any-return]
+    return str(field._field_type.name)
 
 
-def init_variables(cls: type) -> list[dc.Field[Any]]:
+def init_variables(cls: Any) -> list[dc.Field[Any]]:
     """Return the `InitVar` pseudo-fields of a class."""
-    return [f for f in cls.__dataclass_fields__.values() if _kind(f) == "_FIELD_INITVAR"]  # type: ignore[attr-defined]
+    return [f for f in cls.__dataclass_fields__.values() if _kind(f) == "_FIELD_INITVAR"]
 
 
-def _compile(cls: type) -> None:
+def _compile(cls: Any) -> None:
     if "__dataclass_fields__" not in cls.__dict__:
-        cls.__dataclass_fields__ = _fields_of(cls)  # type: ignore[attr-defined]
+        cls.__dataclass_fields__ = _fields_of(cls)
     fields = MessageFields(cls.__dict__["__dataclass_fields__"])
-    cls.__dataclass_fields__ = fields  # type: ignore[attr-defined]
+    cls.__dataclass_fields__ = fields
     _drop_generated_methods(cls)
     names = metadata_names(cls)
     overrides = _metadata_overrides(cls, fields, names)
     own = [f for f in dc.fields(cls) if f.name not in names or _is_users(f, cls)]
     own_names = {f.name for f in own}
     variables = init_variables(cls)
-    event_type, schema_version = cls.__name__, 1
+    event_type: Any = cls.__name__
+    schema_version: Any = 1
     metadata: list[tuple[str, tuple[Any, ...] | None]] = []
     for name in names:
         if name in own_names:
@@ -206,7 +210,7 @@ def _compile(cls: type) -> None:
         abstract=", ".join(sorted(getattr(cls, "__abstractmethods__", ()))),
     )
     if variables and "__init__" not in cls.__dict__.get("__message_methods__", ()):
-        cls.__init__ = _init_with_variables(cls, own, variables)  # type: ignore[misc]
+        cls.__init__ = _init_with_variables(cls, own, variables)
 
 
 def _is_inline_schema(value: object) -> bool:
@@ -242,9 +246,7 @@ def _is_users(field: dc.Field[Any], cls: type) -> bool:
     return field.name in _COUNTERS and "int" not in str(field.type).lower()
 
 
-def _metadata_overrides(
-    cls: type, fields: dict[str, dc.Field[Any]], names: tuple[str, ...]
-) -> dict[str, dc.Field[Any]]:
+def _metadata_overrides(cls: Any, fields: dict[str, dc.Field[Any]], names: tuple[str, ...]) -> dict[str, dc.Field[Any]]:
     """Return new defaults for metadata: redeclared fields and plain class attributes, inherited ones included."""
     overrides: dict[str, dc.Field[Any]] = {}
     for base in cls.__mro__[:0:-1]:
@@ -269,7 +271,7 @@ def _metadata_overrides(
             delattr(cls, name)
         if overrides[name].default is not dc.MISSING:
             setattr(cls, name, ClassDefault(name, overrides[name].default, native.__dict__[name]))
-    cls.__metadata_overrides__ = overrides  # type: ignore[attr-defined]
+    cls.__metadata_overrides__ = overrides
     return overrides
 
 
@@ -304,13 +306,13 @@ def _drop_generated_methods(cls: type) -> None:
             setattr(cls, name, getattr(_root(cls), name))
 
 
-def _root(cls: type) -> type:
+def _root(cls: Any) -> Any:
     return next(base for base in cls.__mro__ if "__metadata_fields__" in base.__dict__)
 
 
-def _init_with_variables(cls: type, own: list[dc.Field[Any]], variables: list[dc.Field[Any]]) -> Any:
+def _init_with_variables(cls: Any, own: list[dc.Field[Any]], variables: list[dc.Field[Any]]) -> Any:
     """Return an `__init__` that takes `InitVar` arguments as well and hands them to `__post_init__`."""
-    accepted = cls.__dataclass_fields__.values()  # type: ignore[attr-defined]
+    accepted = cls.__dataclass_fields__.values()
     taken = {f.name for f in (*own, *variables)}
     order = [f.name for f in accepted if f.name in taken and f.init and not f.kw_only]
     native = _core.EventBase if issubclass(cls, _core.EventBase) else _core.MessageBase
@@ -352,13 +354,13 @@ _FACTORY = _Factory()
 class SignatureOfFields:
     """The `__signature__` of a message class, from its fields; none where the class has its own `__init__`."""
 
-    def __get__(self, instance: Any, owner: type) -> inspect.Signature:
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
         if any("__init__" in base.__dict__.get("__message_methods__", ()) for base in owner.__mro__):
             raise AttributeError("__signature__")
         return inspect.Signature(list(self._parameters(owner)))
 
-    def _parameters(self, owner: type) -> Iterator[inspect.Parameter]:
-        fields = {**owner.__dataclass_fields__, **_hidden_fields(owner), **owner.__dataclass_fields__}  # type: ignore[attr-defined]
+    def _parameters(self, owner: Any) -> Iterator[inspect.Parameter]:
+        fields = {**owner.__dataclass_fields__, **_hidden_fields(owner), **owner.__dataclass_fields__}
         every = [f for f in fields.values() if _kind(f) != "_FIELD_CLASSVAR" and f.init]
         own = {f.name for f in every} - set(metadata_names(owner))
         every.sort(key=lambda f: (f.kw_only, f.name not in own))

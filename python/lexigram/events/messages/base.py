@@ -12,7 +12,7 @@ import reprlib
 from typing import Any, Self, dataclass_transform
 
 from lexigram.events import _core
-from lexigram.events.messages._compile import SignatureOfFields, declare
+from lexigram.events.messages._compile import SignatureOfFields, declare, metadata_names
 
 
 def rebuild_message(cls: type[Any], fields: dict[str, Any], extra: dict[str, Any] | None) -> Any:
@@ -62,3 +62,8 @@ class TypedMessage:
         """Return a copy of the same class, every field kept, with some changed."""
         new: Self = _core.copy_message(self, changes)
         return new
+
+
+def leave_unslotted(root: Any) -> None:
+    """Keep `@dataclass(slots=True)` on a subclass from making slots for metadata: it skips what a base lists."""
+    root.__slots__ = metadata_names(root)

@@ -15,6 +15,7 @@ from lexigram.contracts.events.messages import IdempotentCommand as ContractIdem
 from lexigram.contracts.events.messages import MessageMetadata
 
 from lexigram.events import _core
+from lexigram.events.messages.base import leave_unslotted
 from lexigram.events.messages.message import NativeMessage, metadata_fields
 
 if TYPE_CHECKING:
@@ -73,4 +74,4 @@ class IdempotentCommand(Command[TResult], ContractIdempotentCommand[TResult]):
     idempotency_key: str | None = None
 
 
-Command.__slots__ = tuple(metadata_fields())  # type: ignore[assignment]
+leave_unslotted(Command)

@@ -21,8 +21,7 @@ from uuid import UUID
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
 from lexigram.events import _core
-from lexigram.events.messages._compile import EVENT_NAMES
-from lexigram.events.messages.base import TypedMessage
+from lexigram.events.messages.base import TypedMessage, leave_unslotted
 from lexigram.events.messages.registry import default_registry
 
 new_id = _core.new_id
@@ -138,7 +137,7 @@ class DomainEvent(_core.EventBase, TypedMessage, ContractEvent):
         return to_plain(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:  # type: ignore[override]
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Return an event from what `to_dict` gave, field types restored.
 
         Raises:
@@ -172,5 +171,4 @@ class IntegrationEvent(Event):
     destination_services: list[str] = dc.field(default_factory=list)
 
 
-# `@dataclass(slots=True)` on a subclass then leaves the metadata where it is instead of making slots for it.
-DomainEvent.__slots__ = EVENT_NAMES  # type: ignore[assignment]
+leave_unslotted(DomainEvent)

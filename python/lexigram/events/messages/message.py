@@ -50,7 +50,7 @@ class NativeMessage(_core.MessageBase, TypedMessage, Message):
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as Python values, nested dataclasses as dictionaries."""
-        return dc.asdict(self)  # type: ignore[call-overload, no-any-return]
+        return dc.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -13,6 +13,7 @@ from lexigram.contracts.events.messages import Query as ContractQuery
 
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.base import leave_unslotted
 from lexigram.events.messages.message import NativeMessage, metadata_fields
 
 if TYPE_CHECKING:
@@ -136,4 +137,4 @@ class PagedResult(Generic[TResult]):
         return f"PagedResult(page={self.page}/{self.total_pages}, items={len(self.items)}, total={self.total})"
 
 
-Query.__slots__ = tuple(metadata_fields())  # type: ignore[assignment]
+leave_unslotted(Query)
