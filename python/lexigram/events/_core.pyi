@@ -1,93 +1,12 @@
-<<<<<<< HEAD
-"""The Rust core. Each name has one Python importer, named beside it; nothing else uses this module."""
-
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from datetime import datetime
-from typing import Any, final
-
-# Messages: `messages/base.py`, `messages/_compile.py`, `messages/stamping.py`, `messages/context.py`
-
-class EventBase:
-    """Memory layout of events; takes no part in typing."""
-
-class MessageBase:
-    """Memory layout of commands and queries; takes no part in typing."""
-
-def address_event(
-    event: object, aggregate_id: Any, aggregate_type: str | None, correlation_id: Any, causation_id: Any
-) -> bool:
-    """Fill in aggregate and causal ids where the event has none, in place; False if it is not an event of ours."""
-
-def arm(cls: type) -> None:
-    """Route the first construction of `cls` through its finalization."""
-
-def compile(
-    cls: type,
-    fields: Any,
-    metadata: Any,
-    *,
-    positional: Any,
-    accepts_extra: bool,
-    post_init: Any,
-    event_type: Any,
-    schema_version: Any,
-    always_tracked: bool,
-    abstract: str | None,
-) -> None:
-    """Lay out the fields of `cls` and store its plan; once per class, under the finalizer's lock."""
-
-def copy_message(message: object, changes: Mapping[str, Any] | None) -> Any:
-    """Return a copy of a message with some fields or metadata changed."""
-
-def event_meta(event: object, name: str) -> Any:
-    """Return metadata of an event, also where its class uses the name for a field of its own."""
-
-def field_names(cls: type) -> Any:
-    """Return the names of the fields of a compiled class."""
-
-def freeze_clock(moment: datetime | None = None) -> None:
-    """Make time stand still at a moment, or run again if there is none."""
-
-def install_context(variable: ContextVar[Any]) -> None:
-    """Tell the core which context variable new messages inherit from."""
-
-def install_finalizer(finalizer: Callable[[type], None]) -> None:
-    """Tell the core which function compiles a class at its first construction."""
-
-def is_compiled(cls: type) -> bool:
-    """Tell whether a class has its plan already."""
-
-def is_stamped(event: object) -> bool | None:
-    """Return True for an event of ours that a store has numbered, False for one that none has, None for others."""
-
-def message_state(message: object) -> Any:
-    """Return (fields and metadata by name, attribute dictionary or None): what `rebuild` needs."""
-
-def new_id() -> Any:
-    """Return a new UUIDv7."""
-
-def next_id_number() -> int | None:
-    """Return the number that the next id gets, None while ids are random."""
-
-def now() -> datetime:
-    """Return the present time as new messages see it."""
-
-def number_ids(first: int | None = None) -> None:
-    """Make new ids count up from a number, or be random again if there is none."""
-
-def rebuild(cls: type, fields: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> Any:
-    """Return a message from `message_state`, without `__init__` and `__post_init__`."""
-=======
 """The compiled core: message objects and the event log. Internal; use the Python classes in front of it.
 
 Each part has one Python importer, named with it. Nothing in here is called with a lock held that user code could want.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, final
 from uuid import UUID
 
 # Message objects: imported by messages/base.py, messages/_compile.py and their neighbours.
@@ -184,14 +103,23 @@ def address_event(event: Any, aggregate_id: Any, aggregate_type: Any, correlatio
 
 def new_id() -> UUID:
     """Return a new UUIDv7, larger than every earlier one of this process."""
->>>>>>> 9c42973 (Stub of the core; typed messages)
 
 def reseed_ids() -> None:
     """Draw new entropy for ids; called in the child of a fork."""
 
-<<<<<<< HEAD
-def stamp_event(event: object, version: int, sequence_number: int) -> None:
-    """Mark an event of ours as stored, in place."""
+# Clock and ids for tests: imported by messages/clock.py.
+
+def now() -> datetime:
+    """Return the present time as new messages see it."""
+
+def freeze_clock(moment: datetime | None = None) -> None:
+    """Stop the clock of new messages, or let it run again."""
+
+def number_ids(first: int | None = None) -> None:
+    """Count ids of new messages up from `first`, or make them random again."""
+
+def next_id_number() -> int | None:
+    """Return the number of the next id, None while ids are random."""
 
 # Log: `stores/memory.py`
 
@@ -239,51 +167,12 @@ class EventLog:
 
     def read(self, stream_id: object, from_version: object, to_version: object, limit: object) -> list[Any] | None:
         """Return a stream's events, both versions inclusive; None if an argument is unusual or wrong."""
-=======
-# Clock and ids for tests: imported by messages/clock.py.
-
-def now() -> datetime:
-    """Return the present time as new messages see it."""
-
-def freeze_clock(moment: datetime | None = None) -> None:
-    """Stop the clock of new messages, or let it run again."""
-
-def number_ids(first: int | None = None) -> None:
-    """Count ids of new messages up from `first`, or make them random again."""
-
-def next_id_number() -> int | None:
-    """Return the number of the next id, None while ids are random."""
-
-# The log: imported by stores/memory.py.
-
-class EventLog:
-    """An append-only log of event objects with stream, type and tag indexes. Safe to use from several threads."""
-
-    def __init__(self, stamp: Any, max_events_per_stream: int) -> None:
-        """Make an empty log; `stamp(event, version, position)` is for events not ours, 0 events keeps everything."""
-
-    def learn(self, class_: type, type_name: str) -> None:
-        """Tell under which name all events of a class are stored."""
-
-    def append(self, stream_id: str, events: Any, expected_version: int | None) -> int | None:
-        """Append fresh events of ours and return the new version; None, with nothing done, if anything is unusual."""
-
-    def store(self, batches: Any) -> list[tuple[int, int]]:
-        """Append batches, all or none; return (version, position) of the last event of each."""
-
-    def check(self, batch: Any) -> tuple[int, int] | None:
-        """Return where a batch is stored already, None if it may be stored; raise if it may not."""
-
-    def read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> Any:
-        """Return a stream's events, both versions inclusive; None if an argument is unusual."""
->>>>>>> 9c42973 (Stub of the core; typed messages)
 
     def page(
         self,
         after: int,
         limit: int | None,
         up_to: int | None,
-<<<<<<< HEAD
         query: _Names | None,
         partition: tuple[int, int] | None,
         with_stream_ids: bool,
@@ -291,15 +180,6 @@ class EventLog:
         """Return (events, position to go on from, stream ids if asked for) of a selection from the global order."""
 
     def count(self, after: int, up_to: int | None, query: _Names | None, partition: tuple[int, int] | None) -> int:
-=======
-        query: Any,
-        partition: tuple[int, int] | None,
-        with_stream_ids: bool,
-    ) -> tuple[list[Any], int, list[str]]:
-        """Return (events, position to go on from, stream ids) of a selection from the global log."""
-
-    def count(self, after: int, up_to: int | None, query: Any, partition: tuple[int, int] | None) -> int:
->>>>>>> 9c42973 (Stub of the core; typed messages)
         """Return how many events a selection has."""
 
     def bounds(self, stream_id: str) -> tuple[int, int]:
@@ -316,8 +196,3 @@ class EventLog:
 
     def clear(self) -> None:
         """Forget everything, positions included."""
-<<<<<<< HEAD
-=======
-
-    def __len__(self) -> int: ...
->>>>>>> 9c42973 (Stub of the core; typed messages)
