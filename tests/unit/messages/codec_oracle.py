@@ -93,7 +93,7 @@ def claims(node: Node) -> frozenset[str]:
     if kind == "float":
         return frozenset("if")
     if kind == "enum":
-        return frozenset("sifba")
+        return frozenset("sifb")
     if kind in ("list", "set", "frozenset", "vartuple", "tuple"):
         return frozenset("a")
     if kind == "dict":
@@ -200,12 +200,13 @@ class Interpreter:
         return value
 
     def _enum(self, value: Enum, path: str, depth: int) -> Any:
-        try:
-            raw = value.value
-            if type(value)(raw) is value:
-                return self.any_json(raw, path, depth + 1)
-        except (SerializationError, ValueError, TypeError):
-            pass
+        raw = value.value
+        if type(raw) in (str, int, bool) or (type(raw) is float and abs(raw) < BIG_FLOAT):
+            try:
+                if type(value)(raw) is value:
+                    return self.any_json(raw, path, depth + 1)
+            except (ValueError, TypeError):
+                pass
         if value.name is None:
             raise fail(path, f"{value!r} has neither a storable value nor a name")
         return tagged("member", value.name)
@@ -359,8 +360,7 @@ class Interpreter:
         for base in _SCALAR_BASES:
             if issubclass(cls, base) and not getattr(value, "__dict__", None):
                 plain = base(value) if base is not UUID else UUID(int=value.int)
-                kind = shapes.SCALARS[base]
-                return tagged(self.registry.type_name(cls), tagged("scalar", [kind, self._scalar(kind, plain, path)]))
+                return tagged(self.registry.type_name(cls), self.any_json(plain, path, depth + 1))
         raise fail(
             path,
             f"{cls.__module__}.{cls.__qualname__} cannot be stored; "
@@ -557,7 +557,7 @@ class Interpreter:
                 self._dropped(record, name)
         put = object.__setattr__
         put(make, "__dict__", values)
-        put(make, "__pydantic_fields_set__", set(values) - set(unset))
+        put(make, "__pydantic_fields_set__", {*values, *(extra or ())} - set(unset))
         put(make, "__pydantic_extra__", extra)
         attributes = record.cls.__private_attributes__  # type: ignore[attr-defined]
         if attributes:
@@ -658,18 +658,16 @@ class Interpreter:
         return self._from_scalar_class(cls, value, path)
 
     def _from_scalar_class(self, cls: type, value: Any, path: str) -> Any:
-        if isinstance(value, dict) and value.get(TAG) == "scalar" and isinstance(value.get(VALUE), list):
-            kind, raw = value[VALUE][0], value[VALUE][1]
-            for base in _SCALAR_BASES:
-                if shapes.SCALARS[base] == kind and issubclass(cls, base):
-                    plain = self.from_json((kind,), raw, path)
-                    if base is UUID:
-                        made = object.__new__(cls)
-                        object.__setattr__(made, "int", plain.int)
-                        object.__setattr__(made, "is_safe", plain.is_safe)
-                        return made
-                    make: Any = base.__new__
-                    return make(cls, plain)
+        plain = self.from_any(value, path, 0)
+        for base in _SCALAR_BASES:
+            if type(plain) is base and issubclass(cls, base):
+                if isinstance(plain, UUID):
+                    made = object.__new__(cls)
+                    object.__setattr__(made, "int", plain.int)
+                    object.__setattr__(made, "is_safe", plain.is_safe)
+                    return made
+                make: Any = base.__new__
+                return make(cls, plain)
         raise fail(path, f"{cls.__qualname__} cannot be restored from this data")
 
     def event_from_json(self, record: Record, data: Any, path: str, depth: int) -> Any:

@@ -128,7 +128,7 @@ def finish_model(cls: Any, values: dict[str, Any], rest: dict[str, Any] | None) 
             drop_field(cls, name)
     model = object.__new__(cls)
     object.__setattr__(model, "__dict__", values)
-    object.__setattr__(model, "__pydantic_fields_set__", set(values) - set(unset))
+    object.__setattr__(model, "__pydantic_fields_set__", {*values, *(extra or ())} - set(unset))
     object.__setattr__(model, "__pydantic_extra__", extra)
     object.__setattr__(model, "__pydantic_private__", _private(cls, private))
     return model

@@ -152,11 +152,6 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             }
             Node::Tuple(nodes) => self.fixed_tuple(nodes, depth),
             Node::Record(plan) if plan.get().is_array() => self.named_tuple(plan.get(), depth),
-            Node::Enum(plan) => {
-                let items = self.items(&Node::Any, depth)?;
-                let value = make::items(self.py, Seq::List, items)?;
-                self.look_up(plan, &value)
-            }
             _ => {
                 let items = self.items(&Node::Any, depth)?;
                 make::items(self.py, Seq::List, items)

@@ -280,15 +280,11 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
             self.sink.out().extend_from_slice(S::raw(&member.json, &member.binary));
             return Ok(());
         }
+        // Composite flags have no entry of their own; other members without one are known by name.
         let raw = value.getattr(intern!(self.py, "value"))?;
-        let found = plan.class.bind(self.py).call1((&raw,)).is_ok_and(|found| found.is(value));
-        let start = self.sink.out().len();
-        let shapes = self.shapes.len();
-        if found && self.any(&raw, depth + 1).is_ok() {
-            return Ok(());
+        if raw.is_exact_instance_of::<PyInt>() && plan.class.bind(self.py).call1((&raw,)).is_ok_and(|found| found.is(value)) {
+            return self.any(&raw, depth + 1);
         }
-        self.sink.out().truncate(start);
-        self.shapes.truncate(shapes);
         let name = value.getattr(intern!(self.py, "name"))?;
         let Ok(name) = name.cast::<PyString>() else {
             return fail(format!("{} has neither a storable value nor a name", values::shown(value)));

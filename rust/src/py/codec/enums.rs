@@ -45,7 +45,7 @@ impl EnumPlan {
                     plan.by_address.insert(object.as_ptr() as usize, plan.members.len());
                     plan.members.push(Member { object: object.unbind(), json, binary });
                 }
-                _ => plan.tokens = 0x3F,
+                _ => {}
             }
         }
         if plan.members.is_empty() || class.hasattr(intern!(py, "_flag_mask_"))? {

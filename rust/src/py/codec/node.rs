@@ -125,7 +125,7 @@ impl Node {
             Node::Bool => token::BOOL,
             Node::Int => token::INT,
             Node::Float => token::FLOAT | token::INT,
-            Node::Enum(_) => token::TEXT | token::INT | token::FLOAT | token::BOOL | token::ARRAY,
+            Node::Enum(_) => token::TEXT | token::INT | token::FLOAT | token::BOOL,
             Node::Seq(..) | Node::Tuple(_) => token::ARRAY,
             Node::Dict(_) => token::OBJECT,
             Node::Record(plan) if plan.get().is_array() => token::ARRAY,
