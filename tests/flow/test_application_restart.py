@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -279,3 +280,26 @@ async def test_what_a_poisonous_event_does_is_configured(on_error: str, seen: li
         choosy: Any = projections.get("restart_choosy")
         assert getattr(choosy, "wrapped", choosy).seen == seen
         assert await (await app.container.resolve(DeadLetterStore)).get_count() == (on_error == "park")
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(24, False), (0, True)])
+async def test_sagas_that_ended_long_ago_are_removed(hours: int, kept: bool, tmp_path: Path) -> None:
+    """Only those that have ended, and only if the configuration wants it."""
+    Journey.may_go_on = True
+    config = durable(tmp_path, saga={"cleanup_completed_after_hours": hours})
+    modules = [EventsModule.configure(config), EventsModule.scope(Journey)]
+    async with Application.boot(modules=modules) as app:
+        sagas = await app.container.resolve(SagaManager)
+        for saga_id in ("old", "new"):
+            await sagas.start("journey", saga_id=saga_id)
+        record = await sagas.store.load("old")
+        assert record is not None
+        record.completed_at = datetime.now(UTC) - timedelta(hours=25)
+        await sagas.store.save(record)
+    async with Application.boot(modules=modules) as app:
+        sagas = await app.container.resolve(SagaManager)
+        async with asyncio.timeout(5):
+            while not kept and await sagas.get("old") is not None:
+                await asyncio.sleep(0.01)
+        assert (await sagas.get("old") is not None) is kept
+        assert await sagas.get("new") is not None

@@ -7,7 +7,10 @@ from lexigram.events.config.section import ConfigSection, section, setting
 
 @section
 class SagaConfig(ConfigSection):
-    """Timeouts, retries and compensation of sagas."""
+    """Timeouts, retries and compensation of sagas.
+
+    Sagas that have ended are removed after `cleanup_completed_after_hours`; 0 keeps them for ever.
+    """
 
     enabled: bool = True
     default_timeout_seconds: float = setting(300.0, gt=0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from lexigram.logging import get_logger
 
 from lexigram.events.di.binding import bind_all
 from lexigram.events.exceptions import EventError
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from lexigram.events.stores.snapshot import SnapshotManager
 
 __all__ = ["ManagerSubProvider"]
+
+CLEANUP_SECONDS = 3600.0
+
+logger = get_logger(__name__)
 
 
 class ManagerSubProvider:
@@ -58,6 +65,7 @@ class ManagerSubProvider:
         self._followed: tuple[type[Any], ...] = ()
         self._feed: ProjectionManager
         self._late: set[asyncio.Task[None]] = set()
+        self._cleanup: asyncio.Task[None] | None = None
 
     @property
     def projection_manager(self) -> ProjectionManager:
@@ -156,6 +164,18 @@ class ManagerSubProvider:
         if self._config.projection.enabled:
             await self.projection_manager.start()
         await self._start_sagas()
+        if self._config.saga.enabled and self._config.saga.cleanup_completed_after_hours:
+            self._cleanup = asyncio.get_running_loop().create_task(self._clean_up(), name="events: saga cleanup")
+
+    async def _clean_up(self) -> None:
+        """Remove sagas that ended long ago, now and every hour; a failure is logged and tried again."""
+        age = timedelta(hours=self._config.saga.cleanup_completed_after_hours)
+        while True:
+            try:
+                await self.saga_manager.purge_finished(age)
+            except Exception as error:
+                logger.warning("events.sagas.cleanup_failed", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(CLEANUP_SECONDS)
 
     async def _start_sagas(self) -> None:
         """Go on with unfinished sagas, and follow the log for those that react to events."""
@@ -175,14 +195,22 @@ class ManagerSubProvider:
         if self._started:
             task = asyncio.get_running_loop().create_task(self._start_sagas(), name="events: sagas registered later")
             self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            task.add_done_callback(self._late_done)
+
+    def _late_done(self, task: asyncio.Task[None]) -> None:
+        self._late.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("events.sagas.not_resumed", error=str(task.exception()))
 
     async def teardown(self, timeout_seconds: float = 10.0) -> None:
         """Stop projections where they are and give running sagas time to end; what is left goes on at the next boot."""
         if self._managers is None or not self._started:
             return
         self._started = False
-        await asyncio.gather(*self._late, return_exceptions=True)
+        if self._cleanup is not None:
+            self._cleanup.cancel()
+        await asyncio.gather(*self._late, *filter(None, (self._cleanup,)), return_exceptions=True)
+        self._cleanup = None
         await self.projection_manager.stop()
         await self._feed.stop()
         await self.saga_manager.close(timeout_seconds)
