@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +169,33 @@ class InMemoryEventStore(AbstractEventStore):
         if request.since_us is not None:
             return self._read_since(request, request.since_us)
         return self._log_page(request, request.after, request.limit)
+
+    async def _events(self, request: ReadRequest, batch_size: int) -> AsyncIterator[Any]:
+        if self._schema_evolution is not None or request.since_us is not None:
+            async for event in super()._events(request, batch_size):
+                yield event
+            return
+        # The same in one loop, because here the loop itself is what an event costs.
+        for events in self._log_batches(request, batch_size):
+            for event in events:
+                yield event
+
+    async def _batches(self, request: ReadRequest, batch_size: int) -> AsyncIterator[list[Any]]:
+        if self._schema_evolution is not None or request.since_us is not None:
+            async for batch in super()._batches(request, batch_size):
+                yield batch
+            return
+        for batch in self._log_batches(request, batch_size):
+            yield batch
+
+    def _log_batches(self, request: ReadRequest, batch_size: int) -> Iterator[list[Any]]:
+        after, query = request.after, plain_query(request.query)
+        while True:
+            events, after, _ = self.log.page(after, batch_size, request.up_to, query, request.partition, False)
+            if events:
+                yield events
+            if len(events) < batch_size:
+                return
 
     def _log_page(self, request: ReadRequest, after: int, limit: int | None) -> Page:
         query = plain_query(request.query)
