@@ -17,6 +17,10 @@ from lexigram.events.types import ProjectionState
 
 _RATE_WINDOW_SECONDS = 10.0
 _MAX_BACKOFF_SECONDS = 5.0
+_BUSY_EVENTS = 8
+_LINGER_SECONDS = 0.03
+"""A projection that gets many events at each wake-up waits so long for more: larger batches cost much less per event.
+One that gets few, or that somebody waits for, is woken by every append."""
 
 
 class ProjectionRunner:
@@ -47,6 +51,7 @@ class ProjectionRunner:
         self._before = before
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._phase = ProjectionState.RUNNING
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -123,6 +128,7 @@ class ProjectionRunner:
     def notify(self) -> None:
         """Look at the projection's status again: it was paused, resumed or reset."""
         self._changed.set()
+        self._hurry.set()
 
     async def apply(self, batch: list[Positioned], *, strict: bool = False) -> int:
         """Apply events that lie after the position; record errors on the projection and raise them."""
@@ -165,6 +171,7 @@ class ProjectionRunner:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (position, future)
         self._waiters.append(entry)
+        self._hurry.set()
         try:
             await future
         finally:
@@ -192,16 +199,23 @@ class ProjectionRunner:
         if self.projection.status is not ProjectionStatus.RUNNING:
             await self._changed.wait()
             return
+        busy = False
         async with self._lock:
             if self.projection.status is not ProjectionStatus.RUNNING:
                 return
             await self._prepare()
             batch = await self._reader.read(self.projection.position, self._batch_size)
-            if batch and await self._predecessors(batch[-1][1]):
+            if batch and not await self._predecessors(batch[-1][1]):
+                return
+            if batch:
                 behind = len(batch) == self._batch_size
                 self._phase = ProjectionState.CATCHING_UP if behind else ProjectionState.LIVE
                 await self.apply(batch)
-                return
+                busy = _BUSY_EVENTS <= len(batch) < self._batch_size
+        if busy:
+            await self._linger()
+        if batch:
+            return
         self._phase = ProjectionState.LIVE
         await self._wait()
 
@@ -217,6 +231,14 @@ class ProjectionRunner:
                         continue
                 await asyncio.sleep(0.05)
         return True
+
+    async def _linger(self) -> None:
+        """Let more events come, unless somebody waits for what is there."""
+        self._hurry.clear()
+        if not self._waiters:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    await self._hurry.wait()
 
     async def _wait(self) -> None:
         """Wait for the log to grow or for a change of status."""
