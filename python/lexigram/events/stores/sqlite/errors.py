@@ -73,6 +73,10 @@ def write_error(error: BaseException, path: str) -> BaseException:
 
 def read_error(error: BaseException, path: str) -> BaseException:
     """Return what a failed read raises: the clear error where the environment is at fault, else `error` itself."""
+    if isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_READONLY:
+        refused = EventStoreError("a reading connection cannot write; use execute() or run()")
+        refused.__cause__ = error
+        return refused
     return environment_error(error, path, EventLoadError) or error
 
 

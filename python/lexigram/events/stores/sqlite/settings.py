@@ -53,6 +53,8 @@ class SqliteSettings:
             return config
         if isinstance(config, str | os.PathLike):
             return cls(path=normalise_path(os.fspath(config)))
+        if not hasattr(config, "database"):
+            return cls(path=normalise_path(config))
         pragmas = {str(name).lower(): value for name, value in dict(getattr(config, "pragmas", None) or {}).items()}
         wal = getattr(config, "wal_mode", True)
         journal = str(pragmas.pop("journal_mode", None) or getattr(config, "journal_mode", "WAL")).upper()

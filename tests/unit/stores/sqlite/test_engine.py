@@ -1,0 +1,393 @@
+"""The engine: group commit with answers of their own, cancellation, sharing, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from lexigram.events.config import SqliteConfig
+from lexigram.events.exceptions import (
+    ConcurrencyError,
+    EventPersistenceError,
+    EventStoreConnectionError,
+    EventStoreError,
+    EventValidationError,
+)
+from lexigram.events.stores.sqlite import engine as engine_module
+from lexigram.events.stores.sqlite.engine import SqliteEngine
+from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from lexigram.events.testing.samples import added, skus
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteEventStore]:
+    """A store on a file of its own."""
+    async with SqliteEventStore(str(tmp_path / "events.db")) as store:
+        yield store
+
+
+def engine_of(store: SqliteEventStore) -> SqliteEngine:
+    """The engine, as the class that it is here."""
+    assert isinstance(store.engine, SqliteEngine)
+    return store.engine
+
+
+def database_threads() -> list[str]:
+    """Names of the engines' threads that run."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sqlite-")]
+
+
+async def hold_the_writer(engine: SqliteEngine) -> tuple[asyncio.Task[None], threading.Event]:
+    """Keep the writer thread busy until the event is set, so that what follows waits in its queue."""
+    go, busy = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait(_connection: sqlite3.Connection) -> None:
+        loop.call_soon_threadsafe(busy.set)
+        assert go.wait(10)
+
+    task = asyncio.create_task(engine.run(wait))
+    await busy.wait()
+    return task, go
+
+
+async def test_concurrent_appends_share_commits(store: SqliteEventStore) -> None:
+    """What waits for the writer is committed together."""
+    engine = engine_of(store)
+    task, go = await hold_the_writer(engine)
+    appends = [asyncio.create_task(store.append(f"s{n % 20}", added(str(n)))) for n in range(200)]
+    await asyncio.sleep(0.01)
+    before = engine.commits
+    go.set()
+    await asyncio.gather(task, *appends)
+    assert engine.commits - before == 2
+    assert await store.head() == 200
+
+
+async def test_a_conflict_does_not_touch_its_neighbours(store: SqliteEventStore) -> None:
+    """In one commit: successes, a wrong version, a repeated append, a half-repeated one, an application error."""
+    repeated = added("first")
+    await store.append("a", repeated)
+    copies = await store.read("a")
+    engine = engine_of(store)
+    task, go = await hold_the_writer(engine)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE half_done (x)")
+        raise KeyError("mine")
+
+    calls = [
+        store.append("a", added("second"), expected_version=1),
+        store.append("a", added("late"), expected_version=1),
+        store.append("b", added("other"), expected_version=0),
+        store.append("a", copies, expected_version=0),
+        engine.run(fail),
+        store.append("a", [*copies, *added("mixed")]),
+        store.append("a", added("third"), expected_version=2),
+    ]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0.01)
+    go.set()
+    await task
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert outcomes[0] == 2
+    assert isinstance(outcomes[1], ConcurrencyError)
+    assert (outcomes[1].expected_version, outcomes[1].actual_version) == (1, 2)
+    assert outcomes[2] == 1
+    assert outcomes[3] == 1, "a retry answers what the first attempt stored"
+    assert isinstance(outcomes[4], KeyError)
+    assert isinstance(outcomes[5], EventPersistenceError)
+    assert outcomes[6] == 3
+    assert skus(await store.read("a")) == ["first", "second", "third"]
+    assert await engine.fetch_all("SELECT name FROM sqlite_master WHERE name = 'half_done'") == []
+
+
+@pytest.mark.parametrize("action", ["COMMIT", "ROLLBACK", "method"])
+async def test_a_function_cannot_end_the_shared_transaction(store: SqliteEventStore, action: str) -> None:
+    """It would tear its neighbours apart; it gets an error and they are stored."""
+
+    def misbehave(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE mine (x)")
+        if action == "method":
+            connection.commit()
+        else:
+            connection.execute(action)
+
+    with pytest.raises(EventStoreError, match="must not commit or roll back"):
+        await engine_of(store).run(misbehave)
+    assert await store.append("a", added("1")) == 1
+    assert await store.engine.fetch_all("SELECT name FROM sqlite_master WHERE name = 'mine'") == []
+
+
+async def test_a_cancelled_append_that_still_waits_is_not_stored(store: SqliteEventStore) -> None:
+    """Its neighbours are, and the event can be appended later."""
+    events = added("cancelled")
+    task, go = await hold_the_writer(engine_of(store))
+    cancelled = asyncio.create_task(store.append("a", events))
+    other = asyncio.create_task(store.append("a", added("other")))
+    await asyncio.sleep(0.01)
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(task, other)
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert skus(await store.read("a")) == ["other"]
+    assert await store.append("a", events, expected_version=1) == 2
+
+
+async def test_appends_cancelled_at_any_moment_are_whole_or_absent(store: SqliteEventStore) -> None:
+    """Whatever the moment: no half batch, numbers without gaps, and the store goes on."""
+
+    async def one(number: int) -> None:
+        await store.append(f"s{number % 3}", added(*[f"{number}.{part}" for part in range(3)]))
+
+    for round_ in range(40):
+        tasks = [asyncio.create_task(one(round_ * 10 + number)) for number in range(10)]
+        await asyncio.sleep(0.0002 * (round_ % 8))
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    events = await store.read_all()
+    assert [event.sequence_number for event in events] == list(range(1, len(events) + 1))
+    batches: dict[str, list[str]] = {}
+    for event in events:
+        number, part = event.sku.split(".")
+        batches.setdefault(number, []).append(part)
+    assert all(parts == ["0", "1", "2"] for parts in batches.values())
+    assert len(batches) >= 200, "what was not cancelled is there"
+
+
+async def test_a_retry_after_a_cancelled_append_stores_it_once(store: SqliteEventStore) -> None:
+    """The outcome of a cancelled append is unknown; appending the same events again settles it."""
+    for number in range(30):
+        events = added(str(number))
+        task = asyncio.create_task(store.append("a", events))
+        await asyncio.sleep(0.0001 * (number % 5))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.append("a", events)
+    assert skus(await store.read("a")) == [str(number) for number in range(30)]
+
+
+def test_event_loops_in_several_threads_share_one_engine(tmp_path: Path) -> None:
+    """Each gets its own answers; together they leave one log without gaps."""
+    path = str(tmp_path / "events.db")
+    engines: list[Any] = []
+
+    async def work(name: str) -> None:
+        async with SqliteEventStore(path) as store:
+            engines.append(store.engine)
+            for _ in range(5):
+                await asyncio.gather(*(store.append(name, added("x")) for _ in range(10)))
+            assert await store.get_stream_version(name) == 50
+            barrier.wait(10)
+
+    barrier = threading.Barrier(3)
+    threads = [threading.Thread(target=lambda name=name: asyncio.run(work(name))) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(engines) == 3
+    assert len(set(map(id, engines))) == 1
+    assert database_threads() == []
+
+    async def check() -> list[int]:
+        async with SqliteEventStore(path) as store:
+            return [event.sequence_number for event in await store.read_all()]
+
+    assert asyncio.run(check()) == list(range(1, 151))
+
+
+async def test_close_finishes_what_is_queued_and_leaves_no_thread(tmp_path: Path) -> None:
+    """Appends that wait when the store is closed are stored and answered; later ones get one clear error."""
+    path = str(tmp_path / "events.db")
+    store = SqliteEventStore(path)
+    await store.connect()
+    engine = engine_of(store)
+    task, go = await hold_the_writer(engine)
+    appends = [asyncio.create_task(store.append("a", added(str(n)))) for n in range(20)]
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0.01)
+    go.set()
+    await asyncio.gather(task, closing, *appends)
+    assert database_threads() == []
+    with pytest.raises(EventStoreConnectionError, match="closed"):
+        await engine.run(lambda _connection: None)
+    async with SqliteEventStore(path) as again:
+        assert await again.get_stream_version("a") == 20
+
+
+async def test_more_callers_than_the_queue_holds_wait_their_turn(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is bounded; nobody is refused or lost."""
+    monkeypatch.setattr(engine_module, "MAX_WAITING", 3)
+    await asyncio.gather(*(store.append("a", added(str(n))) for n in range(100)))
+    assert await store.get_stream_version("a") == 100
+    found = await asyncio.gather(*(store.get_stream_version("a") for _ in range(100)))
+    assert found == [100] * 100
+
+
+async def test_a_large_and_many_small_appends_are_all_served(store: SqliteEventStore) -> None:
+    """A commit has a limit, and small appends queued behind a large one get their turn in the next."""
+    large = asyncio.create_task(store.append("large", added(*map(str, range(6000)))))
+    await asyncio.gather(*(store.append(f"s{n}", added("x")) for n in range(1500)))
+    assert await large == 6000
+    assert await store.head() == 7500
+
+
+async def test_memory_databases_are_shared_on_purpose_only() -> None:
+    """By the same configuration object or by passing the store; equal strings are two databases."""
+    config = SqliteConfig(database=":memory:")
+    async with (
+        SqliteEventStore(config) as first,
+        SqliteEventStore(config) as second,
+        SqliteEventStore(":memory:") as third,
+        SqliteEventStore(":memory:") as fourth,
+        SqliteEventStore(third) as fifth,
+    ):
+        await first.append("a", added("1"))
+        await third.append("a", added("1", "2"))
+        assert [await s.head() for s in (first, second, third, fourth, fifth)] == [1, 1, 2, 0, 2]
+
+
+async def test_other_settings_for_an_open_file_are_refused(store: SqliteEventStore) -> None:
+    """Two stores of one file cannot disagree about durability."""
+    config = SqliteConfig(database=store.database.path, synchronous="OFF")
+    with pytest.raises(EventValidationError, match="same SqliteConfig"):
+        await SqliteEventStore(config).connect()
+    assert await store.append("a", added("1")) == 1
+
+
+async def test_a_lock_held_elsewhere_is_waited_for_then_reported(tmp_path: Path) -> None:
+    """Within the timeout the append succeeds; beyond it there is one clear error, nothing stored, and a usable store."""
+    path = str(tmp_path / "events.db")
+    async with SqliteEventStore(SqliteConfig(database=path, busy_timeout_seconds=0.15)) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(store.append("a", added("1")))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+        assert await waiting == 1
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(EventStoreConnectionError, match="busy_timeout"):
+            await store.append("a", added("2"))
+        assert await store.head() == 1, "readers do not wait for the lock"
+        other.execute("ROLLBACK")
+        other.close()
+        assert await store.append("a", added("3")) == 2
+
+
+async def test_what_another_connection_wrote_is_noticed(store: SqliteEventStore) -> None:
+    """Cached versions, keys and positions are only used while nobody else has written."""
+    await store.append("a", added("1"))
+    other = sqlite3.connect(store.database.path, isolation_level=None)
+    other.execute("INSERT INTO event_streams (key, stream_id, partition_hash) VALUES (2, 'b', 0)")
+    other.execute("INSERT INTO events SELECT position + 1, 2, 1, type, zeroblob(16), occurred_at, payload FROM events")
+    other.close()
+    with pytest.raises(ConcurrencyError):
+        await store.append("b", added("2"), expected_version=0)
+    events = added("3")
+    assert await store.append("c", events) == 1
+    assert events[0].sequence_number == 3
+
+
+async def test_a_reader_thread_survives_an_error(store: SqliteEventStore) -> None:
+    """The error reaches its caller, and the next read works, as often as one likes."""
+    for _ in range(20):
+        with pytest.raises(sqlite3.OperationalError):
+            await store.engine.fetch_all("SELECT * FROM nowhere")
+        with pytest.raises(RuntimeError):
+            await store.engine.read(lambda _connection: next(iter(())), snapshot=True)
+    with pytest.raises(EventStoreError, match="cannot write"):
+        await store.engine.fetch_all("DELETE FROM events")
+    assert await store.engine.fetch_one("SELECT 1") == (1,)
+
+
+async def test_a_snapshot_read_sees_one_moment(store: SqliteEventStore) -> None:
+    """Appends between its statements do not show."""
+    loop = asyncio.get_running_loop()
+
+    def twice(connection: sqlite3.Connection) -> tuple[int, int]:
+        first = connection.execute("SELECT count(*) FROM events").fetchone()[0]
+        asyncio.run_coroutine_threadsafe(store.append("a", added("1")), loop).result(10)
+        return first, connection.execute("SELECT count(*) FROM events").fetchone()[0]
+
+    assert await store.engine.read(twice, snapshot=True) == (0, 0)
+    assert await store.engine.read(twice) == (1, 2)
+
+
+FORK = """
+import asyncio, os, sys
+from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from lexigram.events.testing.samples import added
+
+async def child(store, path):
+    try:
+        await store.append("a", added("child"))
+        return 1
+    except EventStoreConnectionError as error:
+        assert "forked" in str(error), error
+    await store.close()
+    async with SqliteEventStore(path) as own:
+        await own.append("a", added("child"))
+    return 0
+
+async def main(path):
+    store = SqliteEventStore(path)
+    await store.connect()
+    await store.append("a", added("parent"))
+    return store
+
+if hasattr(os, "fork"):
+    path = sys.argv[1]
+    with asyncio.Runner() as runner:
+        store = runner.run(main(path))
+        pid = os.fork()
+        if pid == 0:
+            os._exit(asyncio.new_event_loop().run_until_complete(child(store, path)))
+        assert os.waitpid(pid, 0)[1] == 0
+        runner.run(store.append("a", added("parent again")))
+        assert runner.run(store.get_stream_version("a")) == 3
+        runner.run(store.close())
+"""
+
+
+def test_a_forked_child_opens_its_own_store(tmp_path: Path) -> None:
+    """The parent's store refuses to work in the child, and the parent's keeps working."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(tmp_path / "events.db")]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def test_a_program_that_forgets_to_close_ends_cleanly(tmp_path: Path) -> None:
+    """Neither a hanging exit nor an error message, and everything acknowledged is stored."""
+    path = str(tmp_path / "events.db")
+    program = (
+        "import asyncio\n"
+        "from lexigram.events.stores.sqlite.event_store import SqliteEventStore\n"
+        "from lexigram.events.testing.samples import added\n"
+        f"store = SqliteEventStore({path!r})\n"
+        "asyncio.run(store.append('a', added('1')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stderr == ""
+
+    async def check() -> int:
+        async with SqliteEventStore(path) as store:
+            return await store.head()
+
+    assert asyncio.run(check()) == 1
