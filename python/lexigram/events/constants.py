@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -113,11 +112,8 @@ class WebSocketMessageType(StrEnum):
     PONG = "pong"
 
 
-EVENT_STORE_BACKENDS: Final[Mapping[str, str]] = {
-    "memory": "create_inmemory_stores",
-    "sqlite": "create_sqlite_stores",
-}
-"""Store backends that can boot: name → function of `stores/registry_factories.py`. A new backend is one line here."""
+EVENT_STORE_BACKENDS: Final[tuple[str, ...]] = ("memory", "sqlite")
+"""Store backends that can boot. Each has a row in `stores/registry_factories.py` and one in `di/backends.py`."""
 
 EVENT_BUS_BACKENDS: Final[tuple[str, ...]] = ("memory",)
 """Event bus backends that can boot."""

@@ -167,5 +167,5 @@ class EventsConfig(ConfigSection):
         return issues
 
 
-def _unavailable(where: str, asked: str, available: Mapping[str, str] | tuple[str, ...]) -> str:
+def _unavailable(where: str, asked: str, available: tuple[str, ...]) -> str:
     return f"{where} {asked!r} is not available in this release; available: {', '.join(available)}"

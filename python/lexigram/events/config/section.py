@@ -140,9 +140,7 @@ def _place(
             value = {rest: value}
         if nested is not None and isinstance(value, Mapping):
             value = canonical(nested, value, f"{path}.{name}")
-            found[name] = _merged(found[name], value, f"{path}.{name}") if name in found else value
-        else:
-            found[name] = _merged(found[name], value, f"{path}.{name}") if name in found else value
+        found[name] = _merged(found[name], value, f"{path}.{name}") if name in found else value
     elif inner and isinstance(value, Mapping):
         for sub, subvalue in value.items():
             dotted = f"{key}.{sub}"
