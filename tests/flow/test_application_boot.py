@@ -576,6 +576,32 @@ async def test_a_process_without_projections_still_runs_sagas(tmp_path: Path) ->
         assert (await app.container.resolve(ProjectionManager)).get("boot_totals") is not None
 
 
+class OrderService:
+    """A service of the application that is registered as a class."""
+
+    def __init__(self, orders: EventSourcingRepository[Order], commands: CommandBus) -> None:
+        self.orders, self.commands = orders, commands
+
+
+class OrderServiceProvider(Provider):
+    name = "order-service"
+    priority = ProviderPriority.DOMAIN
+
+    async def register(self, container: Any) -> None:
+        container.singleton(OrderService, OrderService)
+
+
+async def test_registered_classes_may_depend_on_repositories() -> None:
+    """The framework's check of the dependency graph accepts repositories that nobody registered."""
+    async with Application.boot(modules=[EventsModule.stub()], providers=[OrderServiceProvider()]) as app:
+        service = await app.container.resolve(OrderService)
+        assert service.orders.aggregate_type is Order
+        order = Order(id="o1")
+        order.place(3)
+        await service.orders.save(order)
+        assert await service.orders.exists("o1")
+
+
 class SlowHandler(EventHandlerProtocol[Welcomed]):
     done: list[str] = []
 

@@ -29,6 +29,7 @@ from lexigram.events import (
     ProjectionManager,
     SagaBase,
     SagaContext,
+    SagaError,
     SagaManager,
     SagaStatus,
     saga_step,
@@ -303,3 +304,29 @@ async def test_sagas_that_ended_long_ago_are_removed(hours: int, kept: bool, tmp
                 await asyncio.sleep(0.01)
         assert (await sagas.get("old") is not None) is kept
         assert await sagas.get("new") is not None
+
+
+class ChangedJourney(SagaBase):
+    """The same saga with other steps: a new release of the program."""
+
+    name = "journey"
+
+    @saga_step
+    async def fly(self, ctx: SagaContext) -> None: ...
+
+
+async def test_changed_steps_of_a_saga_in_flight_stop_the_boot(tmp_path: Path) -> None:
+    """The error names the saga; nothing is resumed, and the file is closed again."""
+    events = EventsModule.configure(durable(tmp_path, event_bus={"shutdown_timeout_seconds": 0.05}))
+    async with Application.boot(modules=[events, EventsModule.scope(Journey)]) as app:
+        await (await app.container.resolve(SagaManager)).start("journey", saga_id="j1", wait=False)
+        async with asyncio.timeout(5):
+            while Journey.steps != ["pack"]:
+                await asyncio.sleep(0.01)
+    with pytest.raises(SagaError, match="journey j1"):
+        async with Application.boot(modules=[events, EventsModule.scope(ChangedJourney)]):
+            pass
+    Journey.may_go_on = True
+    async with Application.boot(modules=[events, EventsModule.scope(Journey)]) as app:
+        record = await (await app.container.resolve(SagaManager)).wait_for("j1", timeout=5)
+        assert record.status is SagaStatus.COMPLETED

@@ -51,7 +51,8 @@ def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[T
 
     attributes = {
         "__init__": __init__,
-        "__module__": repository.__module__,
+        # The framework refuses to boot when a registered class depends on an unregistered one, except on builtins.
+        "__module__": "builtins",
         "__doc__": repository.__doc__,
         "__lexigram_inject__": True,
     }
