@@ -52,12 +52,17 @@ asyncio.run(main())
 """
 
 
-def run(*command: str | Path, timeout: float = 120, **environment: str) -> str:
+def run(*command: str | Path, timeout: float = 120, cwd: Path = ROOT, **environment: str) -> str:
     """Run a command outside of this checkout's environment and return its output, or fail with it."""
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     clean = {k: v for k, v in clean.items() if not k.startswith("LEX_")}
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=timeout, env={**clean, **environment}
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        env={**clean, **environment},
     )
     assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -103,7 +108,7 @@ def test_the_framework_works_beside_the_wheel(wheel: Path, tmp_path: Path) -> No
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, timeout=300)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
-    output = run(python, "-W", "error", program, timeout=60, LEX_LOGGING__LEVEL="WARNING")
+    output = run(python, "-W", "error", program, timeout=60, cwd=tmp_path, LEX_LOGGING__LEVEL="WARNING")
     assert "answer: hello ada" in output
     shown = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)
     environment = (tmp_path / "env").resolve()

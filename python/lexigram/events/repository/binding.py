@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lexigram.contracts.events.protocols.domain import EventBusProtocol
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
@@ -56,4 +56,4 @@ def bound_to(repository: type[TRepository], aggregate_type: type[Any]) -> type[T
         "__doc__": repository.__doc__,
         "__lexigram_inject__": True,
     }
-    return type(name, (repository,), attributes)
+    return cast("type[TRepository]", type(name, (repository,), attributes))
