@@ -11,8 +11,11 @@ import inspect
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import KW_ONLY as KW_ONLY
+from dataclasses import InitVar as InitVar
 from types import FunctionType, MemberDescriptorType
 from typing import Any
+from typing import ClassVar as ClassVar
 
 from lexigram.events import _core
 
@@ -128,7 +131,9 @@ def _fields_of(cls: Any) -> dict[str, dc.Field[Any]]:
     annotations = own_annotations(cls)
     if not annotations:
         return fields
-    body: dict[str, Any] = {"__annotations__": annotations, "__module__": cls.__module__, "__doc__": ""}
+    # `@dataclass` looks up quoted annotations in the module of the class; code run by `exec` may have none.
+    module = cls.__module__ if cls.__module__ in sys.modules else __name__
+    body: dict[str, Any] = {"__annotations__": annotations, "__module__": module, "__doc__": ""}
     for name in annotations:
         value = cls.__dict__.get(name, dc.MISSING)
         if isinstance(value, dc.Field):

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-from lexigram.events._core import EncodedEvent as EncodedEvent
 
 from lexigram.events import _core
+from lexigram.events._core import EncodedEvent as EncodedEvent
 from lexigram.events.exceptions import EventValidationError, SerializationError
 from lexigram.events.messages import shapes
 from lexigram.events.messages.message import MessageMetadata

@@ -39,9 +39,9 @@ class Command(NativeMessage, ContractCommand[TResult]):
     """
 
     if TYPE_CHECKING:
-        id: UUID = dc.field(default_factory=_core.new_id)
-        timestamp: datetime = dc.field(default_factory=datetime.now)
-        metadata: MessageMetadata = dc.field(default_factory=MessageMetadata)
+        id: UUID = dc.field(default_factory=_core.new_id, kw_only=True)
+        timestamp: datetime = dc.field(default_factory=datetime.now, kw_only=True)
+        metadata: MessageMetadata = dc.field(default_factory=MessageMetadata, kw_only=True)
     else:
         __metadata_fields__ = metadata_fields()
 

@@ -82,19 +82,19 @@ class DomainEvent(_core.EventBase, TypedMessage, ContractEvent):
     """
 
     if TYPE_CHECKING:
-        event_id: UUID = dc.field(default_factory=new_id)
-        occurred_at: datetime = dc.field(default_factory=utc_now)
-        event_type: str | None = None
-        aggregate_id: UUID | str | None = None  # type: ignore[assignment]
-        aggregate_type: str | None = None
-        sequence_number: int | None = None
-        actor_id: str | None = None
-        schema_version: int = 1
-        version: int = 0
-        correlation_id: UUID | None = None
-        causation_id: UUID | None = None
-        tags: tuple[str, ...] = ()
-        metadata: Mapping[str, Any] = dc.field(default_factory=dict)
+        event_id: UUID = dc.field(default_factory=new_id, kw_only=True)
+        occurred_at: datetime = dc.field(default_factory=utc_now, kw_only=True)
+        event_type: str | None = dc.field(default=None, kw_only=True)
+        aggregate_id: UUID | str | None = dc.field(default=None, kw_only=True)  # type: ignore[assignment]
+        aggregate_type: str | None = dc.field(default=None, kw_only=True)
+        sequence_number: int | None = dc.field(default=None, kw_only=True)
+        actor_id: str | None = dc.field(default=None, kw_only=True)
+        schema_version: int = dc.field(default=1, kw_only=True)
+        version: int = dc.field(default=0, kw_only=True)
+        correlation_id: UUID | None = dc.field(default=None, kw_only=True)
+        causation_id: UUID | None = dc.field(default=None, kw_only=True)
+        tags: tuple[str, ...] = dc.field(default=(), kw_only=True)
+        metadata: Mapping[str, Any] = dc.field(default_factory=dict, kw_only=True)
     else:
         __metadata_fields__ = _metadata_fields()
 

@@ -34,12 +34,12 @@ class Query(NativeMessage, ContractQuery[TResult]):
     """
 
     if TYPE_CHECKING:
-        id: UUID = dc.field(default_factory=_core.new_id)
-        timestamp: datetime = dc.field(default_factory=datetime.now)
-        metadata: MessageMetadata = dc.field(default_factory=MessageMetadata)
-        include_deleted: bool = False
-        cache_key: str | None = None
-        skip_cache: bool = False
+        id: UUID = dc.field(default_factory=_core.new_id, kw_only=True)
+        timestamp: datetime = dc.field(default_factory=datetime.now, kw_only=True)
+        metadata: MessageMetadata = dc.field(default_factory=MessageMetadata, kw_only=True)
+        include_deleted: bool = dc.field(default=False, kw_only=True)
+        cache_key: str | None = dc.field(default=None, kw_only=True)
+        skip_cache: bool = dc.field(default=False, kw_only=True)
     else:
         __metadata_fields__ = metadata_fields()
 
