@@ -14,7 +14,7 @@ from lexigram.domain import ValueObject as FrameworkValueObject
 from pydantic import Field
 from tests.unit.aggregates.domain import Line, Money, Order
 
-from lexigram.events import AggregateRoot, ValueObject
+from lexigram.events import AggregateRoot, EventValidationError, ValueObject
 from lexigram.events.aggregates.entity import VersionedEntity
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.value_object import SingleValueObject
@@ -106,6 +106,16 @@ def test_a_dataclass_decorator_on_top_changes_nothing() -> None:
     assert (plain.status, Plain().items, Framework(items=[2]).items) == ("old", [], [2])
     assert isinstance(plain.id, UUID)
     assert empty_aggregate(Plain, "p").id == "p"
+
+
+def test_the_version_cannot_be_a_field() -> None:
+    """The aggregate counts its events itself; a field of that name would hide the number."""
+    with pytest.raises(EventValidationError) as caught:
+
+        class Counting(AggregateRoot):
+            version: int = 0
+
+    assert caught.value.field == "version"
 
 
 def test_inheritance_adds_fields() -> None:

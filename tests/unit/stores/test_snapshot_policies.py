@@ -115,11 +115,18 @@ async def test_the_manager_ignores_a_snapshot_of_another_type(stores: Any) -> No
 
 
 async def test_the_manager_notices_missing_events(stores: Any) -> None:
-    """A beginning that is gone and not covered raises."""
+    """A beginning that is gone and not covered raises, also if all is gone, or if a snapshot is ahead of the stream."""
+    manager = SnapshotManager(*stores)
     await stores[0].append("o", [ItemAdded(sku=str(number)) for number in range(5)])
-    await stores[0].compact("o", 2)
+    for version in (2, 5):
+        await stores[0].compact("o", version)
+        with pytest.raises(EventLoadError):
+            await manager.load_with_snapshot("o", "Order")
+    await manager.create_snapshot("o", "Order", 5, {"items": 5})
+    assert await manager.load_with_snapshot("o", "Order") == ({"items": 5}, [], 5)
+    await manager.create_snapshot("o", "Order", 9, {"items": 9})
     with pytest.raises(EventLoadError):
-        await SnapshotManager(*stores).load_with_snapshot("o", "Order")
+        await manager.load_with_snapshot("o", "Order")
 
 
 async def test_the_manager_saves_and_snapshots_by_policy(stores: Any) -> None:

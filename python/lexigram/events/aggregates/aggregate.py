@@ -15,8 +15,9 @@ from lexigram.domain import AggregateRoot as FrameworkAggregateRoot
 
 from lexigram.events import _core
 from lexigram.events.aggregates.factory import empty_aggregate
-from lexigram.events.aggregates.fields import construct, declare_fields
+from lexigram.events.aggregates.fields import construct, declare_fields, own_annotations
 from lexigram.events.aggregates.handlers import Handler, resolve_handler
+from lexigram.events.aggregates.pending import PendingEvents
 from lexigram.events.aggregates.replay import replay
 from lexigram.events.aggregates.state import read_state, write_state
 from lexigram.events.exceptions import EventLoadError, EventValidationError
@@ -27,7 +28,7 @@ address_event = _core.address_event
 
 
 @dataclass_transform(field_specifiers=(dc.field, dc.Field, pydantic.Field))
-class AggregateRoot(FrameworkAggregateRoot, ABC):
+class AggregateRoot(PendingEvents, FrameworkAggregateRoot, ABC):
     """A consistency boundary whose state is the result of its events.
 
     Declare fields by annotation, with defaults or `Field(default_factory=list)`; change them only in handlers named
@@ -52,7 +53,6 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
     _handler_table: ClassVar[dict[Any, Handler]] = {}
 
     # Not fields: every instance starts from these class attributes.
-    _committed_version: int = 0
     _handling: bool = False
     _correlation_id: UUID | None = None
     _causation_id: UUID | None = None
@@ -61,6 +61,12 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in ("version", "expected_version"):
+            if name in own_annotations(cls):
+                raise EventValidationError(
+                    f"{cls.__name__}.{name} cannot be a field: the aggregate counts its events itself; rename it",
+                    field=name,
+                )
         declare_fields(cls)
         cls._handler_table = {}
 
@@ -81,21 +87,6 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!s}, version={self.version})"
-
-    @property
-    def version(self) -> int:
-        """Version of the last event applied, pending ones included; 0 for a new aggregate."""
-        return self._committed_version + len(self._pending_events)
-
-    @property
-    def expected_version(self) -> int:
-        """The version that the stream must have when the pending events are appended."""
-        return self._committed_version
-
-    @property
-    def has_uncommitted_events(self) -> bool:
-        """Whether there are events that have not been saved."""
-        return bool(self._pending_events)
 
     def _apply(self, event: ContractEvent) -> None:
         """Run the handler of a new event and buffer the event for `save`.
@@ -152,29 +143,6 @@ class AggregateRoot(FrameworkAggregateRoot, ABC):
         if not address_event(event, self.id, type(self).__name__, self._correlation_id, self._causation_id):
             event = self._addressed(event)
         self._pending_events.append(event)
-
-    def pull_events(self) -> list[Any]:
-        """Return the pending events; they stay pending."""
-        return self._pending_events.copy()
-
-    def get_pending_events(self) -> list[Any]:
-        """Return the pending events; they stay pending."""
-        return self._pending_events.copy()
-
-    def clear_events(self) -> None:
-        """Treat the pending events as saved: the version stays, nothing is pending."""
-        self._committed_version += len(self._pending_events)
-        self._pending_events.clear()
-
-    def clear_pending_events(self) -> None:
-        """Treat the pending events as saved: the version stays, nothing is pending."""
-        self.clear_events()
-
-    def collect_events(self) -> list[Any]:
-        """Return the pending events and treat them as saved."""
-        events = self._pending_events.copy()
-        self.clear_events()
-        return events
 
     def load_from_history(self, events: Iterable[ContractEvent]) -> None:
         """Replay events that continue this aggregate's history; their number is added to the version.

@@ -194,7 +194,7 @@ class SnapshotManager(Generic[TAggregate]):
         A snapshot of another aggregate type is ignored with a warning.
 
         Raises:
-            EventLoadError: LEX_ERR_EVT_011, events are missing that no snapshot covers.
+            EventLoadError: LEX_ERR_EVT_011, events are missing that no snapshot covers, or that a snapshot contains.
         """
         snapshot = await latest_snapshot(self._snapshots, aggregate_id)
         if snapshot is not None and snapshot.aggregate_type not in ("", aggregate_type):
@@ -205,12 +205,19 @@ class SnapshotManager(Generic[TAggregate]):
         covered = 0 if snapshot is None else snapshot.version
         events = await self._events.read(str(aggregate_id), start=covered)
         version = covered + len(events)
-        if events and getattr(events[-1], "version", version) != version:
+        stored = getattr(events[-1], "version", version) if events else await self._stream_version(aggregate_id)
+        if stored not in (version, 0):
             raise EventLoadError(
-                f"stream {str(aggregate_id)!r} does not continue after version {covered}",
+                f"stream {str(aggregate_id)!r} is at version {stored}, but there are {len(events)} events after version "
+                f"{covered}",
                 details={"stream_id": str(aggregate_id), "version": covered + 1},
             )
         return (None if snapshot is None else snapshot.state), events, version
+
+    async def _stream_version(self, aggregate_id: str | UUID) -> int:
+        version_of = getattr(self._events, "get_stream_version", None)
+        version: int = 0 if version_of is None else await version_of(str(aggregate_id))
+        return version
 
     async def save_and_maybe_snapshot(
         self,
