@@ -10,7 +10,7 @@ import atexit
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
@@ -21,6 +21,7 @@ from lexigram.events.stores.sqlite.readers import ReaderPool
 from lexigram.events.stores.sqlite.schema import prepare_file
 from lexigram.events.stores.sqlite.session import Session, SqliteUnitOfWork
 from lexigram.events.stores.sqlite.settings import SqliteSettings
+from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
 from lexigram.events.stores.sqlite.writer import Writer
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
@@ -138,7 +139,9 @@ class SqliteEngine(AbstractEngine):
         unit = self.current_unit()
         if unit is not None:
             return await unit.run(fn)
-        await self._room(self._writer)
+        if self._writer.waiting() >= MAX_WAITING:
+            await self._room(self._writer)
+            self.check_open()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._writer.submit(RunJob(future, fn))
         return await future
@@ -152,31 +155,41 @@ class SqliteEngine(AbstractEngine):
         if self._readers is None:
             self._writer.submit(ReadJob(future, fn))
         else:
-            await self._room(self._readers)
+            if self._readers.waiting() >= MAX_WAITING:
+                await self._room(self._readers)
+                self.check_open()
             self._readers.submit(ReadJob(future, _in_snapshot(fn) if snapshot else fn))
         return await future
 
-    async def fold(self, folder: Folder, request: Any, weight: int = 1) -> Any:
-        """Have `folder` execute `request` with group commit, or inside the current unit of work."""
-        unit = self.current_unit()
+    def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:
+        """Have `folder` execute `request` with group commit, or inside `unit`."""
         if unit is not None:
-            return await unit.fold(folder, request)
-        await self._room(self._writer)
+            return unit.fold(folder, request)
+        if self._closed or self._forked:
+            self.check_open()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._writer.submit(FoldJob(future, folder, request, weight))
-        return await future
+        job = FoldJob(future, folder, request, weight)
+        if self._writer.waiting() >= MAX_WAITING:
+            return self._fold_later(job)
+        self._writer.submit(job)
+        return future
+
+    async def _fold_later(self, job: FoldJob) -> Any:
+        await self._room(self._writer)
+        self.check_open()
+        self._writer.submit(job)
+        return await job.future
 
     def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqliteUnitOfWork:
         """Return one write transaction for this task, an async context manager; inside another one it joins that."""
         return SqliteUnitOfWork(self, check_timeout(timeout_seconds))
 
-    def current_unit(self) -> SqliteUnitOfWork | None:
+    def current_unit(self) -> SqlUnitOfWork | None:
         """Return this task's open unit of work on this file, or None. Raises if the engine is closed."""
         if self._closed or self._forked:
             self.check_open()
-        unit = current_unit_of_work(self)
-        assert unit is None or isinstance(unit, SqliteUnitOfWork)
-        return unit
+        unit: Any = current_unit_of_work(self)
+        return unit  # type: ignore[no-any-return]
 
     def submit_session(self, session: Session) -> None:
         """Queue a unit of work for the writer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lexigram.events.exceptions import EventValidationError
@@ -65,11 +65,12 @@ class AbstractEngine(ABC):
         """
 
     @abstractmethod
-    async def fold(self, folder: Folder, request: Any, weight: int = 1) -> Any:
-        """Have `folder` execute `request`, with its neighbours or inside the current unit of work.
+    def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:
+        """Have `folder` execute `request`, with its neighbours or inside `unit`; await the outcome.
 
         Args:
             weight: About how many rows it writes.
+            unit: What `current_unit` returned.
         """
 
     @abstractmethod

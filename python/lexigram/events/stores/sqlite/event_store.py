@@ -127,7 +127,8 @@ class SqliteEventStore(AbstractEventStore):
     ) -> Appended:
         encode = self._codec.encode
         request = AppendRequest(stream_id, [encode(event) for event in events], expected_version, condition)
-        outcome: Appended = await self._engine.fold(self._log, request, len(request.events))
+        unit: Any = unit_of_work
+        outcome: Appended = await self._engine.fold(self._log, request, len(request.events), unit)
         return outcome
 
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
@@ -171,7 +172,7 @@ class SqliteEventStore(AbstractEventStore):
         row = await self._engine.fetch_one(self._statements.stream, (stream_id,))
         if row is None:
             return StreamBounds(0, 0)
-        _, removed, version = row
+        _, removed, version, _ = row
         return StreamBounds(removed + 1 if version > removed else 0, version)
 
     async def _head(self) -> int:

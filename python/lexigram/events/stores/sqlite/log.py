@@ -14,7 +14,7 @@ from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import Appended, already_stored
 from lexigram.events.stores._wakeup import Wakeup
 from lexigram.events.stores.partition import partition_hash
-from lexigram.events.stores.sqlite.statements import EventStatements
+from lexigram.events.stores.sqlite.statements import STREAMS_AT_ONCE, EventStatements
 
 if TYPE_CHECKING:
     from lexigram.events.messages.codec import EncodedEvent, EventCodec
@@ -30,6 +30,14 @@ class AppendRequest(NamedTuple):
     events: Sequence[EncodedEvent]
     expected_version: int | None
     condition: ResolvedCondition | None
+
+
+class _New(NamedTuple):
+    """Rows that wait for one insertion each table."""
+
+    streams: list[tuple[int, str, int]]
+    events: list[tuple[Any, ...]]
+    tags: list[tuple[str, int]]
 
 
 class EventLog:
@@ -62,21 +70,20 @@ class EventLog:
 
         An event id that is stored already makes the insertion raise: see `fold_one`.
         """
-        rows: list[tuple[Any, ...]] = []
-        tags: list[tuple[str, int]] = []
-        outcomes: list[Any] = []
+        new, outcomes = _New([], [], []), []
         self._prepare(connection)
+        streams = self._look_up(connection, requests)
         for request in requests:
-            key, version = self._stream(connection, request.stream_id)
+            key, version = streams[request.stream_id]
             expected = request.expected_version
             if request.condition is not None or (expected is not None and expected != version):
-                self._insert(connection, rows, tags)
+                self._insert(connection, new)
                 conflict = self._conflict(connection, request, version)
                 if conflict is not None:
                     outcomes.append(self._stored_before(connection, request) or conflict)
                     continue
-            outcomes.append(self._number(connection, request, key, version, rows, tags))
-        self._insert(connection, rows, tags)
+            outcomes.append(self._number(connection, request, key, version, new))
+        self._insert(connection, new)
         return outcomes
 
     def fold_one(self, connection: sqlite3.Connection, request: AppendRequest) -> Any:
@@ -95,7 +102,7 @@ class EventLog:
         row = connection.execute(s.stream, (stream_id,)).fetchone()
         if row is None:
             return 0
-        key, removed, version = row
+        key, removed, version, _ = row
         up_to = min(up_to_version, version)
         if up_to <= removed:
             return 0
@@ -127,46 +134,50 @@ class EventLog:
         if len(self._streams) > MAX_CACHED_STREAMS:
             self._streams.clear()
 
+    def _look_up(self, connection: sqlite3.Connection, requests: Sequence[AppendRequest]) -> dict[str, tuple[int, int]]:
+        """Return key and version by stream id, complete for the streams of `requests`; key 0 for a new one."""
+        known = self._streams
+        missing = [request.stream_id for request in requests if request.stream_id not in known]
+        if len(missing) == 1:
+            self._stream(connection, missing[0])
+        elif missing:
+            for start in range(0, len(missing), STREAMS_AT_ONCE):
+                ids = missing[start : start + STREAMS_AT_ONCE]
+                known.update(dict.fromkeys(ids, (0, 0)))
+                padded = (*ids, *[None] * (STREAMS_AT_ONCE - len(ids)))
+                for key, _, version, stream_id in connection.execute(self.statements.streams, padded):
+                    known[stream_id] = (key, version)
+        return known
+
     def _stream(self, connection: sqlite3.Connection, stream_id: str) -> tuple[int, int]:
         """Return key and version of a stream; key 0 for a new one."""
         known = self._streams.get(stream_id)
-        if known is not None:
-            return known
-        row = connection.execute(self.statements.stream, (stream_id,)).fetchone()
-        if row is None:
-            return 0, 0
-        found = self._streams[stream_id] = (row[0], row[2])
-        return found
+        if known is None:
+            row = connection.execute(self.statements.stream, (stream_id,)).fetchone()
+            known = self._streams[stream_id] = (0, 0) if row is None else (row[0], row[2])
+        return known
 
     def _number(
-        self,
-        connection: sqlite3.Connection,
-        request: AppendRequest,
-        key: int,
-        version: int,
-        rows: list[tuple[Any, ...]],
-        tags: list[tuple[str, int]],
+        self, connection: sqlite3.Connection, request: AppendRequest, key: int, version: int, new: _New
     ) -> Appended:
         """Give the events their versions and positions and queue them for insertion."""
+        stream_id, position, types = request.stream_id, self._head, self._types
+        assert position is not None
         if not key:
             assert self._last_stream is not None
             key = self._last_stream = self._last_stream + 1
-            stream_id = request.stream_id
-            connection.execute(self.statements.insert_stream, (key, stream_id, partition_hash(stream_id)))
-        position = self._head
-        assert position is not None
-        types = self._types
-        for event_id, type_name, event_type, occurred_at_us, event_tags, payload in request.events:
+            new.streams.append((key, stream_id, partition_hash(stream_id)))
+        for event_id, type_name, event_type, occurred_at_us, tags, payload in request.events:
             version += 1
             position += 1
             type_key = types.get((type_name, event_type))
             if type_key is None:
                 type_key = self._new_type(connection, type_name, event_type)
-            rows.append((position, key, version, type_key, event_id, occurred_at_us, payload))
-            for tag in event_tags:
-                tags.append((tag, position))
+            new.events.append((position, key, version, type_key, event_id, occurred_at_us, payload))
+            for tag in tags:
+                new.tags.append((tag, position))
         self._head = position
-        self._streams[request.stream_id] = (key, version)
+        self._streams[stream_id] = (key, version)
         return Appended(version, position)
 
     def _new_type(self, connection: sqlite3.Connection, type_name: str, event_type: str) -> int:
@@ -176,15 +187,19 @@ class EventLog:
         self._keys.setdefault(type_name, []).append(key)
         return key
 
-    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]], tags: list[tuple[str, int]]) -> None:
-        if rows:
-            connection.executemany(self.statements.insert_event, rows)
-            rows.clear()
-        if tags:
-            # In key order the pages of the tag table are touched once each.
-            tags.sort()
-            connection.executemany(self.statements.insert_tag, tags)
-            tags.clear()
+    def _insert(self, connection: sqlite3.Connection, new: _New) -> None:
+        """Write what is queued."""
+        if new.streams:
+            connection.executemany(self.statements.insert_stream, new.streams)
+            new.streams.clear()
+        if new.events:
+            connection.executemany(self.statements.insert_event, new.events)
+            new.events.clear()
+        if new.tags:
+            # In key order each page of the tag table is visited once.
+            new.tags.sort()
+            connection.executemany(self.statements.insert_tag, new.tags)
+            new.tags.clear()
 
     def _conflict(
         self, connection: sqlite3.Connection, request: AppendRequest, version: int

@@ -92,9 +92,8 @@ class ProviderEngine(AbstractEngine):
             return await self.run(fn)
         return await self.call(fn, self._readers)
 
-    async def fold(self, folder: Folder, request: Any, weight: int = 1) -> Any:
-        """Have `folder` execute `request` in a transaction of its own, or in the current unit of work."""
-        unit = self.current_unit()
+    async def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Any:
+        """Have `folder` execute `request` in a transaction of its own, or in `unit`."""
         if unit is not None:
             return await unit.fold(folder, request)
         outcome = await self.run(lambda connection: _fold(folder, connection, request))
@@ -107,9 +106,8 @@ class ProviderEngine(AbstractEngine):
 
     def current_unit(self) -> SqlUnitOfWork | None:
         """Return this task's open unit of work on this provider, or None."""
-        unit = current_unit_of_work(self)
-        assert unit is None or isinstance(unit, SqlUnitOfWork)
-        return unit
+        unit: Any = current_unit_of_work(self)
+        return unit  # type: ignore[no-any-return]
 
     async def call(self, fn: Callable[[Any], T], threads: ThreadPoolExecutor | None = None) -> T:
         """Run `fn(connection)` in a thread and its statements in this task, until it returns or raises."""

@@ -16,6 +16,9 @@ MAX_ARMS: Final = 400
 MAX_TYPE_ARMS: Final = 40
 """With more types than this a scan of the log with a filter is as good as merging so many indexes."""
 
+STREAMS_AT_ONCE: Final = 50
+"""How many streams one statement looks up."""
+
 _EVERYTHING: Final = ResolvedItem(None, frozenset())
 
 TypeKeys = Mapping[str, Sequence[int]]
@@ -49,11 +52,13 @@ class EventStatements:
         )
         self.last_stream_key = f"SELECT coalesce(max(key), 0) FROM {n.streams}"
         # One row per stream that ever existed: its key, the highest version removed, the current version.
-        self.stream = (
+        stream = (
             "SELECT s.key, s.removed_version, max(s.removed_version, coalesce((SELECT e.version "
-            f"FROM {n.events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1), 0)) "
-            f"FROM {n.streams} s WHERE s.stream_id = ?"
+            f"FROM {n.events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1), 0)), s.stream_id "
+            f"FROM {n.streams} s WHERE s.stream_id"
         )
+        self.stream = f"{stream} = ?"
+        self.streams = f"{stream} IN ({_marks(range(STREAMS_AT_ONCE))})"
         self.by_id = f"SELECT stream, version, position FROM {n.events} WHERE event_id = ?"
         self.stream_ids = (
             f"SELECT s.stream_id FROM {n.streams} s "
