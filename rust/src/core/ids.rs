@@ -7,7 +7,8 @@ const CHUNK: usize = 1024;
 /// Ids of the events at positions 1, 2, 3, …
 ///
 /// For each position it keeps the highest id so far, an ascending list that can be searched by halving. An id that
-/// is lower than an earlier one (made earlier but stored later, or random) goes into a map of strays instead.
+/// is lower than an earlier one (made earlier but stored later) or not in order by design (no UUIDv7) goes into a map
+/// of strays instead.
 #[derive(Default)]
 pub struct IdIndex {
     top: u128,
@@ -17,16 +18,16 @@ pub struct IdIndex {
 }
 
 impl IdIndex {
-    /// Tells whether an id is higher than all others and therefore new.
+    /// Tells whether an id is in order and higher than all of those, and therefore new.
     #[inline]
     pub fn is_above_all(&self, id: u128) -> bool {
-        id > self.top
+        id > self.top && is_ordered(id)
     }
 
     /// Records the id of the next position (1 for the first).
     #[inline]
     pub fn push(&mut self, id: u128) {
-        if id > self.top {
+        if self.is_above_all(id) {
             self.top = id;
         } else {
             let position = (self.chunks.len() * CHUNK + self.last.len() + 1) as u32;
@@ -43,7 +44,7 @@ impl IdIndex {
 
     /// Returns the position at which an id was recorded. Cost: logarithmic, or one comparison for an id above all.
     pub fn find(&self, id: u128) -> Option<u32> {
-        if id > self.top {
+        if self.is_above_all(id) {
             return None;
         }
         if let Some(position) = self.strays.get(&id) {
@@ -68,14 +69,35 @@ impl IdIndex {
     }
 }
 
+/// Tells whether an id is a UUIDv7, which begins with its time.
+#[inline]
+pub fn is_ordered(id: u128) -> bool {
+    (id >> 76) & 0xf == 7
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn v7(n: u128) -> u128 {
+        n << 80 | 7 << 76
+    }
+
+    #[test]
+    fn random_ids_do_not_spoil_the_order() {
+        let mut index = IdIndex::default();
+        let random = (u128::MAX >> 80 << 80) | 4 << 76;
+        index.push(random);
+        (1..=3000).for_each(|n| index.push(v7(n)));
+        assert_eq!((index.strays.len(), index.find(random), index.find(v7(3000))), (1, Some(1), Some(3001)));
+        assert!(!index.is_above_all(random + 1));
+        assert_eq!(index.find(random + 1), None);
+    }
+
     #[test]
     fn finds_every_id_in_any_order() {
         let mut index = IdIndex::default();
-        let ids: Vec<u128> = (0..5000u128).map(|n| (n * 7919) % 5003 * 3 + 10).collect();
+        let ids: Vec<u128> = (0..5000u128).map(|n| v7((n * 7919) % 5003 * 3 + 10)).collect();
         ids.iter().for_each(|id| index.push(*id));
         for (n, id) in ids.iter().enumerate() {
             assert_eq!(index.find(*id), Some(n as u32 + 1));
@@ -87,18 +109,18 @@ mod tests {
     #[test]
     fn ids_in_order_need_no_map() {
         let mut index = IdIndex::default();
-        (1..=3000u128).for_each(|id| index.push(id));
+        (1..=3000).for_each(|n| index.push(v7(n)));
         assert!(index.strays.is_empty());
-        assert_eq!((index.find(1), index.find(3000), index.find(3001)), (Some(1), Some(3000), None));
+        assert_eq!((index.find(v7(1)), index.find(v7(3000)), index.find(v7(3001))), (Some(1), Some(3000), None));
     }
 
     #[test]
     fn retain_returns_memory_and_keeps_the_rest_findable() {
         let mut index = IdIndex::default();
-        (1..=4096u128).for_each(|id| index.push(id));
+        (1..=4096).for_each(|n| index.push(v7(n)));
         index.push(0);
         index.retain(|_| false, |chunk| chunk == 2);
-        assert_eq!((index.find(5), index.find(2500), index.find(4097)), (None, Some(2500), None));
+        assert_eq!((index.find(v7(5)), index.find(v7(2500)), index.find(v7(4097))), (None, Some(2500), None));
         assert_eq!(index.strays.len(), 0);
     }
 }

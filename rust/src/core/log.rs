@@ -29,6 +29,8 @@ pub(super) struct Slot<T> {
 pub(super) struct Chunk<T> {
     pub(super) slots: Vec<Slot<T>>,
     live: usize,
+    /// Some item was said to be of interest to `traced_items`.
+    is_traced: bool,
 }
 
 /// The stored events of a stream are always its latest ones: `positions[i]` has version `first + i`.
@@ -241,7 +243,7 @@ impl<T> Log<T> {
         let position = self.head;
         if (position - 1) as usize % CHUNK == 0 {
             let slots = Vec::with_capacity(CHUNK);
-            self.chunks.push(Some(Box::new(Chunk { slots, live: 0 })));
+            self.chunks.push(Some(Box::new(Chunk { slots, live: 0, is_traced: false })));
         }
         // The last chunk is only dropped once it is full, so it is there.
         if let Some(Some(chunk)) = self.chunks.last_mut() {
@@ -253,6 +255,13 @@ impl<T> Log<T> {
         let stream = &mut self.streams[stream as usize];
         stream.positions.push_back(position);
         Stored { version: stream.version(), position }
+    }
+
+    /// Makes `traced_items` visit the item just pushed (and its neighbours in memory).
+    pub fn trace_last(&mut self) {
+        if let Some(Some(chunk)) = self.chunks.last_mut() {
+            chunk.is_traced = true;
+        }
     }
 
     /// Adds tags to the event just pushed; repeated tags count once.
@@ -374,9 +383,10 @@ impl<T> Log<T> {
         self.ids.retain(alive, |n| chunks[n].is_some());
     }
 
-    /// Visits every stored item.
-    pub fn items(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten().flat_map(|chunk| chunk.slots.iter().filter_map(|slot| slot.item.as_ref()))
+    /// Visits at least the stored items for which `trace_last` was called.
+    pub fn traced_items(&self) -> impl Iterator<Item = &T> {
+        let traced = self.chunks.iter().flatten().filter(|chunk| chunk.is_traced);
+        traced.flat_map(|chunk| chunk.slots.iter().filter_map(|slot| slot.item.as_ref()))
     }
 }
 

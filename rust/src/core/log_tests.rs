@@ -1,9 +1,9 @@
 use super::*;
 use crate::core::select::Selection;
 
-/// Appends `items` with ids 1000 + item; kind by remainder, tag `t<item % 3>`.
+/// Appends `items` with UUIDv7 ids in the order of the items; kind by remainder, tag `t<item % 3>`.
 fn append(log: &mut Log<u32>, stream: &str, items: &[u32], expected: Option<u64>) -> Result<Stored, Refusal> {
-    let ids: Vec<u128> = items.iter().map(|item| u128::from(*item) + 1000).collect();
+    let ids: Vec<u128> = items.iter().map(|item| (u128::from(*item) + 1000) << 80 | 7 << 76).collect();
     match log.admit(stream, &ids, expected, None)? {
         Admission::Retry(stored) => Ok(stored),
         Admission::Fresh { .. } => {

@@ -5,6 +5,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::construct;
 use super::event::{MessageRef, UNSTAMPED, peek};
+use crate::core::ids;
 
 /// An event on its way into the log.
 pub struct Facts {
@@ -13,11 +14,15 @@ pub struct Facts {
     pub tags: Vec<String>,
     /// The event is one of ours, so that stamping it runs no Python code.
     pub is_native: bool,
+    /// The cyclic collector looks at the event.
+    pub is_tracked: bool,
 }
 
 /// What the fast way of appending knows of a batch before it takes the lock.
 pub struct Fresh {
     pub first_id: u128,
+    /// All ids are UUIDv7, so that if the first one is higher than all stored ones, so are the others.
+    pub is_ordered: bool,
     /// Index and tags of the events that have any.
     pub tagged: Vec<(usize, Vec<String>)>,
 }
@@ -26,7 +31,7 @@ impl Fresh {
     /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order.
     #[inline]
     pub fn examine(events: &Bound<'_, PyList>) -> Option<Fresh> {
-        let mut fresh = Fresh { first_id: 0, tagged: Vec::new() };
+        let mut fresh = Fresh { first_id: 0, is_ordered: true, tagged: Vec::new() };
         let mut last = 0;
         for (n, event) in events.iter().enumerate() {
             let message = MessageRef::event(&event)?;
@@ -38,6 +43,7 @@ impl Fresh {
                 fresh.first_id = id;
             }
             last = id;
+            fresh.is_ordered &= ids::is_ordered(id);
             if let Some(tags) = tags(message) {
                 fresh.tagged.push((n, tags.extract().ok()?));
             }
@@ -53,7 +59,7 @@ pub fn id(message: MessageRef<'_, '_>) -> u128 {
 }
 
 /// The ids of a batch of our events.
-pub fn ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
+pub fn all_ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
     events.iter().filter_map(|event| MessageRef::event(&event).map(id))
 }
 
@@ -68,7 +74,8 @@ impl Facts {
         let object = event.clone().unbind();
         if let Some(message) = MessageRef::event(event) {
             let tags = tags(message).map_or(Ok(Vec::new()), |tags| tags.extract())?;
-            return Ok(Facts { event: object, id: id(message), tags, is_native: true });
+            let is_tracked = message.is_tracked();
+            return Ok(Facts { event: object, id: id(message), tags, is_native: true, is_tracked });
         }
         let py = event.py();
         let id: u128 = event.getattr(intern!(py, "event_id"))?.getattr(intern!(py, "int"))?.extract()?;
@@ -76,7 +83,7 @@ impl Facts {
             Some(tags) if tags.is_instance_of::<PyTuple>() => tags.extract()?,
             _ => Vec::new(),
         };
-        Ok(Facts { event: object, id, tags, is_native: false })
+        Ok(Facts { event: object, id, tags, is_native: false, is_tracked: true })
     }
 
     /// Stamps a native event; does nothing to others. Runs no Python code, so it may be called under a lock.

@@ -208,10 +208,12 @@ impl EventLog {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.stamp)?;
-        // The collector never starts while the lock is held, so it is free.
+        // Events that the collector does not track hold nothing that could lead back here, so only the others are
+        // visited: a full collection does not touch millions of plain events. The lock is free, because the collector
+        // never starts while it is held.
         if let Some(inner) = self.inner.try_lock() {
             inner.kinds.values().try_for_each(|(class, _)| visit.call(class))?;
-            inner.log.items().try_for_each(|event| visit.call(event))?;
+            inner.log.traced_items().try_for_each(|event| visit.call(event))?;
         }
         Ok(())
     }
@@ -236,7 +238,8 @@ impl EventLog {
         if !is_known || !inner.log.has_room(events.len()) {
             return Ok(None);
         }
-        if !inner.log.is_above_all(fresh.first_id) && facts::ids(events).any(|id| inner.log.holds(id)) {
+        let is_new = fresh.is_ordered && inner.log.is_above_all(fresh.first_id);
+        if !is_new && facts::all_ids(events).any(|id| inner.log.holds(id)) {
             return Ok(None);
         }
         let (number, mut version) = inner.log.locate(stream);
@@ -256,7 +259,11 @@ impl EventLog {
             let position = inner.log.head() + 1;
             construct::stamp(message, version, i64::from(position));
             let id = facts::id(message);
+            let is_tracked = message.is_tracked();
             inner.log.push(number, event.unbind(), id, kind);
+            if is_tracked {
+                inner.log.trace_last();
+            }
             if let Some((_, tags)) = tagged.next_if(|(index, _)| *index == n) {
                 inner.log.tag(position, &tags);
             }

@@ -131,9 +131,12 @@ impl EventLog {
 /// Stores one event and stamps it if it is native. Runs no Python code.
 #[inline]
 fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts: Facts) -> Stored {
-    let Facts { event, id, tags, is_native } = facts;
+    let Facts { event, id, tags, is_native, is_tracked } = facts;
     let handle = is_native.then(|| event.clone_ref(py));
     let stored = log.push(stream, event, id, kind);
+    if is_tracked {
+        log.trace_last();
+    }
     if let Some(event) = handle {
         facts::stamp(event.bind(py), stored.version, stored.position);
     }

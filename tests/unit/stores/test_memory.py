@@ -10,11 +10,13 @@ import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventPersistenceError
 from lexigram.events.messages.event import DomainEvent, Event
+from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores.memory import InMemoryEventStore, InMemorySnapshotStore
 from lexigram.events.testing.samples import GiftAdded, ItemAdded, ItemRemoved, added, collect, positions, skus, versions
 from lexigram.events.types import Snapshot
@@ -103,6 +105,29 @@ async def test_events_made_in_another_order_than_stored_are_found_by_type_and_id
     for event in events:
         assert await store.append("a", [event]) == event.version
     assert store.get_global_position() == 50
+
+
+async def test_ids_that_are_not_in_order_are_recognised_too() -> None:
+    """Random ids among ordered ones: retries are found, partial overlaps refused, others stored."""
+    store = InMemoryEventStore()
+    high = UUID(int=(1 << 128) - 1)
+    await store.append("a", [ItemAdded(sku="1", event_id=high)])
+    await store.append("a", added("2"))
+    fresh = [*added("3"), ItemAdded(sku="1", event_id=high)]
+    with pytest.raises(EventPersistenceError):
+        await store.append("a", fresh)
+    assert await store.append("a", [ItemAdded(sku="1", event_id=high)]) == 1
+    assert await store.append("a", [fresh[0], ItemAdded(sku="4", event_id=UUID(int=high.int - 1))]) == 4
+    assert skus(await store.read("a")) == ["1", "2", "3", "4"]
+
+
+async def test_unknown_events_are_stored_under_their_own_type_names() -> None:
+    """Events of types that this program does not have keep their names and are selected by them."""
+    store = InMemoryEventStore()
+    events = [UnknownEvent(type_name=f"elsewhere.Type{n % 2}", payload=b"{}", data={"n": n}) for n in range(4)]
+    await store.append("a", events)
+    found = await collect(store.stream_by_type("elsewhere.Type1"))
+    assert [event.data["n"] for event in found] == [1, 3]
 
 
 async def test_a_class_defined_again_under_its_name_is_the_same_type() -> None:
