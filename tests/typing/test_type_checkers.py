@@ -72,9 +72,10 @@ def test_right_programs_are_accepted(checker: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("checker", CHECKERS)
-def test_wrong_lines_are_rejected(checker: str, tmp_path: Path) -> None:
-    """Exactly the marked lines of the bad sample are errors."""
-    path = SAMPLES / "bad.py"
+@pytest.mark.parametrize("sample", ["bad.py", "aggregates.py"])
+def test_wrong_lines_are_rejected(checker: str, sample: str, tmp_path: Path) -> None:
+    """Exactly the marked lines of a sample are errors."""
+    path = SAMPLES / sample
     assert CHECKERS[checker](path, tmp_path) == expected(path)
 
 

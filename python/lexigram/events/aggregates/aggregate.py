@@ -27,13 +27,14 @@ from lexigram.events.types import Snapshot
 address_event = _core.address_event
 
 
-@dataclass_transform(field_specifiers=(dc.field, dc.Field, pydantic.Field))
+@dataclass_transform(kw_only_default=True, field_specifiers=(dc.field, dc.Field, pydantic.Field))
 class AggregateRoot(PendingEvents, FrameworkAggregateRoot, ABC):
     """A consistency boundary whose state is the result of its events.
 
     Declare fields by annotation, with defaults or `Field(default_factory=list)`; change them only in handlers named
     `_handle_<snake_case of the event class>` (`ItemAdded` and `ItemAddedEvent` are both `_handle_item_added`), which
-    run when an event is applied and again when it is replayed. Fields are given by position (`id` first) or keyword.
+    run when an event is applied and again when it is replayed. Fields are given by keyword; positions (`id` first)
+    work too, but type checkers see the id only there, so that a field without default may follow it.
 
     Args:
         id: Identity, kept as given (UUID or str); a new UUID (version 7) if none is given.

@@ -15,7 +15,7 @@ from lexigram.events.messages.clock import now
 from lexigram.events.messages.event import new_id
 
 
-@dataclass_transform(field_specifiers=(dc.field, dc.Field, pydantic.Field))
+@dataclass_transform(kw_only_default=True, field_specifiers=(dc.field, dc.Field, pydantic.Field))
 @dc.dataclass(init=False, eq=False, repr=False)
 class Entity(FrameworkEntity[Any], ABC):
     """A mutable object with an identity, owned by an aggregate; two entities are equal if class and id are.
