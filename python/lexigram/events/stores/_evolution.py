@@ -97,10 +97,10 @@ async def decode_rows(evolution: Any | None, codec: EventCodec, rows: Sequence[S
     """Return the events of stored rows (type name, event type, payload, version, position), converted on the way.
 
     For backends that store bytes: data is converted before the event object is built, so that new required fields can
-    be added. Raises what `evolve_data` and the codec raise; nothing is skipped.
+    be added. A codec that has no `parse` gives finished events, which `evolve` converts afterwards. Raises what `evolve_data` and the codec raise; nothing is skipped.
     """
-    if evolution is None:
-        return codec.decode_rows(rows)
+    if evolution is None or not hasattr(codec, "parse"):
+        return list(codec.decode_rows(rows))
     events = []
     for type_name, event_type, payload, version, position in rows:
         data = codec.parse(payload)

@@ -375,10 +375,12 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
     async def _fire_stored(self, stream_id: str, events: Sequence[Any]) -> None:
         from lexigram.events.hooks import EventStoredHook
 
-        assert self._hooks is not None
+        hooks = self._hooks
+        if hooks is None or not hooks.has_action(EventStoredHook.name):
+            return
         for event in events:
             payload = EventStoredHook(event_type=self._registry.type_name(type(event)), stream_id=stream_id)
-            await self._hooks.call_action(EventStoredHook.name, payload=payload)
+            await hooks.call_action(EventStoredHook.name, payload=payload)
 
 
 class AbstractEventStoreFactory(ABC):

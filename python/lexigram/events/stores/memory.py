@@ -57,12 +57,14 @@ class InMemoryEventStore(AbstractEventStore):
         condition: AppendCondition | None = None,
     ) -> int:
         """Append events to a stream, all or none; see `AbstractEventStore.append`. Cost: linear in the events."""
-        if condition is None and innermost_unit_of_work() is None and self._hooks is None:
+        if condition is None and innermost_unit_of_work() is None:
             # The usual case in one call; it answers None where anything is unusual or wrong.
             version = self._append_fresh(stream_id, events, expected_version)
             if version is not None:
                 if self._wakeup.readers:
                     self._wakeup.notify()
+                if self._hooks is not None:
+                    await self._fire_stored(stream_id, events)
                 return version
         return await super().append(stream_id, events, expected_version, condition=condition)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -102,8 +103,10 @@ class AbstractUnitOfWork(ABC):
             self._joined = None
             return
         assert self._token is not None
-        _current.reset(self._token)
         self.is_open = False
+        # Left in another context than it was entered in (a fixture, say): closed units of work are passed over there.
+        with suppress(ValueError):
+            _current.reset(self._token)
         try:
             if exc_type is None:
                 for check in self._checks:
@@ -119,10 +122,7 @@ class AbstractUnitOfWork(ABC):
         except BaseException:
             self._run_undo()
             raise
-        for callback in self._callbacks:
-            outcome = callback()
-            if outcome is not None:
-                await outcome
+        await self._run_callbacks()
 
     def on_commit(self, callback: Callable[[], Awaitable[None] | None]) -> None:
         """Call (and await) `callback` once the transaction is durable, in order; never after a rollback."""
@@ -135,6 +135,19 @@ class AbstractUnitOfWork(ABC):
     def on_rollback(self, undo: Callable[[], object]) -> None:
         """Call `undo` if the transaction is rolled back or fails to commit, last registered first."""
         self._undo.append(undo)
+
+    async def _run_callbacks(self) -> None:
+        """Run every callback, then raise what the first failing one raised: the transaction is durable anyway."""
+        errors: list[Exception] = []
+        for callback in self._callbacks:
+            try:
+                outcome = callback()
+                if outcome is not None:
+                    await outcome
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def _roll_back_all(self) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.messages.codec import EventCodec
+from lexigram.events.stores._evolution import decode_rows
 from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
 from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
@@ -138,7 +139,8 @@ class SqliteEventStore(AbstractEventStore):
             _ALL_VERSIONS if to_version is None else to_version,
             -1 if limit is None else limit,
         )
-        return self._codec.decode_rows(await self._engine.fetch_all(self._statements.read, params))
+        rows = await self._engine.fetch_all(self._statements.read, params)
+        return await decode_rows(self._schema_evolution, self._codec, rows)
 
     async def _read_all(self, request: ReadRequest) -> Page:
         rows, head = await self._engine.read(partial(self._page_rows, request))
@@ -148,8 +150,9 @@ class SqliteEventStore(AbstractEventStore):
             # What has been stored since the head was read may be among the rows already.
             position = max(head, rows[-1][4] if rows else 0, request.after)
         if not request.with_stream_ids:
-            return Page(self._codec.decode_rows(rows), position)
-        return Page(self._codec.decode_rows([row[:5] for row in rows]), position, [row[5] for row in rows])
+            return Page(await decode_rows(self._schema_evolution, self._codec, rows), position)
+        events = await decode_rows(self._schema_evolution, self._codec, [row[:5] for row in rows])
+        return Page(events, position, [row[5] for row in rows])
 
     def _page_rows(self, request: ReadRequest, connection: sqlite3.Connection) -> tuple[list[Any], int]:
         """Return the rows and what was the head (or `up_to`) before they were read."""
