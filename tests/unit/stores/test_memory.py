@@ -85,6 +85,7 @@ async def test_closing_does_nothing_and_clearing_forgets_all() -> None:
     assert (store.get_all_streams(), store.get_global_position()) == ([], 0)
     assert await store.append("a", added("3"), expected_version=0) == 1
     assert positions(await store.read_all()) == [1]
+    assert store.log.append("a", added("4"), None) == 2, "a class seen before is appended the fast way again"
 
 
 async def test_reading_returns_the_stored_objects() -> None:

@@ -94,6 +94,7 @@ class InMemoryEventStore(AbstractEventStore):
     def clear(self) -> None:
         """Forget all events, streams and positions. For tests; readers must start again."""
         self.log.clear()
+        self._known.clear()
 
     def get_all_streams(self) -> list[str]:
         """Return the ids of all streams that hold events, sorted."""
