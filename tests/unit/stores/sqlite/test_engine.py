@@ -22,6 +22,7 @@ from lexigram.events.exceptions import (
     EventStoreError,
     EventValidationError,
 )
+from lexigram.events.stores.sqlite import direct
 from lexigram.events.stores.sqlite import engine as engine_module
 from lexigram.events.stores.sqlite.engine import SqliteEngine
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
@@ -391,3 +392,36 @@ def test_a_program_that_forgets_to_close_ends_cleanly(tmp_path: Path) -> None:
             return await store.head()
 
     assert asyncio.run(check()) == 1
+
+
+async def test_lookups_move_to_a_reader_thread_when_they_are_slow(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold disk must not hold up the event loop; a quick one answers on the spot."""
+    await store.append("a", added("1"))
+
+    async def thread_of_a_lookup() -> int:
+        return await store.engine.look_up(lambda _connection: threading.get_ident())
+
+    assert await thread_of_a_lookup() == threading.get_ident()
+    monkeypatch.setattr(direct, "_SLOW_SECONDS", 0.0)
+    assert await thread_of_a_lookup() == threading.get_ident()
+    assert await thread_of_a_lookup() != threading.get_ident()
+    assert skus(await store.read("a")) == ["1"]
+
+
+async def test_a_lookup_that_fails_reports_what_a_reader_thread_finds(store: SqliteEventStore) -> None:
+    """The direct connection only ever saves time."""
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await store.engine.find("SELECT * FROM nowhere")
+    assert await store.engine.find("SELECT 1") == (1,)
+
+
+@pytest.mark.parametrize("limit", [1, 63, 64, 65, 199, 200, 201, None])
+async def test_streams_around_the_size_of_a_lookup_are_read_whole(store: SqliteEventStore, limit: int | None) -> None:
+    """Short reads and long ones take different ways and return the same."""
+    names = [str(number) for number in range(200)]
+    await store.append("a", added(*names))
+    assert skus(await store.read("a", limit=limit)) == names[:limit]
+    assert skus(await store.read("a", 101, limit=limit)) == names[100:][:limit]
+    assert skus(await store.read("a", 1, 64, limit=limit)) == names[:64][:limit]

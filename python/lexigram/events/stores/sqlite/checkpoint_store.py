@@ -36,7 +36,7 @@ class SqliteCheckpointStore(SqliteTables, AbstractCheckpointStore):
 
     async def _get(self, name: str) -> int:
         engine = await self._ready()
-        row = await engine.fetch_one(f"SELECT position FROM {self._table} WHERE name = ?", (name,))
+        row = await engine.find(f"SELECT position FROM {self._table} WHERE name = ?", (name,))
         return 0 if row is None or row[0] is None else int(row[0])
 
     async def _save(self, name: str, position: int, epoch: int | None) -> None:
@@ -100,5 +100,5 @@ class SqliteCheckpointStore(SqliteTables, AbstractCheckpointStore):
 
     async def _epoch(self, name: str) -> int:
         engine = await self._ready()
-        row = await engine.fetch_one(f"SELECT epoch FROM {self._table} WHERE name = ?", (name,))
+        row = await engine.find(f"SELECT epoch FROM {self._table} WHERE name = ?", (name,))
         return 0 if row is None else int(row[0])

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
+from lexigram.events.stores.sqlite.direct import DirectReader
 from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, check_timeout
 from lexigram.events.stores.sqlite.errors import environment_error
 from lexigram.events.stores.sqlite.jobs import Folder, FoldJob, ReadJob, RunJob, SessionJob
@@ -50,6 +51,9 @@ class SqliteEngine(AbstractEngine):
         self._forked = False
         self._writer = Writer(settings, lambda connection: prepare_file(connection, settings))
         self._readers = None if settings.in_memory else ReaderPool(settings)
+        # Without a write-ahead log a reader may have to wait for the writer.
+        is_direct = settings.journal_mode == "WAL" and not settings.in_memory
+        self._direct = DirectReader(settings) if is_direct else None
 
     @classmethod
     async def connect(cls, config: Any = None) -> SqliteEngine:
@@ -114,6 +118,8 @@ class SqliteEngine(AbstractEngine):
             for stopped in self._readers.stopped:
                 await asyncio.wrap_future(stopped)
             self._readers.join()
+        if self._direct is not None:
+            self._direct.close()
 
     @property
     def path(self) -> str:
@@ -160,6 +166,15 @@ class SqliteEngine(AbstractEngine):
                 self.check_open()
             self._readers.submit(ReadJob(future, _in_snapshot(fn) if snapshot else fn))
         return await future
+
+    async def look_up(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `fn(connection)` on this very thread, while that is quick; otherwise the same as `read`."""
+        if self._direct is not None and self.current_unit() is None:
+            found = self._direct.call(fn)
+            if found is not None:
+                value: T = found[0]
+                return value
+        return await self.read(fn)
 
     def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:
         """Have `folder` execute `request` with group commit, or inside `unit`."""

@@ -14,6 +14,7 @@ from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.database import Database
+from lexigram.events.stores.sqlite.direct import MAX_DIRECT_ROWS
 from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, check_timeout
 from lexigram.events.stores.sqlite.log import AppendRequest, EventLog
 from lexigram.events.stores.sqlite.provider import ProviderUnitOfWork
@@ -133,14 +134,21 @@ class SqliteEventStore(AbstractEventStore):
         return outcome
 
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
-        params = (
-            stream_id,
-            from_version,
-            _ALL_VERSIONS if to_version is None else to_version,
-            -1 if limit is None else limit,
-        )
-        rows = await self._engine.fetch_all(self._statements.read, params)
+        last = _ALL_VERSIONS if to_version is None else to_version
+        wanted = partial(self._stream_rows, stream_id, from_version, last)
+        if limit is not None and limit <= MAX_DIRECT_ROWS:
+            rows = await self._engine.look_up(partial(wanted, limit))
+        else:
+            rows = await self._engine.look_up(partial(wanted, MAX_DIRECT_ROWS))
+            if len(rows) == MAX_DIRECT_ROWS:
+                # A long stream: read again from its beginning, so that all of it is of one moment.
+                rows = await self._engine.read(partial(wanted, -1 if limit is None else limit))
         return await decode_rows(self._schema_evolution, self._codec, rows)
+
+    def _stream_rows(
+        self, stream_id: str, first: int, last: int, limit: int, connection: sqlite3.Connection
+    ) -> list[tuple[Any, ...]]:
+        return connection.execute(self._statements.read, (stream_id, first, last, limit)).fetchall()
 
     async def _read_all(self, request: ReadRequest) -> Page:
         rows, head = await self._engine.read(partial(self._page_rows, request))
@@ -172,14 +180,14 @@ class SqliteEventStore(AbstractEventStore):
         return await self._engine.read(count)
 
     async def _bounds(self, stream_id: str) -> StreamBounds:
-        row = await self._engine.fetch_one(self._statements.stream, (stream_id,))
+        row = await self._engine.find(self._statements.stream, (stream_id,))
         if row is None:
             return StreamBounds(0, 0)
         _, removed, version, _ = row
         return StreamBounds(removed + 1 if version > removed else 0, version)
 
     async def _head(self) -> int:
-        row = await self._engine.fetch_one(self._statements.head)
+        row = await self._engine.find(self._statements.head)
         if row is None:
             raise EventStoreConnectionError(f"SQLite file {self._engine.path} has lost its table event_meta")
         return int(row[0])

@@ -35,7 +35,7 @@ class SqliteIdempotencyStore(SqliteTables, AbstractIdempotencyStore):
 
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool:
         engine = await self._ready()
-        return await engine.fetch_one(self._live, (consumer_id, message_id, time.time())) is not None
+        return await engine.find(self._live, (consumer_id, message_id, time.time())) is not None
 
     @property
     def _live(self) -> str:

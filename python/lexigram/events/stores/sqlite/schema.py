@@ -101,9 +101,10 @@ def _events_tables(names: TableNames) -> tuple[str, ...]:
         # Events refer to their stream and type by integer: half the size of every index, twice the speed of appends.
         f"""CREATE TABLE {names.streams} (
             key INTEGER PRIMARY KEY,
-            stream_id TEXT NOT NULL UNIQUE,
+            stream_id TEXT NOT NULL,
             partition_hash INTEGER NOT NULL,
             removed_version INTEGER NOT NULL DEFAULT 0)""",
+        f"CREATE UNIQUE INDEX {names.index('event_streams_by_id')} ON {names.streams} (stream_id)",
         f"""CREATE TABLE {names.types} (
             key INTEGER PRIMARY KEY,
             type_name TEXT NOT NULL,

@@ -73,9 +73,9 @@ class SqliteSnapshotStore(AbstractSnapshotStore):
             f"FROM {self._table} WHERE aggregate_id = ?"
         )
         if version is None:
-            row = await self.database.engine.fetch_one(f"{sql} ORDER BY version DESC LIMIT 1", (aggregate_id,))
+            row = await self.database.engine.find(f"{sql} ORDER BY version DESC LIMIT 1", (aggregate_id,))
         else:
-            row = await self.database.engine.fetch_one(f"{sql} AND version = ?", (aggregate_id, version))
+            row = await self.database.engine.find(f"{sql} AND version = ?", (aggregate_id, version))
         if row is None:
             return None
         about = self._codec.decode_value(row[4])

@@ -30,6 +30,8 @@ Sql = tuple[str, list[Any]]
 class EventStatements:
     """Statements over the tables of `names`.
 
+    They name their indexes: statistics (`ANALYZE`) of a file that was small then must not lead to scans of a large log.
+
     Args:
         text: Payloads are JSON: store them as text, so that SQL functions and people can read them.
     """
@@ -55,7 +57,7 @@ class EventStatements:
         stream = (
             "SELECT s.key, s.removed_version, max(s.removed_version, coalesce((SELECT e.version "
             f"FROM {n.events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1), 0)), s.stream_id "
-            f"FROM {n.streams} s WHERE s.stream_id"
+            f"FROM {n.streams} s INDEXED BY {n.index('event_streams_by_id')} WHERE s.stream_id"
         )
         self.stream = f"{stream} = ?"
         self.streams = f"{stream} IN ({_marks(range(STREAMS_AT_ONCE))})"
@@ -66,8 +68,10 @@ class EventStatements:
         )
         columns = "t.type_name, t.event_type, CAST(e.payload AS BLOB), e.version, e.position"
         typed = f"{n.events} e JOIN {n.types} t ON t.key = e.type"
+        self._by_type = f"{n.events} e INDEXED BY {n.index('events_by_type')}"
+        by_stream = f"{n.events} e INDEXED BY {n.index('events_by_stream')} JOIN {n.types} t ON t.key = e.type"
         self.read = (
-            f"SELECT {columns} FROM {typed} WHERE e.stream = (SELECT key FROM {n.streams} WHERE stream_id = ?) "
+            f"SELECT {columns} FROM {by_stream} WHERE e.stream = (SELECT key FROM {n.streams} WHERE stream_id = ?) "
             "AND e.version >= ? AND e.version <= ? ORDER BY e.version LIMIT ?"
         )
         self._columns, self._typed = columns, typed
@@ -129,7 +133,7 @@ class EventStatements:
         if len(types) > MAX_TYPE_ARMS:
             # The plus keeps SQLite from the type index, whose order would have to be sorted.
             return [self._arm(events, "e", [f"+e.type IN ({_marks(types)})"], types, request)]
-        return [self._arm(events, "e", ["e.type = ?"], [key], request) for key in types]
+        return [self._arm(self._by_type, "e", ["e.type = ?"], [key], request) for key in types]
 
     def _tag_arm(self, tags: list[str], types: list[int] | None, request: ReadRequest) -> list[Sql]:
         # CROSS JOIN keeps this order of loops: the first tag in order of position, the rest looked up.
