@@ -19,8 +19,8 @@ _RATE_WINDOW_SECONDS = 10.0
 _MAX_BACKOFF_SECONDS = 5.0
 _BUSY_EVENTS = 8
 _LINGER_SECONDS = 0.03
-"""A projection that gets many events at each wake-up waits so long for more: larger batches cost much less per event.
-One that gets few, or that somebody waits for, is woken by every append."""
+"""A projection that is woken again and again, or by many events, waits so long for more: larger batches cost much less.
+One that has little to do, or that somebody waits for, is woken by every append."""
 
 
 class ProjectionRunner:
@@ -52,6 +52,7 @@ class ProjectionRunner:
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._applied_at: tuple[float, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._phase = ProjectionState.RUNNING
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -211,7 +212,7 @@ class ProjectionRunner:
                 behind = len(batch) == self._batch_size
                 self._phase = ProjectionState.CATCHING_UP if behind else ProjectionState.LIVE
                 await self.apply(batch)
-                busy = _BUSY_EVENTS <= len(batch) < self._batch_size
+                busy = not behind and self._is_busy(len(batch))
         if busy:
             await self._linger()
         if batch:
@@ -231,6 +232,12 @@ class ProjectionRunner:
                         continue
                 await asyncio.sleep(0.05)
         return True
+
+    def _is_busy(self, events: int) -> bool:
+        """Return whether events come in so quickly that larger batches are worth a short wait."""
+        now = time.monotonic()
+        previous, self._applied_at = self._applied_at, (*self._applied_at[-2:], now)
+        return events >= _BUSY_EVENTS or (len(previous) == 3 and now - previous[0] < _LINGER_SECONDS)
 
     async def _linger(self) -> None:
         """Let more events come, unless somebody waits for what is there."""

@@ -55,6 +55,7 @@ class SagaEngine:
             )
         self.store: SagaStore = InMemorySagaStore() if store is None else store
         self._transactions = getattr(event_store, "unit_of_work", None) or getattr(self.store, "unit_of_work", None)
+        self._deferred = getattr(event_store, "deferred_unit_of_work", None)
         self._services = services if isinstance(services, Services) else Services(services)
         self._timeout = config.default_timeout_seconds
         self._defaults = Defaults(config.max_retries_per_step, config.retry_delay_seconds, config.enable_compensation)
@@ -204,7 +205,7 @@ class SagaEngine:
         return now() + timedelta(seconds=definition.timeout or self._timeout)
 
     def _executor(self, definition: SagaDefinition, record: SagaRecord, saga: Any) -> SagaExecutor:
-        journal = SagaJournal(self.store, record, self._transactions)
+        journal = SagaJournal(self.store, record, self._transactions, self._deferred)
         return SagaExecutor(journal, definition, saga, self._services, self._defaults)
 
     def _spawn(self, saga_id: str) -> asyncio.Task[SagaRecord]:

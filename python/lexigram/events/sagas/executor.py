@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lexigram.events.exceptions import SagaError
+from lexigram.events.exceptions import ConcurrencyError, SagaError
 from lexigram.events.projections.base import settled
 from lexigram.events.sagas.context import SagaContext, SagaStepResult, as_result
 from lexigram.events.sagas.definition import Action, RetryPolicy, SagaDefinition, StepDefinition
@@ -110,8 +111,19 @@ class SagaExecutor:
             await asyncio.sleep(delay)
 
     async def _attempt(self, step: StepDefinition) -> Exception | None:
+        """Carry out a step once; a second time, locked, if something else came in between."""
+        return await self._twice(lambda deferred: self._do(step, deferred=deferred))
+
+    async def _twice(self, act: Callable[[bool], Awaitable[Exception | None]]) -> Exception | None:
+        if self._journal.deferred is not None:
+            error = await act(True)
+            if not isinstance(error, ConcurrencyError):
+                return error
+        return await act(False)
+
+    async def _do(self, step: StepDefinition, *, deferred: bool) -> Exception | None:
         try:
-            async with self._journal.changing(atomic=True) as draft:
+            async with self._journal.changing(atomic=True, deferred=deferred) as draft:
                 record = draft.step(step.name)
                 started, attempt = now(), record.attempts + 1
                 result = await self.call(step.action, step, draft, attempt)
@@ -236,9 +248,12 @@ class SagaExecutor:
 
     async def _undo(self, step: StepDefinition) -> Exception | None:
         """Undo one step once; the last one ends the saga in the same write."""
+        return await self._twice(lambda deferred: self._compensate(step, deferred=deferred))
+
+    async def _compensate(self, step: StepDefinition, *, deferred: bool) -> Exception | None:
         assert step.compensation is not None
         try:
-            async with self._journal.changing(atomic=True) as draft:
+            async with self._journal.changing(atomic=True, deferred=deferred) as draft:
                 record = draft.step(step.name)
                 await self.call(step.compensation, step, draft, record.compensation_attempts + 1)
                 record.compensation_attempts += 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError, SagaError
 from lexigram.events.sagas.store import SagaStore
-from lexigram.events.sagas.types import SagaRecord
+from lexigram.events.sagas.types import SagaRecord, copy_record
 
 Transactions = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -19,24 +18,34 @@ class SagaJournal:
 
     Args:
         transactions: Opens a unit of work on the event store, or None where there is none.
+        deferred: Opens one that locks nothing and is checked at its end, where there is such a thing.
     """
 
-    def __init__(self, store: SagaStore, record: SagaRecord, transactions: Transactions | None) -> None:
+    def __init__(
+        self,
+        store: SagaStore,
+        record: SagaRecord,
+        transactions: Transactions | None,
+        deferred: Transactions | None = None,
+    ) -> None:
         self.record = record
+        self.deferred = deferred
         self._store = store
         self._transactions = transactions
         self.taken_over = False
 
     @asynccontextmanager
-    async def changing(self, *, atomic: bool = False) -> AsyncIterator[SagaRecord]:
+    async def changing(self, *, atomic: bool = False, deferred: bool = False) -> AsyncIterator[SagaRecord]:
         """Yield a draft of the record and store it at the end; on any exception nothing has happened.
 
         Args:
             atomic: Run the block in a unit of work, so that what it appends and the record commit together.
+            deferred: Take the unit of work that locks nothing; `ConcurrencyError` at its end means: once more, locked.
         """
-        draft = copy.deepcopy(self.record)
-        if atomic and self._transactions is not None:
-            async with self._transactions():
+        draft = copy_record(self.record)
+        transactions = self.deferred if deferred else self._transactions
+        if atomic and transactions is not None:
+            async with transactions():
                 yield draft
                 await self._save(draft)
         else:

@@ -12,6 +12,7 @@ from lexigram.events.sagas.record import decode_record, encode_record
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores.sqlite.database import Database
+from lexigram.events.stores.sqlite.deferred import DeferredUnitOfWork
 
 _TABLE = """CREATE TABLE IF NOT EXISTS {table} (
     saga_id TEXT PRIMARY KEY,
@@ -82,23 +83,31 @@ class SqlSagaStore(SagaStore):
             record.version = expected = stored or await self._version(record.saga_id) or 0
         record.version = expected + 1
         record.updated_at = now()
-        changed = await self._database.engine.execute(
+        text = encode_record(self._codec, record)
+        params = (*self._columns(record), record.version, text, record.saga_id, expected)
+        unit = self._database.engine.current_unit()
+        if isinstance(unit, DeferredUnitOfWork) and unit.defers:
+            unit.defer(lambda connection: self._update(connection, params))
+            return
+        try:
+            await self._database.engine.run(lambda connection: self._update(connection, params))
+        except ConcurrencyError:
+            record.version = expected
+            raise
+
+    def _update(self, connection: Any, params: Sequence[Any]) -> None:
+        changed = connection.execute(
             f"UPDATE {self._table} SET saga_name = ?, status = ?, deadline = ?, created_at = ?, version = ?, record = ? "
             "WHERE saga_id = ? AND version = ?",
-            (
-                *self._columns(record),
-                record.version,
-                encode_record(self._codec, record),
-                record.saga_id,
-                expected,
-            ),
-        )
+            params,
+        ).rowcount
         if not changed:
-            record.version = expected
+            saga_id, expected = params[-2:]
+            row = connection.execute(f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,)).fetchone()
             raise ConcurrencyError(
-                f"Saga {record.saga_id!r} was saved by somebody else meanwhile",
+                f"Saga {saga_id!r} was saved by somebody else meanwhile",
                 expected_version=expected,
-                actual_version=await self._version(record.saga_id),
+                actual_version=None if row is None else row[0],
             )
 
     async def load(self, saga_id: str) -> SagaRecord | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from lexigram.events.exceptions import ConcurrencyError
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 
@@ -84,7 +83,7 @@ class InMemorySagaStore(SagaStore):
             )
         record.version = actual + 1
         record.updated_at = now()
-        kept = copy.deepcopy(record)
+        kept = copy_record(record)
         unit = current_unit_of_work()
         if unit is None:
             self._records[kept.saga_id] = kept
@@ -93,7 +92,8 @@ class InMemorySagaStore(SagaStore):
 
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return a copy of the record, or None."""
-        return copy.deepcopy(self._records.get(saga_id))
+        record = self._records.get(saga_id)
+        return None if record is None else copy_record(record)
 
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
@@ -101,4 +101,4 @@ class InMemorySagaStore(SagaStore):
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return copies of all sagas of this name, oldest first."""
-        return [copy.deepcopy(record) for record in self._records.values() if record.saga_name == saga_name]
+        return [copy_record(record) for record in self._records.values() if record.saga_name == saga_name]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import copy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 
 def now() -> datetime:
@@ -86,6 +89,23 @@ class SagaStepRecord:
 _DONE = frozenset({SagaStepStatus.COMPLETED, SagaStepStatus.COMPENSATING, SagaStepStatus.COMPENSATED})
 
 
+def copy_plain(value: Any) -> Any:
+    """Return a copy of nested dictionaries, lists and sets; what may not change is shared, anything else deep-copied."""
+    kind = type(value)
+    if kind in _SHARED:
+        return value
+    if kind is dict:
+        return {key: copy_plain(item) for key, item in value.items()}
+    if kind is list:
+        return [copy_plain(item) for item in value]
+    return copy.deepcopy(value)
+
+
+_SHARED = frozenset(
+    {str, int, float, bool, bytes, type(None), datetime, date, time, timedelta, UUID, Decimal, frozenset}
+)
+
+
 @dataclass
 class SagaRecord:
     """One saga as stored after every step.
@@ -127,3 +147,15 @@ class SagaRecord:
     def current_step(self) -> str | None:
         """Name of the step that runs, failed or comes next; None once the saga has ended."""
         return self.cursor
+
+
+def copy_record(record: SagaRecord) -> SagaRecord:
+    """Return a copy of a record that shares nothing changeable with it."""
+    return replace(
+        record,
+        data=copy_plain(record.data),
+        steps={name: replace(step, output=copy_plain(step.output)) for name, step in record.steps.items()},
+        metadata=copy_plain(record.metadata),
+        step_order=list(record.step_order),
+        handled=list(record.handled),
+    )

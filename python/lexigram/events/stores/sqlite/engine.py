@@ -152,10 +152,12 @@ class SqliteEngine(AbstractEngine):
         self._writer.submit(RunJob(future, fn))
         return await future
 
-    async def read(self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False) -> T:
-        """Call `fn(connection)` in a reader thread, or in the owner's unit of work."""
+    async def read(
+        self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False, stream_id: str | None = None
+    ) -> T:
+        """Call `fn(connection)` in a reader thread, or in the owner's unit of work where its writes matter."""
         unit = self.current_unit()
-        if unit is not None and (unit.is_owner or self._readers is None):
+        if unit is not None and (unit.is_owner or self._readers is None) and unit.covers(stream_id):
             return await unit.run(fn)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._readers is None:
@@ -167,14 +169,15 @@ class SqliteEngine(AbstractEngine):
             self._readers.submit(ReadJob(future, _in_snapshot(fn) if snapshot else fn))
         return await future
 
-    async def look_up(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    async def look_up(self, fn: Callable[[sqlite3.Connection], T], stream_id: str | None = None) -> T:
         """Call `fn(connection)` on this very thread, while that is quick; otherwise the same as `read`."""
-        if self._direct is not None and self.current_unit() is None:
+        unit = self.current_unit()
+        if self._direct is not None and (unit is None or not unit.covers(stream_id)):
             found = self._direct.call(fn)
             if found is not None:
                 value: T = found[0]
                 return value
-        return await self.read(fn)
+        return await self.read(fn, stream_id=stream_id)
 
     def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:
         """Have `folder` execute `request` with group commit, or inside `unit`."""
@@ -205,6 +208,13 @@ class SqliteEngine(AbstractEngine):
             self.check_open()
         unit: Any = current_unit_of_work(self)
         return unit  # type: ignore[no-any-return]
+
+    def submit_job(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Queue `fn(connection)` for the next group commit, whatever unit of work is open."""
+        self.check_open()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._writer.submit(RunJob(future, fn))
+        return future
 
     def submit_session(self, session: Session) -> None:
         """Queue a unit of work for the writer."""

@@ -51,7 +51,7 @@ class AbstractEngine(ABC):
         """
 
     @abstractmethod
-    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False) -> T:
+    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False, stream_id: str | None = None) -> T:
         """Call `fn(connection)` to read; inside a unit of work it sees that transaction's own writes.
 
         Tasks that were started inside a unit of work write as part of it, but read what is committed (in a `:memory:`
@@ -59,14 +59,15 @@ class AbstractEngine(ABC):
 
         Args:
             snapshot: Give all statements of `fn` one view of the data; a single statement has that anyway.
+            stream_id: The only stream that `fn` looks at; None = it may look at anything.
 
         Raises:
             EventLoadError: LEX_ERR_EVT_011, the file is damaged or the disk is failing.
         """
 
-    async def look_up(self, fn: Callable[[Any], T]) -> T:
+    async def look_up(self, fn: Callable[[Any], T], stream_id: str | None = None) -> T:
         """Call `fn(connection)`, which reads at most a few dozen rows by key; like `read`, but made for speed."""
-        return await self.read(fn)
+        return await self.read(fn, stream_id=stream_id)
 
     @abstractmethod
     def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:

@@ -14,6 +14,7 @@ from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.database import Database
+from lexigram.events.stores.sqlite.deferred import DeferredUnitOfWork
 from lexigram.events.stores.sqlite.direct import MAX_DIRECT_ROWS
 from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, check_timeout
 from lexigram.events.stores.sqlite.log import AppendRequest, EventLog
@@ -94,6 +95,16 @@ class SqliteEventStore(AbstractEventStore):
             return ProviderUnitOfWork(self._connected)
         return SqliteUnitOfWork(self._connected, seconds)
 
+    def deferred_unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqlUnitOfWork:
+        """Return a unit of work whose appends are checked and written together at its end, in one group commit.
+
+        Nothing is locked meanwhile, so many of them run at the same time. An append without expected version, or a
+        statement that needs the unit's own writes, turns it into an ordinary `unit_of_work`.
+        """
+        if self.database.provider is not None:
+            return self.unit_of_work(timeout_seconds)
+        return DeferredUnitOfWork(self._connected, check_timeout(timeout_seconds))
+
     def checkpoint_store(self) -> SqliteCheckpointStore:
         """Return a checkpoint store on the same tables; close it like any other."""
         return SqliteCheckpointStore(self)
@@ -133,16 +144,32 @@ class SqliteEventStore(AbstractEventStore):
         outcome: Appended = await self._engine.fold(self._log, request, len(request.events), unit)
         return outcome
 
+    async def _append_in(
+        self,
+        unit: AbstractUnitOfWork,
+        stream_id: str,
+        events: Sequence[Any],
+        expected_version: int | None,
+        condition: ResolvedCondition | None,
+    ) -> int:
+        if not isinstance(unit, DeferredUnitOfWork) or not unit.defers or expected_version is None or not unit.is_owner:
+            return await super()._append_in(unit, stream_id, events, expected_version, condition)
+        encoded = [self._codec.encode(event) for event in events]
+        request = AppendRequest(stream_id, encoded, expected_version, condition)
+        outcomes = unit.defer_request(self._log, request, stream_id)
+        unit.on_commit(lambda: self._stored(stream_id, events, *outcomes[0]))
+        return expected_version + len(events)
+
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
         last = _ALL_VERSIONS if to_version is None else to_version
         wanted = partial(self._stream_rows, stream_id, from_version, last)
         if limit is not None and limit <= MAX_DIRECT_ROWS:
-            rows = await self._engine.look_up(partial(wanted, limit))
+            rows = await self._engine.look_up(partial(wanted, limit), stream_id)
         else:
-            rows = await self._engine.look_up(partial(wanted, MAX_DIRECT_ROWS))
+            rows = await self._engine.look_up(partial(wanted, MAX_DIRECT_ROWS), stream_id)
             if len(rows) == MAX_DIRECT_ROWS:
                 # A long stream: read again from its beginning, so that all of it is of one moment.
-                rows = await self._engine.read(partial(wanted, -1 if limit is None else limit))
+                rows = await self._engine.read(partial(wanted, -1 if limit is None else limit), stream_id=stream_id)
         return await decode_rows(self._schema_evolution, self._codec, rows)
 
     def _stream_rows(

@@ -48,6 +48,10 @@ class SqlUnitOfWork(AbstractUnitOfWork):
             EventStoreError: LEX_ERR_EVT_013, the unit of work has ended or took longer than its timeout.
         """
 
+    def covers(self, stream_id: str | None = None) -> bool:
+        """Return whether reads (of only this stream, or of anything) have to take place inside the transaction."""
+        return True
+
     @abstractmethod
     async def fold(self, folder: Folder, request: Any) -> Any:
         """Execute one request of `folder` inside the transaction."""
