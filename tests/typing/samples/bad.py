@@ -54,6 +54,6 @@ ListUsers(text="a", page="1")  # E: mistyped
 event = UserRegistered(user_id="u1")
 event.email = "x"  # E: frozen
 event.version = 2  # E: frozen metadata
-event.nothing  # E: no such attribute
+print(event.nothing)  # E: no such attribute
 event.with_version("1")  # E: mistyped
 RegisterUser(user_id="a").user_id = "b"  # E: frozen
