@@ -81,7 +81,7 @@ pub fn construct<'py>(
     Ok(object)
 }
 
-fn planned<'a, 'py>(object: &'a Bound<'py, PyAny>, plan: &'static Plan) -> PyResult<Planned<'a, 'py>> {
+pub(super) fn planned<'a, 'py>(object: &'a Bound<'py, PyAny>, plan: &'static Plan) -> PyResult<Planned<'a, 'py>> {
     Planned::fresh(object, plan).ok_or_else(|| PyTypeError::new_err("not an instance of its class"))
 }
 
@@ -97,7 +97,11 @@ pub fn empty<'py>(plan: &'static Plan, py: Python<'py>) -> PyResult<Bound<'py, P
 }
 
 /// `__init__` of a message made by `empty`.
-pub fn initialize(object: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+pub fn initialize(
+    object: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
     let py = object.py();
     let message = Planned::cast(object).ok_or_else(|| PyTypeError::new_err("not a message"))?;
     let (keys, values): (Vec<_>, Vec<_>) = kwargs.map(|kwargs| kwargs.iter().unzip()).unwrap_or_default();
@@ -109,7 +113,7 @@ pub fn initialize(object: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>, kwargs: 
 }
 
 /// Sets id and time unless they were `given`.
-fn identify(message: MessageRef<'_, '_>, given: u32) {
+pub(super) fn identify(message: MessageRef<'_, '_>, given: u32) {
     let both = Meta::EventId.bit() | Meta::OccurredAt.bit();
     if given & both == both {
         return;
@@ -204,7 +208,7 @@ fn fill<'py>(target: Planned<'_, 'py>, arguments: &Arguments<'_, 'py>, fresh: bo
 
 /// Gives unset fields their defaults; whether one of them is a container.
 #[inline]
-fn apply_fallbacks(target: Planned<'_, '_>, missing: impl Fn(&Field) -> PyErr) -> PyResult<bool> {
+pub(super) fn apply_fallbacks(target: Planned<'_, '_>, missing: impl Fn(&Field) -> PyErr) -> PyResult<bool> {
     let mut track = false;
     for (index, field) in target.plan().fields.iter().enumerate() {
         if target.is_set(index) {
@@ -254,7 +258,9 @@ fn inherit<'py>(message: MessageRef<'_, 'py>, plan: &Plan, given: u32) -> PyResu
 fn require_free_name(plan: &Plan, name: &Bound<'_, PyString>) -> PyResult<()> {
     if plan.class.bind(name.py()).hasattr(name)? {
         let class = plan.name(name.py());
-        return Err(PyTypeError::new_err(format!("{class}() cannot take {name:?}: the class has an attribute of that name")));
+        return Err(PyTypeError::new_err(format!(
+            "{class}() cannot take {name:?}: the class has an attribute of that name"
+        )));
     }
     Ok(())
 }
@@ -264,7 +270,10 @@ fn too_many(py: Python<'_>, plan: &Plan, count: usize) -> PyErr {
     if plan.positional.is_empty() {
         return PyTypeError::new_err(format!("{name}() takes keyword arguments only, {count} positional given"));
     }
-    PyTypeError::new_err(format!("{name}() takes at most {} positional arguments, {count} given", plan.positional.len()))
+    PyTypeError::new_err(format!(
+        "{name}() takes at most {} positional arguments, {count} given",
+        plan.positional.len()
+    ))
 }
 
 /// The TypeError of a call that does not fit the plan: it names every missing and every unknown argument.
@@ -308,160 +317,6 @@ fn misfit<'py>(py: Python<'py>, plan: &Plan, arguments: &Arguments<'_, 'py>) -> 
     PyTypeError::new_err(format!("{}() {}", plan.name(py), parts.join("; ")))
 }
 
-fn quoted(name: &Bound<'_, PyString>) -> String {
+pub(super) fn quoted(name: &Bound<'_, PyString>) -> String {
     format!("'{}'", name.to_string_lossy())
-}
-
-/// Makes a message from stored parts, without running any user code of its class.
-pub struct Builder<'py> {
-    object: Bound<'py, PyAny>,
-    plan: &'static Plan,
-}
-
-impl<'py> Builder<'py> {
-    pub fn new(py: Python<'py>, plan: &'static Plan) -> PyResult<Self> {
-        let object = event::allocate(py, plan)?;
-        if plan.always_tracked {
-            planned(&object, plan)?.message().track();
-        }
-        Ok(Builder { object, plan })
-    }
-
-    /// The unfinished message, for direct access.
-    #[inline]
-    pub fn planned(&self) -> Planned<'_, 'py> {
-        Planned::fresh(&self.object, self.plan).expect("allocate makes instances of the plan's class")
-    }
-
-    fn message(&self) -> MessageRef<'_, 'py> {
-        self.planned().message()
-    }
-
-    /// Sets the field at an index of `plan.fields`.
-    #[inline]
-    pub fn set_field(&self, index: usize, value: Bound<'py, PyAny>) {
-        let target = self.planned();
-        target.message().track_if_container(&value);
-        target.put(index, value);
-    }
-
-    /// Sets metadata from a Python value, with the checks of the constructor.
-    pub fn set_meta(&self, meta: Meta, value: &Bound<'py, PyAny>) -> PyResult<()> {
-        metadata::set(self.message(), meta, value)
-    }
-
-    pub fn set_id(&self, id: [u8; 16]) {
-        self.message().body().id.set(id);
-    }
-
-    pub fn set_time_us(&self, us: i64) {
-        self.message().body().time_us.set(us);
-    }
-
-    pub fn stamp(&self, version: u32, sequence: i64) {
-        stamp(self.message(), version, sequence);
-    }
-
-    /// Gives the message a new id and the present time, where the stored parts had none.
-    pub fn identify(&self, has_id: bool, has_time: bool) {
-        let id = if has_id { Meta::EventId.bit() } else { 0 };
-        let time = if has_time { Meta::OccurredAt.bit() } else { 0 };
-        identify(self.message(), id | time);
-    }
-
-    /// Attributes that are not declared fields.
-    pub fn set_extra(&self, extra: &Bound<'py, PyDict>) -> PyResult<()> {
-        if !extra.is_empty() {
-            self.message().extra_or_new()?.update(extra.as_mapping())?;
-            self.message().track();
-        }
-        Ok(())
-    }
-
-    /// The finished message; unset fields get their defaults.
-    ///
-    /// Fails with a TypeError that names the first required field without a value.
-    pub fn finish(self) -> PyResult<Bound<'py, PyAny>> {
-        let plan = self.plan;
-        let py = self.object.py();
-        let missing = |field: &Field| {
-            let name = quoted(field.name.bind(py));
-            PyTypeError::new_err(format!("{}() missing required keyword argument: {name}", plan.name(py)))
-        };
-        if apply_fallbacks(self.planned(), missing)? {
-            self.message().track();
-        }
-        Ok(self.object)
-    }
-}
-
-/// Marks an event as stored at a version of its stream and a global position.
-pub fn stamp(message: MessageRef<'_, '_>, version: u32, sequence: i64) {
-    message.body().version.set(version);
-    message.body().sequence.set(sequence);
-}
-
-/// A new message of the same class with the same content.
-pub fn duplicate<'py>(source: Planned<'_, 'py>) -> PyResult<Builder<'py>> {
-    let plan = source.plan();
-    let message = source.message();
-    let builder = Builder::new(message.py(), plan)?;
-    let copy = builder.message();
-    let (from, to) = (message.body(), copy.body());
-    to.id.set(from.id.get());
-    to.time_us.set(from.time_us.get());
-    to.sequence.set(from.sequence.get());
-    to.version.set(from.version.get());
-    to.schema.set(from.schema.get());
-    for (meta, _) in plan.kind.names() {
-        if let Some(value) = metadata::stored(message, *meta) {
-            metadata::store(copy, *meta, Some(value));
-        }
-    }
-    for index in 0..plan.fields.len() {
-        if let Some(value) = source.get(index) {
-            builder.set_field(index, value);
-        }
-    }
-    if let Some(extra) = message.extra() {
-        builder.set_extra(&extra)?;
-    }
-    Ok(builder)
-}
-
-/// Whether two messages of one class say the same; `sequence_number` and `version` do not count.
-pub fn equal(one: Planned<'_, '_>, other: Planned<'_, '_>) -> PyResult<bool> {
-    let (left, right, plan) = (one.message(), other.message(), one.plan());
-    if left.object().is(right.object()) {
-        return Ok(true);
-    }
-    let (a, b) = (left.body(), right.body());
-    if a.id.get() != b.id.get() || a.time_us.get() != b.time_us.get() {
-        return Ok(false);
-    }
-    for (meta, _) in plan.kind.names() {
-        let native = matches!(meta, Meta::EventId | Meta::OccurredAt | Meta::SequenceNumber | Meta::Version);
-        if !native && !metadata::get(left, *meta)?.eq(metadata::get(right, *meta)?)? {
-            return Ok(false);
-        }
-    }
-    for (index, field) in plan.fields.iter().enumerate() {
-        if !field.compare {
-            continue;
-        }
-        let same = match (one.get(index), other.get(index)) {
-            (Some(a), Some(b)) => a.is(&b) || a.eq(b)?,
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    let filled = |message: MessageRef<'_, '_>| message.extra().is_some_and(|extra| !extra.is_empty());
-    match (filled(left), filled(right)) {
-        (false, false) => Ok(true),
-        (true, true) => left.extra_or_new()?.eq(right.extra_or_new()?),
-        _ => Ok(false),
-    }
 }

@@ -26,8 +26,7 @@ pub fn empty_metadata(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 /// Whether the metadata place of a command holds what its metadata is still to be made from.
 pub fn is_pending(value: &Bound<'_, PyAny>) -> bool {
-    MessageRef::cast(value).is_some()
-        || context_class(value.py()).is_ok_and(|class| value.is_exact_instance(class))
+    MessageRef::cast(value).is_some() || context_class(value.py()).is_ok_and(|class| value.is_exact_instance(class))
 }
 
 /// Keeps the handled message in a new command or query until its metadata is read.

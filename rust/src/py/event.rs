@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use super::compare;
 use super::construct;
 use super::metadata::{self, Kind, Meta};
 use super::plan::{self, Plan};
@@ -516,6 +517,7 @@ pub fn allocator_of(py: Python<'_>, size: usize) -> PyResult<usize> {
 
 /// Microseconds since 1970-01-01 UTC, as `core::clock::now_us` but without the detour through a checked difference.
 #[cfg(unix)]
+#[allow(clippy::useless_conversion)] // both numbers are narrower on some systems
 pub fn now_us() -> i64 {
     if let Some(frozen) = crate::core::clock::frozen_us() {
         return frozen;
@@ -542,7 +544,11 @@ pub fn context_value<'py>(variable: &Bound<'py, PyAny>) -> PyResult<Option<Bound
 }
 
 /// `object.__setattr__(object, name, value)`, past the `__setattr__` of the class.
-pub fn generic_setattr(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub fn generic_setattr(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     // SAFETY: three live objects; -1 means that an error is set.
     let status = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
     if status < 0 { Err(PyErr::fetch(object.py())) } else { Ok(()) }
@@ -753,9 +759,8 @@ unsafe extern "C" fn get_meta(object: *mut ffi::PyObject, meta: *mut c_void) -> 
 unsafe extern "C" fn set_meta(object: *mut ffi::PyObject, value: *mut ffi::PyObject, meta: *mut c_void) -> c_int {
     guarded(-1, |py| {
         // SAFETY: as in `get_meta`; `value` is live, or null for deletion.
-        let (message, value) = unsafe {
-            (MessageRef(Borrowed::from_ptr(py, object)), Bound::from_borrowed_ptr_or_opt(py, value))
-        };
+        let (message, value) =
+            unsafe { (MessageRef(Borrowed::from_ptr(py, object)), Bound::from_borrowed_ptr_or_opt(py, value)) };
         let value = value.ok_or_else(|| PyAttributeError::new_err("message metadata cannot be deleted"))?;
         metadata::set(message, Meta::from_index(meta as usize), &value).map(|()| 0)
     })
@@ -766,7 +771,11 @@ unsafe extern "C" fn get_class(object: *mut ffi::PyObject, _: *mut c_void) -> *m
     unsafe { ffi::Py_NewRef(ffi::Py_TYPE(object).cast()) }
 }
 
-unsafe extern "C" fn rich_compare(left: *mut ffi::PyObject, right: *mut ffi::PyObject, op: c_int) -> *mut ffi::PyObject {
+unsafe extern "C" fn rich_compare(
+    left: *mut ffi::PyObject,
+    right: *mut ffi::PyObject,
+    op: c_int,
+) -> *mut ffi::PyObject {
     guarded(ptr::null_mut(), |py| {
         // SAFETY: `left` is an instance of the type this slot belongs to; a class is compared before `right` is used
         // as one. `NotImplemented` is returned as a new reference.
@@ -777,7 +786,7 @@ unsafe extern "C" fn rich_compare(left: *mut ffi::PyObject, right: *mut ffi::PyO
             (Bound::from_borrowed_ptr(py, left), Bound::from_borrowed_ptr(py, right))
         };
         let equal = match (Planned::cast(&left), Planned::cast(&right)) {
-            (Some(left), Some(right)) => construct::equal(left, right)?,
+            (Some(left), Some(right)) => compare::equal(left, right)?,
             _ => false,
         };
         let result = (equal == (op == ffi::Py_EQ)).into_pyobject(py)?;
@@ -844,12 +853,7 @@ fn new_base(py: Python<'_>, name: &'static CStr, kind: Kind) -> PyResult<*mut ff
     for (meta, name) in kind.names() {
         properties.push(property(name, Some(get_meta as ffi::getter), Some(set_meta as ffi::setter), *meta as usize));
     }
-    properties.push(property(
-        c"__dict__",
-        Some(ffi::PyObject_GenericGetDict),
-        Some(ffi::PyObject_GenericSetDict),
-        0,
-    ));
+    properties.push(property(c"__dict__", Some(ffi::PyObject_GenericGetDict), Some(ffi::PyObject_GenericSetDict), 0));
     // Without a setter: an object of another class has another number of words.
     properties.push(property(c"__class__", Some(get_class), None, 0));
     properties.push(ffi::PyGetSetDef::default());

@@ -3,7 +3,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::construct;
+use super::builder;
 use super::event::{MessageRef, UNSTAMPED, peek};
 use crate::core::ids;
 
@@ -99,6 +99,6 @@ impl Facts {
 #[inline]
 pub fn stamp(event: &Bound<'_, PyAny>, version: u32, position: u32) {
     if let Some(message) = MessageRef::event(event) {
-        construct::stamp(message, version, i64::from(position));
+        builder::stamp(message, version, i64::from(position));
     }
 }

@@ -10,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyString, PyType};
 
-use super::construct;
+use super::builder;
 use super::event::MessageRef;
 use super::facts::{self, Fresh};
 use super::log_batch::{Batch, BatchArgument, Names, clamp, items, refused};
@@ -257,7 +257,7 @@ impl EventLog {
             };
             version += 1;
             let position = inner.log.head() + 1;
-            construct::stamp(message, version, i64::from(position));
+            builder::stamp(message, version, i64::from(position));
             let id = facts::id(message);
             let is_tracked = message.is_tracked();
             inner.log.push(number, event.unbind(), id, kind);

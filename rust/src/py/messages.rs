@@ -3,7 +3,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
-use super::construct::{self, Builder};
+use super::builder::{self, Builder};
+use super::construct;
 use super::event::{MessageRef, Planned};
 use super::metadata::{self, Meta};
 use super::plan::{self, Plan};
@@ -18,7 +19,12 @@ fn hidden_key(name: &str) -> String {
 }
 
 /// Sets one entry of a field dictionary; false if the class knows no such name.
-fn set_entry<'py>(builder: &Builder<'py>, plan: &Plan, name: &Bound<'py, PyString>, value: &Bound<'py, PyAny>) -> PyResult<bool> {
+fn set_entry<'py>(
+    builder: &Builder<'py>,
+    plan: &Plan,
+    name: &Bound<'py, PyString>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<bool> {
     let text = name.to_str()?;
     let py = name.py();
     for (index, field) in plan.fields.iter().enumerate() {
@@ -39,10 +45,13 @@ fn set_entry<'py>(builder: &Builder<'py>, plan: &Plan, name: &Bound<'py, PyStrin
 
 /// A copy of `message` with some fields or metadata changed.
 #[pyfunction]
-pub fn copy_message<'py>(message: &Bound<'py, PyAny>, changes: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+pub fn copy_message<'py>(
+    message: &Bound<'py, PyAny>,
+    changes: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let source = known(message)?;
     let plan = source.plan();
-    let builder = construct::duplicate(source)?;
+    let builder = builder::duplicate(source)?;
     for (name, value) in changes.into_iter().flatten() {
         let name = name.cast_into::<PyString>()?;
         if set_entry(&builder, plan, &name, &value)? {
@@ -98,10 +107,7 @@ pub fn rebuild<'py>(
     let plan = plan::finalized(cls)?;
     let builder = Builder::new(cls.py(), plan)?;
     let names = plan.kind.names();
-    builder.identify(
-        fields.contains(names[0].1.to_string_lossy())?,
-        fields.contains(names[1].1.to_string_lossy())?,
-    );
+    builder.identify(fields.contains(names[0].1.to_string_lossy())?, fields.contains(names[1].1.to_string_lossy())?);
     for (name, value) in fields.iter() {
         let name = name.cast_into::<PyString>()?;
         if !set_entry(&builder, plan, &name, &value)? {
@@ -118,7 +124,7 @@ pub fn rebuild<'py>(
 /// Marks an event as stored, in place.
 #[pyfunction]
 pub fn stamp_event(event: &Bound<'_, PyAny>, version: u32, sequence_number: i64) -> PyResult<()> {
-    construct::stamp(known(event)?.message(), version, sequence_number);
+    builder::stamp(known(event)?.message(), version, sequence_number);
     Ok(())
 }
 

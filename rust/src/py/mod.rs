@@ -2,11 +2,13 @@
 use pyo3::prelude::*;
 
 pub mod address;
+pub mod builder;
 pub mod clock;
+pub mod codec;
+pub mod compare;
 pub mod construct;
 pub mod context;
 pub mod event;
-pub mod codec;
 mod facts;
 mod log;
 mod log_batch;

@@ -209,7 +209,7 @@ fn lay_out<'py>(
         _ => {
             let offset = *end;
             *end += size_of::<usize>();
-            if visible && !found.is_some_and(|member| member.offset == offset) {
+            if visible && found.is_none_or(|member| member.offset != offset) {
                 let text = CString::new(name.to_str()?)?;
                 event::install_member(cls, Box::leak(text.into_boxed_c_str()), offset)?;
             }
@@ -259,7 +259,8 @@ fn meta_tables<'py>(
 /// Whether a tuple holds nothing that could be part of a cycle; looks one level deep.
 pub fn is_flat_tuple(value: &Bound<'_, PyAny>) -> bool {
     value.cast::<PyTuple>().is_ok_and(|tuple| {
-        tuple.len() <= 16 && tuple.iter_borrowed().all(|item| !item.is_instance_of::<PyTuple>() && !event::is_container(&item))
+        tuple.len() <= 16
+            && tuple.iter_borrowed().all(|item| !item.is_instance_of::<PyTuple>() && !event::is_container(&item))
     })
 }
 

@@ -310,3 +310,35 @@ def test_a_forked_process_makes_other_ids() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_events_can_be_fields_of_pydantic_models() -> None:
+    """An instance is kept as it is; plain data becomes an event; JSON has the fields."""
+
+    class Envelope(BaseModel):
+        event: UserRegistered
+        others: list[DomainEvent] = []
+
+    event = UserRegistered(user_id="u")
+    envelope = Envelope(event=event, others=[event])
+    assert envelope.event is event
+    assert envelope.others[0] is event
+    assert envelope.model_dump(mode="json")["event"]["user_id"] == "u"
+    made = Envelope.model_validate({"event": {"user_id": "v"}}).event
+    assert (made.user_id, made.email, made.event_type, made.event_id.version) == ("v", "", "UserRegistered", 7)
+    with pytest.raises(ValueError, match="user_id"):
+        Envelope.model_validate({"event": {}})
+
+
+def test_classes_of_unknown_modules_can_be_events() -> None:
+    """Code run by `exec` or in a notebook may have a module name that nobody imported."""
+    space: dict[str, Any] = {"DomainEvent": DomainEvent, "__name__": "nowhere"}
+    exec(
+        "from __future__ import annotations\n"
+        "from typing import ClassVar\n"
+        "class Made(DomainEvent):\n    a: int\n    b: ClassVar[int] = 1\n",
+        space,
+    )
+    assert space["Made"](a=2).a == 2
+    with pytest.raises(TypeError, match="'b'"):
+        space["Made"](a=1, b=2)

@@ -8,7 +8,7 @@ use super::known::Known;
 use super::metadata;
 use super::record::{Fields, RecordPlan, Style};
 use crate::core::wire;
-use crate::py::construct::Builder;
+use crate::py::builder::Builder;
 use crate::py::event;
 use crate::py::metadata::{Kind, Meta, store};
 use crate::py::plan::Fallback;

@@ -328,7 +328,7 @@ fn head<'py>(event: &Bound<'py, PyAny>, plan: &RecordPlan) -> Res<Head<'py>> {
 /// Gives a decoded event its version and position.
 fn number(event: &Bound<'_, PyAny>, plan: &RecordPlan, version: u32, sequence_number: Option<i64>) -> Res<()> {
     if let Some(message) = MessageRef::event(event) {
-        crate::py::construct::stamp(message, version, sequence_number.unwrap_or(UNSTAMPED));
+        crate::py::builder::stamp(message, version, sequence_number.unwrap_or(UNSTAMPED));
         return Ok(());
     }
     let py = event.py();
