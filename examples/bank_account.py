@@ -75,7 +75,9 @@ async def main(folder: Path) -> None:
         for name in ("ada", "bob"):
             print(name, "has", (await accounts.get_or_raise(name)).cents, "cents")
         async for event in store.stream_all():
-            print(f"{event.sequence_number:>3}  {event.aggregate_id} v{event.version}  {event.event_type} {event.cents}")
+            print(
+                f"{event.sequence_number:>3}  {event.aggregate_id} v{event.version}  {event.event_type} {event.cents}"
+            )
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") 
 
 def bars(rows: Sequence[tuple[str, float]], show: Callable[[float], str], label: str, color: str = COLORS[0]) -> str:
     """Return horizontal bars from zero, one per row, with their values."""
-    left, right, step = 170, 60, 24
+    left, right, step = 186, 60, 29
     largest = max((value for _, value in rows), default=1.0) or 1.0
     parts = []
     for index, (name, value) in enumerate(rows):
-        y = index * step + 4
+        y = index * step + 6
         width = max(value, 0.0) / largest * (_WIDTH - left - right)
         parts.append(_text(left - 8, y + 13, name, "end"))
         parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="17" rx="2" fill="{color}"/>')
@@ -35,7 +35,7 @@ def bars(rows: Sequence[tuple[str, float]], show: Callable[[float], str], label:
 
 
 def _ticks(top: float) -> list[float]:
-    step = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if top / size <= 6)
+    step = next(size * 10**power for power in range(12) for size in (1, 2, 5) if top / (size * 10**power) <= 6)
     return [step * index for index in range(int(top // step) + 1)]
 
 
@@ -46,9 +46,9 @@ def _frame(
     for tick in _ticks(top):
         y = y_of(tick)
         parts.append(f'<line x1="44" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(_text(38, y + 4, f"{tick:g}", "end", "axis"))
+        parts.append(_text(38, y + 4, f"{tick:,.0f}", "end", "axis"))
     parts.append(_text(44, 12, unit, kind="axis"))
-    every = max(1, len(names) // 14)
+    every = -(-len(names) // 20)
     for index, name in enumerate(names):
         if index % every == 0:
             parts.append(_text(x_of(index), 236, name, "middle", "axis"))

@@ -77,7 +77,7 @@ def _figure(title: str, caption: str, body: str) -> str:
 
 
 def _figures(report: Report) -> list[str]:
-    hours = [f"{hour}:00" for hour, _, _ in report.delay_by_hour]
+    hours = [str(hour) for hour, _, _ in report.delay_by_hour]
     legs = [f"leg {leg}" for leg, _, _ in report.delay_by_leg]
     booked = {
         "rebooked": [float(rebooked) for _, rebooked, _ in report.rebooking_by_month],
