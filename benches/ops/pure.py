@@ -8,6 +8,8 @@ import gc
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -207,3 +209,88 @@ async def collection(state: dict[str, Any]) -> tuple[float, int]:
     start = now()
     gc.collect()
     return now() - start, 1
+
+
+class Status(Enum):
+    NEW = "new"
+    PAID = "paid"
+
+
+class Line(msgspec.Struct, frozen=True):
+    sku: str
+    quantity: int
+
+
+class OrderPlaced(msgspec.Struct, frozen=True, kw_only=True):
+    """The twelve fields of our codec operation, with the id and the time that our events have besides."""
+
+    event_id: UUID
+    occurred_at: datetime
+    order_id: UUID
+    customer: str
+    email: str
+    placed_at: datetime
+    total: Decimal
+    status: Status
+    quantity: int
+    weight: float
+    express: bool
+    lines: tuple[Line, ...]
+    tags_: tuple[str, ...]
+    note: str | None
+
+
+def sample() -> OrderPlaced:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678, UTC)
+    return OrderPlaced(
+        event_id=UUID(int=1),
+        occurred_at=moment,
+        order_id=UUID(int=7),
+        customer="Ada Lovelace",
+        email="ada@example.test",
+        placed_at=moment,
+        total=Decimal("1234.56"),
+        status=Status.PAID,
+        quantity=3,
+        weight=1.25,
+        express=True,
+        lines=(Line("tea", 2), Line("milk", 1)),
+        tags_=("a", "b"),
+        note=None,
+    )
+
+
+def encoding(encoder: Any) -> tuple[float, int]:
+    event = sample()
+    start = now()
+    for _ in range(1000):
+        encoder.encode(event)
+    return now() - start, 1000
+
+
+def decoding(encoder: Any, decoder: Any) -> tuple[float, int]:
+    data = encoder.encode(sample())
+    start = now()
+    for _ in range(1000):
+        decoder.decode(data)
+    return now() - start, 1000
+
+
+@op("codec: msgspec.msgpack encode, 12 fields")
+async def msgpack_encode(state: dict[str, Any]) -> tuple[float, int]:
+    return encoding(msgspec.msgpack.Encoder())
+
+
+@op("codec: msgspec.msgpack decode, 12 fields")
+async def msgpack_decode(state: dict[str, Any]) -> tuple[float, int]:
+    return decoding(msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(OrderPlaced))
+
+
+@op("codec: msgspec.json encode, 12 fields")
+async def json_encode(state: dict[str, Any]) -> tuple[float, int]:
+    return encoding(msgspec.json.Encoder())
+
+
+@op("codec: msgspec.json decode, 12 fields")
+async def json_decode(state: dict[str, Any]) -> tuple[float, int]:
+    return decoding(msgspec.json.Encoder(), msgspec.json.Decoder(OrderPlaced))
