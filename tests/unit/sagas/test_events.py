@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -209,4 +211,34 @@ async def test_the_follower_starts_each_saga_once_across_restarts(store: SqliteE
     assert [record.status for record in records] == [SagaStatus.COMPLETED] * 5
     for number in range(5):
         assert len(await store.read(f"order-{number}")) == 1
+    await sagas.close()
+
+
+async def test_sagas_in_another_database_repeat_a_step_rather_than_lose_it(
+    store: SqliteEventStore, tmp_path: Path
+) -> None:
+    """The events are committed before the state: if they cannot be, the step is tried again and happens once."""
+    sagas = SqlSagaStore(str(tmp_path / "sagas.db"))
+    await sagas.initialize()
+    calls: list[int] = []
+
+    class Racing(SagaBase):
+        @saga_step(max_retries=2, retry_delay=0.0)
+        async def act(self, ctx: SagaContext) -> None:
+            calls.append(1)
+            await store.append("contested", [Shipped(order="mine")], len(calls) - 1)
+            if len(calls) == 1:
+                others.append(asyncio.create_task(rival(), context=contextvars.Context()))
+                await asyncio.wait(others)
+
+    async def rival() -> None:
+        await store.append("contested", [Shipped(order="theirs")], 0)
+
+    others: list[Any] = []
+    manager = SagaManager(sagas, event_store=store, config=QUICK)
+    manager.register(Racing)
+    record = await manager.get(await manager.start("Racing"))
+    assert record is not None
+    assert record.status is SagaStatus.COMPLETED
+    assert [event.order for event in await store.read("contested")] == ["theirs", "mine"]
     await sagas.close()

@@ -45,8 +45,12 @@ class SagaJournal:
         draft = copy_record(self.record)
         transactions = self.deferred if deferred else self._transactions
         if atomic and transactions is not None:
-            async with transactions():
+            async with transactions() as unit:
                 yield draft
+                together = self._store.joins(unit)
+                if together:
+                    await self._save(draft)
+            if not together:  # another database: a crash just here repeats the step, and never loses it
                 await self._save(draft)
         else:
             yield draft

@@ -60,6 +60,10 @@ class SqlSagaStore(SagaStore):
         """Return one transaction of the database; the engine of sagas runs steps in it. Needs `initialize` first."""
         return self._database.engine.unit_of_work()
 
+    def joins(self, unit: Any) -> bool:
+        """Return whether the unit is a transaction of this database."""
+        return self._open and getattr(unit, "resource", None) is self._database.engine
+
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga in one statement; return False, with nothing written, if one of this id is there."""
         await self.initialize()

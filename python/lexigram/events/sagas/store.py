@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
@@ -39,6 +40,10 @@ class SagaStore(ABC):
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return all sagas of this name, oldest first."""
 
+    def joins(self, unit: Any) -> bool:
+        """Return whether what is saved inside this unit of work commits and rolls back with it."""
+        return False
+
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga; return False, with nothing written, if one of this id is there."""
         if await self.load(record.saga_id) is not None:
@@ -66,6 +71,10 @@ class InMemorySagaStore(SagaStore):
 
     def __init__(self) -> None:
         self._records: dict[str, SagaRecord] = {}
+
+    def joins(self, unit: Any) -> bool:
+        """True: the change takes effect when the unit commits."""
+        return True
 
     def clear(self) -> None:
         """Forget all sagas."""
