@@ -9,16 +9,24 @@ from datetime import datetime
 from typing import Any, final
 from uuid import UUID
 
+from typing_extensions import disjoint_base
+
 # Message objects: imported by messages/base.py, messages/_compile.py and their neighbours.
 
+@disjoint_base
 class EventBase:
     """Memory and constructor of events: 104 bytes and one word per field, plus the collector's header.
 
     Not a class to construct or to derive from directly: `DomainEvent` is.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@disjoint_base
 class MessageBase:
     """Memory and constructor of commands and queries; the same layout with `id`, `timestamp` and `metadata`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def install_finalizer(finalizer: Any) -> None:
     """Name the function that compiles a message class at its first construction. The first call counts."""
