@@ -267,6 +267,58 @@ pub fn install_member(class: &Bound<'_, PyType>, name: &'static CStr, offset: us
     if status < 0 { Err(PyErr::fetch(class.py())) } else { Ok(()) }
 }
 
+/// The `__slots__` of one class that are read and written without the attribute machinery.
+pub struct SlotTable {
+    class: Py<PyType>,
+    offsets: Vec<usize>,
+}
+
+impl SlotTable {
+    /// The places of these attributes, None unless every one is a slot and the class looks attributes up as usual.
+    pub fn of<'py>(class: &Bound<'py, PyType>, names: &[Bound<'py, PyString>]) -> PyResult<Option<Self>> {
+        // SAFETY: reading plain fields of a live type object.
+        let (size, lookup) = unsafe { ((*class.as_type_ptr()).tp_basicsize as usize, (*class.as_type_ptr()).tp_getattro) };
+        if lookup.map(|f| f as usize) != Some(ffi::PyObject_GenericGetAttr as *const () as usize) {
+            return Ok(None);
+        }
+        let mut offsets = Vec::with_capacity(names.len());
+        for name in names {
+            match member(class, name)? {
+                Some(found) if found.is_slot && found.offset + WORD <= size && found.offset.is_multiple_of(WORD) => {
+                    offsets.push(found.offset);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Self { class: class.clone().unbind(), offsets }))
+    }
+
+    fn place<'a>(&self, object: &'a Bound<'_, PyAny>, index: usize) -> Option<&'a Slot> {
+        let offset = *self.offsets.get(index)?;
+        let address = object.as_ptr();
+        // SAFETY: the object is exactly of the class whose member descriptors gave the offsets, so that each place
+        // lies in it, aligned, and holds null or an owned reference.
+        unsafe {
+            let fits = ffi::Py_TYPE(address).cast::<ffi::PyObject>() == self.class.as_ptr();
+            fits.then(|| &*address.cast::<u8>().add(offset).cast::<Slot>())
+        }
+    }
+
+    /// The value of a slot, None if it is unset or the object is not exactly of the class.
+    #[inline]
+    pub fn get<'py>(&self, object: &Bound<'py, PyAny>, index: usize) -> Option<Bound<'py, PyAny>> {
+        peek(object.py(), self.place(object, index)?)
+    }
+
+    /// Sets a slot; false if the object is not exactly of the class.
+    #[inline]
+    pub fn put<'py>(&self, object: &Bound<'py, PyAny>, index: usize, value: Bound<'py, PyAny>) -> bool {
+        let Some(place) = self.place(object, index) else { return false };
+        put(object.py(), place, Some(value));
+        true
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // Handles
 

@@ -10,6 +10,8 @@ use crate::errors::EventValidationError;
 
 struct UuidParts {
     class: Py<PyType>,
+    /// Places of `int` and `is_safe`, where this Python has them as slots.
+    slots: Option<event::SlotTable>,
     unknown_safety: Py<PyAny>,
 }
 
@@ -17,8 +19,10 @@ fn uuid_parts(py: Python<'_>) -> PyResult<&'static UuidParts> {
     static PARTS: PyOnceLock<UuidParts> = PyOnceLock::new();
     PARTS.get_or_try_init(py, || {
         let module = py.import(intern!(py, "uuid"))?;
+        let class = module.getattr("UUID")?.cast_into::<PyType>()?;
         Ok(UuidParts {
-            class: module.getattr("UUID")?.cast_into()?.unbind(),
+            slots: event::SlotTable::of(&class, &[intern!(py, "int").clone(), intern!(py, "is_safe").clone()])?,
+            class: class.unbind(),
             unknown_safety: module.getattr("SafeUUID")?.getattr("unknown")?.unbind(),
         })
     })
@@ -26,7 +30,7 @@ fn uuid_parts(py: Python<'_>) -> PyResult<&'static UuidParts> {
 
 /// Whether `value` is exactly a `uuid.UUID`.
 pub fn is_uuid(value: &Bound<'_, PyAny>) -> bool {
-    uuid_parts(value.py()).is_ok_and(|parts| value.get_type().is(&parts.class))
+    uuid_parts(value.py()).is_ok_and(|parts| value.get_type_ptr() as usize == parts.class.as_ptr() as usize)
 }
 
 /// A `uuid.UUID` of sixteen bytes in RFC order.
@@ -35,6 +39,12 @@ pub fn uuid_from_bytes<'py>(py: Python<'py>, bytes: [u8; 16]) -> PyResult<Bound<
     // Past `UUID.__init__`, which takes a microsecond for its many forms of input.
     let uuid = event::bare_instance(parts.class.bind(py))?;
     let int = u128::from_be_bytes(bytes).into_pyobject(py)?;
+    if let Some(slots) = &parts.slots
+        && slots.put(&uuid, 0, int.clone().into_any())
+        && slots.put(&uuid, 1, parts.unknown_safety.bind(py).clone())
+    {
+        return Ok(uuid);
+    }
     event::generic_setattr(&uuid, intern!(py, "int"), &int)?;
     event::generic_setattr(&uuid, intern!(py, "is_safe"), parts.unknown_safety.bind(py))?;
     Ok(uuid)
@@ -43,7 +53,11 @@ pub fn uuid_from_bytes<'py>(py: Python<'py>, bytes: [u8; 16]) -> PyResult<Bound<
 /// The sixteen bytes of a `uuid.UUID`, or of a string in a form that `uuid.UUID` reads.
 pub fn uuid_to_bytes(value: &Bound<'_, PyAny>, field: &str) -> PyResult<[u8; 16]> {
     let py = value.py();
-    let class = uuid_parts(py)?.class.bind(py);
+    let parts = uuid_parts(py)?;
+    if let Some(int) = parts.slots.as_ref().and_then(|slots| slots.get(value, 0)) {
+        return Ok(int.extract::<u128>()?.to_be_bytes());
+    }
+    let class = parts.class.bind(py);
     if value.is_instance(class)? {
         let int: u128 = value.getattr(intern!(py, "int"))?.extract()?;
         return Ok(int.to_be_bytes());

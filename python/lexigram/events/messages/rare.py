@@ -8,12 +8,15 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import OrderedDict, deque
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
 from lexigram.events.messages.registry import EventTypeRegistry, default_registry, is_value_class
 from lexigram.events.messages.shapes import CONTAINERS, SCALARS
+
+EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation])
+"""Makes decimals of their text without rounding."""
 
 _BASES: tuple[type, ...] = (int, float, str, bytes, Decimal, UUID)
 

@@ -49,7 +49,10 @@ impl<'py> Parts<'py> {
         let object = bare(py, plan)?;
         for index in 0..fields.list.len() {
             let value = self.value(py, plan, fields, index)?;
-            event::generic_setattr(&object, fields.list[index].name.bind(py), &value)?;
+            match &fields.slots {
+                Some(slots) if slots.put(&object, index, value.clone()) => {}
+                _ => event::generic_setattr(&object, fields.list[index].name.bind(py), &value)?,
+            }
         }
         if plan.style == Style::Contract {
             self.contract_meta(py, plan, &object)?;

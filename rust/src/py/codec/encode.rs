@@ -3,7 +3,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet,
-    PyString, PyTime, PyTimeAccess, PyTuple, PyTzInfoAccess,
+    PyString, PyTime, PyTimeAccess, PyTuple, PyType, PyTzInfoAccess,
 };
 
 use super::enums::EnumPlan;
@@ -71,7 +71,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
                 Ok(moment) => self.datetime(moment, false)?,
                 Err(_) => return Ok(false),
             },
-            Node::Enum(plan) if value.get_type().is(&plan.class) => self.enumeration(plan, value, depth)?,
+            Node::Enum(plan) if is_exactly(value, &plan.class) => self.enumeration(plan, value, depth)?,
             Node::Union(union) => return self.union(union, value, depth),
             Node::Record(plan) => {
                 if !self.fits(plan.get(), value)? {
@@ -187,11 +187,11 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
         let class = value.get_type();
         match self.names.of_class(&class, self.known)? {
             Entry::Enum(plan, name) => {
-                self.sink.begin_tagged(&name);
+                self.sink.begin_tagged(name.bind(self.py).to_str()?);
                 self.enumeration(&plan, value, depth)?;
             }
             Entry::Record(plan, name) => {
-                self.sink.begin_tagged(&name);
+                self.sink.begin_tagged(name.bind(self.py).to_str()?);
                 self.record(plan.get(), value, depth)?;
             }
             Entry::Other => {
@@ -244,7 +244,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
             Node::Date => value.is_exact_instance_of::<PyDate>(),
             Node::Time => value.is_exact_instance_of::<PyTime>(),
             Node::Timedelta => value.is_exact_instance_of::<PyDelta>(),
-            Node::Enum(plan) => value.get_type().is(&plan.class),
+            Node::Enum(plan) => is_exactly(value, &plan.class),
             Node::Record(plan) => self.fits(plan.get(), value)?,
             Node::Seq(Seq::List, _) => value.is_exact_instance_of::<PyList>(),
             Node::Seq(Seq::Tuple, _) => value.is_exact_instance_of::<PyTuple>(),
@@ -258,7 +258,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
 
     fn fits(&self, plan: &RecordPlan, value: &Bound<'py, PyAny>) -> Res<bool> {
         if plan.style != Style::TypedDict {
-            return Ok(value.get_type_ptr() as usize == plan.class.as_ptr() as usize);
+            return Ok(is_exactly(value, &plan.class));
         }
         let Ok(dict) = value.cast_exact::<PyDict>() else { return Ok(false) };
         Ok(dict.keys().iter().all(|key| is_plain_key(&key)))
@@ -392,7 +392,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
             Node::Datetime => key.is_exact_instance_of::<PyDateTime>(),
             Node::Enum(plan) => {
                 let text = |json: &[u8]| json.starts_with(b"\"") && json != b"\"$type\"";
-                key.get_type().is(&plan.class) && plan.member(&key).is_some_and(|member| text(&member.json))
+                is_exactly(&key, &plan.class) && plan.member(&key).is_some_and(|member| text(&member.json))
             }
             _ => false,
         })
@@ -455,7 +455,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
     }
 
     fn is_decimal(&self, value: &Bound<'py, PyAny>) -> bool {
-        value.get_type_ptr() as usize == self.known.decimal.as_ptr() as usize
+        is_exactly(value, &self.known.decimal)
     }
 
     fn decimal(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
@@ -521,6 +521,11 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
 fn label(fault: Fault, key: &Bound<'_, PyAny>) -> Fault {
     let shown: String = key.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().chars().take(60).collect());
     fault.inside(format!("[{shown}]"))
+}
+
+#[inline]
+fn is_exactly(value: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool {
+    value.get_type_ptr() as usize == class.as_ptr() as usize
 }
 
 fn too_deep<T>() -> Res<T> {

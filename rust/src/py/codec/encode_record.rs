@@ -29,6 +29,16 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             Style::TypedDict => return self.typed_dict(fields, value.cast()?, depth),
             Style::Dataclass | Style::Pydantic => {}
         }
+        if let Some(slots) = &fields.slots {
+            self.begin_record(fields, plan, false);
+            let mut first = true;
+            for (index, field) in fields.list.iter().enumerate() {
+                let found = slots.get(value, index);
+                self.field(field, found.as_ref(), &mut first, depth)?;
+            }
+            self.close();
+            return Ok(());
+        }
         let own = if plan.has_dict { Some(own_dict(value)?) } else { None };
         let mut extras = Vec::new();
         if let Some(own) = &own

@@ -5,6 +5,8 @@ use pyo3::types::{PyString, PyType, PyTzInfo};
 
 pub struct Known {
     pub decimal: Py<PyType>,
+    /// `create_decimal` of a context that rounds nothing: one argument, no tuple, no white space allowed.
+    pub make_decimal: Py<PyAny>,
     pub enumeration: Py<PyType>,
     pub utc: Py<PyAny>,
     /// `dataclasses.MISSING`
@@ -34,6 +36,7 @@ pub fn get(py: Python<'_>) -> PyResult<&'static Known> {
         let rare = py.import("lexigram.events.messages.rare")?;
         Ok(Known {
             decimal: class("decimal", "Decimal")?,
+            make_decimal: rare.getattr("EXACT")?.getattr("create_decimal")?.unbind(),
             enumeration: class("enum", "Enum")?,
             utc: PyTzInfo::utc(py)?.to_owned().into_any().unbind(),
             missing: py.import("dataclasses")?.getattr("MISSING")?.unbind(),

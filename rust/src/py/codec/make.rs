@@ -40,7 +40,7 @@ pub fn duration(py: Python<'_>, days: i64, seconds: i64, micros: i64) -> Value<'
 
 /// A decimal of its text, which must be one that `str(Decimal)` writes.
 pub fn decimal<'py>(text: &Bound<'py, PyAny>, known: &Known) -> Value<'py> {
-    let made = known.decimal.bind(text.py()).call1((text,));
+    let made = known.make_decimal.bind(text.py()).call1((text,));
     made.or_else(|_| fail(format!("not a decimal: {}", values::shown(text))))
 }
 

@@ -29,7 +29,7 @@ use self::sink::{Binary, Json, Sink};
 use crate::core::binary::Reader;
 use crate::core::{transcode, wire};
 use crate::errors::{EventValidationError, SerializationError};
-use crate::py::event::{MessageRef, UNSTAMPED};
+use crate::py::event::{MessageRef, Planned, UNSTAMPED};
 use crate::py::metadata::{Meta, stored};
 use crate::py::{event, values};
 
@@ -48,13 +48,17 @@ thread_local! {
 }
 
 /// One event as a store writes it; `payload` has everything except version and position.
-#[pyclass(frozen, get_all, module = "lexigram.events._core")]
+#[pyclass(frozen, module = "lexigram.events._core")]
 pub struct EncodedEvent {
-    event_id: Py<PyBytes>,
+    event_id: [u8; 16],
+    #[pyo3(get)]
     type_name: Py<PyString>,
+    #[pyo3(get)]
     event_type: Py<PyString>,
+    #[pyo3(get)]
     occurred_at_us: i64,
-    tags: Py<PyTuple>,
+    tags: Option<Py<PyTuple>>,
+    #[pyo3(get)]
     payload: Py<PyBytes>,
 }
 
@@ -62,19 +66,31 @@ pub struct EncodedEvent {
 impl EncodedEvent {
     #[new]
     fn new(
-        event_id: Py<PyBytes>,
+        event_id: [u8; 16],
         type_name: Py<PyString>,
         event_type: Py<PyString>,
         occurred_at_us: i64,
         tags: Py<PyTuple>,
         payload: Py<PyBytes>,
     ) -> Self {
-        Self { event_id, type_name, event_type, occurred_at_us, tags, payload }
+        Self { event_id, type_name, event_type, occurred_at_us, tags: Some(tags), payload }
+    }
+
+    /// The sixteen bytes of the event's id.
+    #[getter]
+    fn event_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.event_id)
+    }
+
+    #[getter]
+    fn tags<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
+        self.tags.as_ref().map_or_else(|| PyTuple::empty(py), |tags| tags.bind(py).clone())
     }
 
     /// Unpacks into the six parts, in order.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        let parts = (&self.event_id, &self.type_name, &self.event_type, self.occurred_at_us, &self.tags, &self.payload);
+        let (id, tags) = (self.event_id(py), self.tags(py));
+        let parts = (id, &self.type_name, &self.event_type, self.occurred_at_us, tags, &self.payload);
         parts.into_pyobject(py)?.try_iter()
     }
 
@@ -221,15 +237,7 @@ impl CodecCore {
                 _ => encoder.message(record, fields, event, 0, false),
             })
         }?;
-        let (id, occurred_at_us, event_type, tags) = head(event, record)?;
-        Ok(EncodedEvent {
-            event_id: PyBytes::new(py, &id).unbind(),
-            type_name: PyString::new(py, &name).unbind(),
-            event_type: event_type.unbind(),
-            occurred_at_us,
-            tags: tags.unbind(),
-            payload: payload.unbind(),
-        })
+        head(event, record, name, payload.unbind())
     }
 
     /// Runs an encoder over a kept buffer and returns what it wrote.
@@ -286,43 +294,38 @@ fn not_an_event<T>(value: &Bound<'_, PyAny>) -> Res<T> {
 /// An event whose class is not known is stored again as it was read.
 fn stored_again(event: &Bound<'_, PyAny>, record: &RecordPlan) -> Res<EncodedEvent> {
     let py = event.py();
-    let (id, occurred_at_us, event_type, tags) = head(event, record)?;
-    Ok(EncodedEvent {
-        event_id: PyBytes::new(py, &id).unbind(),
-        type_name: event.getattr(intern!(py, "type_name"))?.extract()?,
-        event_type: event_type.unbind(),
-        occurred_at_us,
-        tags: tags.unbind(),
-        payload: event.getattr(intern!(py, "payload"))?.extract()?,
-    })
+    let type_name = event.getattr(intern!(py, "type_name"))?.extract()?;
+    let payload = event.getattr(intern!(py, "payload"))?.extract()?;
+    head(event, record, type_name, payload)
 }
 
 type RowParts<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyAny>, u32, Option<i64>);
-type Head<'py> = (Vec<u8>, i64, Bound<'py, PyString>, Bound<'py, PyTuple>);
 
-/// Returns id, time, event type and tags of an event, which stores keep beside the payload.
-fn head<'py>(event: &Bound<'py, PyAny>, plan: &RecordPlan) -> Res<Head<'py>> {
+/// Puts id, time, event type and tags of an event, which stores keep too, beside its payload.
+fn head(event: &Bound<'_, PyAny>, plan: &RecordPlan, type_name: Py<PyString>, payload: Py<PyBytes>) -> Res<EncodedEvent> {
     let py = event.py();
-    if let Some(message) = MessageRef::event(event) {
-        let tags = match stored(message, Meta::Tags) {
-            Some(tags) => tags.cast_into::<PyTuple>().map_err(PyErr::from)?,
-            None => PyTuple::empty(py),
+    if let Some(planned) = Planned::cast(event) {
+        let (message, plan) = (planned.message(), planned.plan());
+        let tags = stored(message, Meta::Tags).map(|tags| tags.cast_into::<PyTuple>().map(Bound::unbind)).transpose()?;
+        let event_type = match stored(message, Meta::EventType) {
+            Some(event_type) => event_type.cast_into::<PyString>()?.unbind(),
+            None => plan.event_type.clone_ref(py),
         };
-        let event_type = crate::py::metadata::get(message, Meta::EventType)?;
-        let event_type = event_type.cast_into::<PyString>().map_err(PyErr::from)?;
-        return Ok((message.body().id.get().to_vec(), message.body().time_us.get(), event_type, tags));
+        let (event_id, occurred_at_us) = (message.body().id.get(), message.body().time_us.get());
+        return Ok(EncodedEvent { event_id, type_name, event_type, occurred_at_us, tags, payload });
     }
     let id = event.getattr(intern!(py, "event_id"))?;
     if !values::is_uuid(&id) {
         return fail(format!("a UUID expected, not {}", values::shown(&id))).at("event_id");
     }
-    let id = values::uuid_to_bytes(&id, "event_id").at("event_id")?;
-    let time = values::datetime_to_us(&event.getattr(intern!(py, "occurred_at"))?, "occurred_at").at("occurred_at")?;
+    let event_id = values::uuid_to_bytes(&id, "event_id").at("event_id")?;
+    let time = event.getattr(intern!(py, "occurred_at"))?;
+    let occurred_at_us = values::datetime_to_us(&time, "occurred_at").at("occurred_at")?;
     let event_type = match event.getattr(intern!(py, "event_type"))?.cast_into::<PyString>() {
         Ok(event_type) => event_type,
         Err(_) => PyString::new(py, &plan.name),
     };
-    Ok((id.to_vec(), time, event_type, PyTuple::empty(py)))
+    Ok(EncodedEvent { event_id, type_name, event_type: event_type.unbind(), occurred_at_us, tags: None, payload })
 }
 
 /// Gives a decoded event its version and position.

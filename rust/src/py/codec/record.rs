@@ -10,6 +10,7 @@ use pyo3::types::{PyString, PyType};
 use super::known;
 use super::node::{self, Node};
 use crate::core::{binary, json};
+use crate::py::event::SlotTable;
 use crate::py::plan::{self, Plan};
 
 /// How instances of a class hold their fields.
@@ -53,6 +54,8 @@ pub struct Fields {
     pub header: Vec<u8>,
     pub index: HashMap<String, usize>,
     hidden: Vec<String>,
+    /// Where the fields of a slotted class lie; same order as `list`.
+    pub slots: Option<SlotTable>,
     /// Where the fields of an event of ours lie; same order as `list`.
     pub message: Option<&'static Plan>,
 }
@@ -159,7 +162,14 @@ impl RecordPlan {
             Style::Event | Style::Message => Some(self.message_plan(py, &list)?),
             _ => None,
         };
-        Ok(Fields { list, header, index, hidden, message })
+        let slots = match self.style {
+            Style::Dataclass if !self.has_dict => {
+                let names: Vec<_> = list.iter().map(|field| field.name.bind(py).clone()).collect();
+                SlotTable::of(self.class.bind(py), &names)?
+            }
+            _ => None,
+        };
+        Ok(Fields { list, header, index, hidden, slots, message })
     }
 
     /// The layout of an event of ours, whose fields must be ours in the same order.

@@ -1,12 +1,13 @@
 //! What the codec remembers of the type registry: names of classes, classes of names.
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ahash::RandomState;
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::enums::EnumPlan;
 use super::known::Known;
@@ -23,8 +24,8 @@ pub fn registry_changed() {
 
 /// What instances of a class are to the codec, and the name they are stored under.
 pub enum Entry {
-    Enum(Arc<EnumPlan>, Arc<str>),
-    Record(Py<RecordPlan>, Arc<str>),
+    Enum(Arc<EnumPlan>, Py<PyString>),
+    Record(Py<RecordPlan>, Py<PyString>),
     /// Something that `rare.py` may know.
     Other,
 }
@@ -32,8 +33,8 @@ pub enum Entry {
 impl Entry {
     fn copy(&self, py: Python<'_>) -> Self {
         match self {
-            Entry::Enum(plan, name) => Entry::Enum(plan.clone(), name.clone()),
-            Entry::Record(plan, name) => Entry::Record(plan.clone_ref(py), name.clone()),
+            Entry::Enum(plan, name) => Entry::Enum(plan.clone(), name.clone_ref(py)),
+            Entry::Record(plan, name) => Entry::Record(plan.clone_ref(py), name.clone_ref(py)),
             Entry::Other => Entry::Other,
         }
     }
@@ -43,9 +44,9 @@ impl Entry {
 struct Tables {
     changes: u64,
     /// By address; the class beside it keeps the address taken.
-    classes: HashMap<usize, (Py<PyType>, Entry)>,
-    named: HashMap<String, Entry>,
-    events: HashMap<String, Option<Py<RecordPlan>>>,
+    classes: HashMap<usize, (Py<PyType>, Entry), RandomState>,
+    named: HashMap<String, Entry, RandomState>,
+    events: HashMap<String, Option<Py<RecordPlan>>, RandomState>,
 }
 
 /// One registry with what was looked up in it.
@@ -94,7 +95,7 @@ impl Names {
         let py = class.py();
         let name = || {
             let name = self.registry.bind(py).call_method1(intern!(py, "type_name"), (class,))?;
-            PyResult::Ok(Arc::<str>::from(name.extract::<String>()?))
+            PyResult::Ok(name.cast_into::<PyString>()?.unbind())
         };
         if class.is_subclass(known.enumeration.bind(py))? {
             return Ok(Entry::Enum(Arc::new(EnumPlan::new(class)?), name()?));
