@@ -33,6 +33,13 @@ pub fn is_uuid(value: &Bound<'_, PyAny>) -> bool {
     uuid_parts(value.py()).is_ok_and(|parts| value.get_type_ptr() as usize == parts.class.as_ptr() as usize)
 }
 
+/// The sixteen bytes of a value that is exactly a `uuid.UUID`, None for anything else.
+#[inline]
+pub fn exact_uuid(value: &Bound<'_, PyAny>) -> Option<[u8; 16]> {
+    let slots = uuid_parts(value.py()).ok()?.slots.as_ref()?;
+    Some(slots.get(value, 0)?.extract::<u128>().ok()?.to_be_bytes())
+}
+
 /// A `uuid.UUID` of sixteen bytes in RFC order.
 pub fn uuid_from_bytes<'py>(py: Python<'py>, bytes: [u8; 16]) -> PyResult<Bound<'py, PyAny>> {
     let parts = uuid_parts(py)?;

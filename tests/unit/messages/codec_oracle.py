@@ -222,6 +222,8 @@ class Interpreter:
         if member == ("str",) and ("uuid",) in node[1] and UUID_TEXT.match(value):
             return tagged("any", value)
         data = self.to_json(member, value, path, depth)
+        if member[0] == "enum" and token(data) == "t":
+            return MISSING
         if token(data) == "t" or owners(node).get(token(data), ANY) == member:
             return data
         return MISSING
@@ -572,8 +574,9 @@ class Interpreter:
             raise fail(path, "a tagged value has exactly the keys '$type' and 'value'")
         while node[0] == "optional":
             node = node[1]
-        if tag == "dict" and node[0] == "dict":
-            return self._from_pairs(node, value, path, depth)
+        owner = owners(node).get("o", ANY) if node[0] == "union" else node
+        if tag == "dict" and owner[0] == "dict":
+            return self._from_pairs(owner, value, path, depth)
         if tag == "member" and node[0] == "enum":
             return self._from_enum(node[1], data, path, depth)
         if tag == "foreign" and node[0] == "foreign":
@@ -584,10 +587,6 @@ class Interpreter:
                 raise
             except Exception as error:
                 raise fail(path, f"not a {node[1]!r}: {error}") from error
-        if tag == "member" and node[0] == "union":
-            for member in node[1]:
-                if member[0] == "enum" and value in member[1].__members__:
-                    return member[1].__members__[value]
         return self.from_any(data, path, depth)
 
     def _from_pairs(self, node: Node, value: Any, path: str, depth: int) -> dict[Any, Any]:

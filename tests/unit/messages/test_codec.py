@@ -279,11 +279,16 @@ def test_types_that_only_pydantic_knows_are_stored_if_nothing_is_lost(codec: Eve
     class Hook(BaseModel):
         url: HttpUrl
 
+    class Hooks(BaseModel):
+        urls: list[HttpUrl | int | None]
+
     class Login(BaseModel):
         password: SecretStr
 
     hook = Hook(url="https://example.org/x")  # type: ignore[arg-type]
     assert codec.decode_value(codec.encode_value(hook, Hook), Hook) == hook
+    hooks = Hooks(urls=[hook.url, 5, None])
+    assert codec.decode_value(codec.encode_value(hooks)) == hooks
     with pytest.raises(SerializationError, match=r"password: SecretStr cannot be stored"):
         codec.encode_value(Login(password=SecretStr("x")))
 

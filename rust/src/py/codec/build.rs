@@ -58,10 +58,11 @@ impl<'py> Parts<'py> {
             self.contract_meta(py, plan, &object)?;
         }
         if let Some(extra) = &self.extra {
-            for (name, value) in extra.iter() {
-                if plan.has_dict {
-                    event::generic_setattr(&object, name.cast::<PyString>()?, &value)?;
-                } else {
+            // Straight into the dictionary: a name from the data must not reach a property or `__class__`.
+            if plan.has_dict {
+                object.getattr(intern!(py, "__dict__"))?.cast::<PyDict>()?.update(extra.as_mapping())?;
+            } else {
+                for name in extra.keys() {
                     known.drop_field.bind(py).call1((&plan.class, name))?;
                 }
             }

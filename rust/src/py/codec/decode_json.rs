@@ -397,18 +397,21 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         while let Node::Optional(next) = inner {
             inner = next;
         }
+        let foreign = match inner {
+            Node::Foreign(annotation) => Some(annotation),
+            Node::Union(union) => union.foreign(),
+            _ => None,
+        };
         match (name, inner) {
             ("any", _) => self.value(&Node::Any, depth + 1),
-            ("dict", Node::Dict(nodes)) => self.pairs(&nodes.0, &nodes.1, depth),
-            ("dict", _) => self.pairs(&Node::Any, &Node::Any, depth),
-            ("member", Node::Enum(plan)) => self.member(&[plan]),
-            ("member", Node::Union(union)) => {
-                let plans: Vec<_> = union.members.iter().filter_map(|one| if let Node::Enum(plan) = one { Some(&**plan) } else { None }).collect();
-                self.member(&plans)
-            }
-            ("foreign", Node::Foreign(annotation)) => {
+            ("dict", _) => match self.reader_of(inner, token::OBJECT) {
+                Node::Dict(nodes) => self.pairs(&nodes.0, &nodes.1, depth),
+                _ => self.pairs(&Node::Any, &Node::Any, depth),
+            },
+            ("member", Node::Enum(plan)) => self.member(plan),
+            ("foreign", _) if foreign.is_some() => {
                 let value = self.value(&Node::Any, depth + 1)?;
-                Ok(self.known.load_foreign.bind(self.py).call1((annotation, value))?)
+                Ok(self.known.load_foreign.bind(self.py).call1((foreign, value))?)
             }
             ("int", _) => self.plain_text(|py, text| make::hex(py, text)),
             ("float", _) => self.plain_text(|py, text| match text.parse::<f64>() {
@@ -464,16 +467,10 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         Ok(dict.into_any())
     }
 
-    fn member(&mut self, plans: &[&EnumPlan]) -> Value<'py> {
-        let py = self.py;
-        self.plain_text(|_, name| {
-            for plan in plans {
-                let members = plan.class.bind(py).getattr(intern!(py, "__members__"))?;
-                if members.contains(name)? {
-                    return Ok(members.get_item(name)?);
-                }
-            }
-            fail(format!("no enum member {name:.60?}"))
+    fn member(&mut self, plan: &EnumPlan) -> Value<'py> {
+        self.plain_text(|py, name| {
+            let members = plan.class.bind(py).getattr(intern!(py, "__members__"))?;
+            if members.contains(name)? { Ok(members.get_item(name)?) } else { fail(format!("no enum member {name:.60?}")) }
         })
     }
 

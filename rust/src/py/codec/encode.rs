@@ -26,13 +26,60 @@ pub struct Encoder<'c, 'py, S> {
     pub sink: S,
     pub names: &'c Names,
     pub known: &'static Known,
+    /// The plan whose shape was written last, and its number.
+    pub last_shape: (usize, u64),
     /// Addresses of the record plans whose names were written, in order; 0 for one that cannot be referred to.
     pub shapes: Vec<usize>,
 }
 
 impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
     pub fn new(py: Python<'py>, names: &'c Names, sink: S) -> PyResult<Self> {
-        Ok(Self { py, sink, names, known: known::get(py)?, shapes: Vec::new() })
+        Ok(Self { py, sink, names, known: known::get(py)?, last_shape: (0, 0), shapes: Vec::new() })
+    }
+
+    /// Writes a value under a node: the usual cases here, where they can be inlined, the others by `value`.
+    #[inline(always)]
+    pub fn put(&mut self, node: &Node, value: &Bound<'py, PyAny>, depth: usize) -> Res<()> {
+        match node {
+            Node::Str => {
+                if let Ok(text) = value.cast_exact::<PyString>()
+                    && let Ok(plain) = text.to_str()
+                {
+                    self.sink.text(plain);
+                    return Ok(());
+                }
+            }
+            Node::Int if value.is_exact_instance_of::<PyInt>() => return self.int(value),
+            Node::Float => {
+                if let Ok(number) = value.cast_exact::<PyFloat>()
+                    && number.value().is_finite()
+                {
+                    self.sink.float(number.value(), false);
+                    return Ok(());
+                }
+            }
+            Node::Bool => {
+                if let Ok(flag) = value.cast_exact::<PyBool>() {
+                    self.sink.boolean(flag.is_true());
+                    return Ok(());
+                }
+            }
+            Node::Enum(plan) if is_exactly(value, &plan.class) => {
+                if let Some(member) = plan.member(value) {
+                    self.sink.out().extend_from_slice(S::raw(&member.json, &member.binary));
+                    return Ok(());
+                }
+            }
+            Node::Decimal if self.is_decimal(value) => return self.decimal(value, false),
+            Node::Uuid => {
+                if let Some(bytes) = values::exact_uuid(value) {
+                    self.sink.uuid(&bytes, false);
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        self.value(node, value, depth)
     }
 
     /// Writes a value under a node.
@@ -213,8 +260,12 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
                 break;
             }
         }
-        let Some(member) = chosen else { return Ok(false) };
+        let Some(member) = chosen else {
+            return union.foreign().map_or(Ok(false), |annotation| self.foreign(annotation, value, depth));
+        };
         match member {
+            // Written by name, which another enum of the union may have too.
+            Node::Enum(plan) if plan.member(value).is_none() => return Ok(false),
             Node::Float if value.extract::<f64>()?.abs() >= BIG_FLOAT => return Ok(false),
             Node::Uuid if union.uuid_or_text => return self.expected(member, value, depth),
             Node::Str if union.uuid_or_text => {
@@ -301,7 +352,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
         let mut written = 0;
         for item in list.iter() {
             self.sink.next(written);
-            self.value(inner, &item, depth + 1).at_item(written)?;
+            self.put(inner, &item, depth + 1).at_item(written)?;
             written += 1;
         }
         self.sink.end_items(Seq::List, false);
@@ -312,7 +363,7 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
         self.sink.begin_items(Seq::Tuple, tuple.len(), explicit);
         for (index, item) in tuple.iter_borrowed().enumerate() {
             self.sink.next(index);
-            self.value(inner, &item, depth + 1).at_item(index)?;
+            self.put(inner, &item, depth + 1).at_item(index)?;
         }
         self.sink.end_items(Seq::Tuple, explicit);
         Ok(())

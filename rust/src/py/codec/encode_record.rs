@@ -10,7 +10,6 @@ use super::metadata::{self, MetaPlan};
 use super::node::Node;
 use super::record::{Field, Fields, RecordPlan, Style};
 use super::sink::Sink;
-use crate::core::calendar::Moment;
 use crate::core::{binary, wire};
 use crate::py::event::{MessageRef, Planned};
 use crate::py::metadata::{Kind, Meta, stored};
@@ -108,16 +107,22 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             return;
         }
         let address = std::ptr::from_ref(plan) as usize;
-        let known = self.shapes.iter().position(|shape| *shape == address);
+        if self.last_shape.0 != address {
+            let known = self.shapes.iter().position(|shape| *shape == address);
+            self.last_shape = (address, known.map_or(0, |index| index as u64 + 1));
+        }
+        let tag = if open { wire::OPEN_RECORD } else { wire::RECORD };
         let out = self.sink.out();
-        out.push(if open { wire::OPEN_RECORD } else { wire::RECORD });
-        match known {
-            Some(index) => binary::write_varint(out, index as u64 + 1),
-            None => {
-                out.push(0);
-                out.extend_from_slice(&fields.header);
-                self.shapes.push(address);
-            }
+        if self.last_shape.1 == 0 {
+            out.extend_from_slice(&[tag, 0]);
+            out.extend_from_slice(&fields.header);
+            self.shapes.push(address);
+            self.last_shape.1 = self.shapes.len() as u64;
+        } else if self.last_shape.1 < 0x80 {
+            out.extend_from_slice(&[tag, self.last_shape.1 as u8]);
+        } else {
+            out.push(tag);
+            binary::write_varint(out, self.last_shape.1);
         }
     }
 
@@ -128,6 +133,7 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
     }
 
     /// Writes one field; None is one that the object does not have.
+    #[inline(always)]
     fn field(&mut self, field: &Field, value: Option<&Bound<'py, PyAny>>, first: &mut bool, depth: usize) -> Res<()> {
         let Some(value) = value else {
             if S::BINARY {
@@ -139,7 +145,7 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             self.comma(first);
             self.sink.out().extend_from_slice(&field.key);
         }
-        self.value(&field.node, value, depth + 1).at(&field.text)
+        self.put(&field.node, value, depth + 1).at(&field.text)
     }
 
     fn comma(&mut self, first: &mut bool) {
@@ -208,15 +214,16 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         writer.name(self, id);
         self.sink.uuid(&message.body().id.get(), false);
         writer.name(self, time);
-        match Moment::from_micros(message.body().time_us.get()) {
-            Some(moment) => self.sink.datetime(moment, true, false),
-            None => return fail("a time beyond the years 1 to 9999").at("occurred_at"),
+        if !self.sink.utc(message.body().time_us.get()) {
+            return fail("a time beyond the years 1 to 9999").at("occurred_at");
         }
-        if kind == Kind::Event && stored(message, Meta::SchemaVersion).is_none() {
+        let rare = message.body().rare().is_some();
+        if kind == Kind::Event && !(rare && stored(message, Meta::SchemaVersion).is_some()) {
             writer.name(self, metadata::SCHEMA_VERSION);
             self.sink.int(i64::from(message.body().schema.get()));
         }
-        for (meta, index) in metadata::STORED {
+        for (meta, index) in if rare { &metadata::STORED[..] } else { &metadata::INLINE[..] } {
+            let (meta, index) = (*meta, *index);
             let Some(value) = stored(message, meta) else { continue };
             // Commands keep the context here until somebody asks for their metadata.
             let value = if kind == Kind::Message { crate::py::metadata::get(message, meta)? } else { value };

@@ -23,6 +23,9 @@ pub const STORED: [(Meta, usize); 9] = [
     (Meta::Metadata, 12),
 ];
 
+/// Those that it has room for without its rare part.
+pub const INLINE: [(Meta, usize); 3] = [(Meta::AggregateId, 3), (Meta::AggregateType, 4), (Meta::CorrelationId, 9)];
+
 /// Metadata of the framework's own events.
 pub const CONTRACT: [usize; 9] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 

@@ -98,6 +98,11 @@ impl Union {
         (0..6).all(owned)
     }
 
+    /// The member that only pydantic understands, if there is one.
+    pub fn foreign(&self) -> Option<&Py<PyAny>> {
+        self.members.iter().find_map(|member| if let Node::Foreign(annotation) = member { Some(annotation) } else { None })
+    }
+
     fn claims(&self) -> u8 {
         (0..6).filter(|bit| self.owners[*bit].is_some()).fold(0, |sum, bit| sum | 1 << bit)
     }

@@ -1,6 +1,6 @@
 //! Where an encoder writes to: the JSON form or the binary one.
 use crate::core::binary::{write_bytes, write_varint, write_zigzag};
-use crate::core::calendar::Moment;
+use crate::core::calendar::{DAY_US, Moment, days_from_civil, is_python_day};
 use crate::core::{json, text, wire};
 use crate::py::codec::node::Seq;
 
@@ -27,6 +27,8 @@ pub trait Sink {
     fn uuid(&mut self, value: &[u8; 16], explicit: bool);
     fn datetime(&mut self, moment: Moment, utc: bool, explicit: bool);
     fn datetime_text(&mut self, value: &str, explicit: bool);
+    /// A time in UTC by its microseconds since 1970; false outside the years 1 to 9999.
+    fn utc(&mut self, micros: i64) -> bool;
     fn date(&mut self, moment: Moment, explicit: bool);
     fn time(&mut self, moment: Moment, explicit: bool);
     fn time_text(&mut self, value: &str, explicit: bool);
@@ -143,6 +145,14 @@ impl Sink for Json {
         if explicit {
             self.end_tagged();
         }
+    }
+
+    fn utc(&mut self, micros: i64) -> bool {
+        let moment = Moment::from_micros(micros);
+        if let Some(moment) = moment {
+            self.datetime(moment, true, false);
+        }
+        moment.is_some()
     }
 
     fn date(&mut self, moment: Moment, explicit: bool) {
@@ -265,8 +275,15 @@ impl Binary {
 
     #[inline]
     fn string(&mut self, tag: u8, explicit: bool, value: &[u8]) {
-        self.tag(tag, explicit);
-        write_bytes(&mut self.0, value);
+        let tag = if explicit { tag | wire::EXPLICIT } else { tag };
+        if value.len() < 0x80 {
+            self.0.reserve(value.len() + 2);
+            self.0.extend_from_slice(&[tag, value.len() as u8]);
+            self.0.extend_from_slice(value);
+        } else {
+            self.0.push(tag);
+            write_bytes(&mut self.0, value);
+        }
     }
 
     #[inline]
@@ -289,19 +306,26 @@ impl Sink for Binary {
         self.0.push(wire::NONE);
     }
 
+    #[inline]
     fn boolean(&mut self, value: bool) {
         self.0.push(if value { wire::TRUE } else { wire::FALSE });
     }
 
     fn int(&mut self, value: i64) {
-        self.0.push(wire::INT);
-        write_zigzag(&mut self.0, value);
+        let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+        if zigzag < 0x80 {
+            self.0.extend_from_slice(&[wire::INT, zigzag as u8]);
+        } else {
+            self.0.push(wire::INT);
+            write_varint(&mut self.0, zigzag);
+        }
     }
 
     fn big(&mut self, digits: &str) {
         self.string(wire::BIG, false, digits.as_bytes());
     }
 
+    #[inline]
     fn float(&mut self, value: f64, explicit: bool) {
         self.fixed(wire::FLOAT, explicit, value.to_bits() as i64);
     }
@@ -310,6 +334,7 @@ impl Sink for Binary {
         self.float(value, true);
     }
 
+    #[inline]
     fn text(&mut self, value: &str) {
         self.string(wire::TEXT, false, value.as_bytes());
     }
@@ -323,8 +348,10 @@ impl Sink for Binary {
     }
 
     fn uuid(&mut self, value: &[u8; 16], explicit: bool) {
-        self.tag(wire::UUID, explicit);
-        self.0.extend_from_slice(value);
+        let mut piece = [0; 17];
+        piece[0] = if explicit { wire::UUID | wire::EXPLICIT } else { wire::UUID };
+        piece[1..].copy_from_slice(value);
+        self.0.extend_from_slice(&piece);
     }
 
     fn datetime(&mut self, moment: Moment, utc: bool, explicit: bool) {
@@ -335,9 +362,14 @@ impl Sink for Binary {
         self.string(wire::MOMENT_TEXT, explicit, value.as_bytes());
     }
 
+    fn utc(&mut self, micros: i64) -> bool {
+        self.fixed(wire::UTC, false, micros);
+        is_python_day(micros.div_euclid(DAY_US))
+    }
+
     fn date(&mut self, moment: Moment, explicit: bool) {
         self.tag(wire::DATE, explicit);
-        write_zigzag(&mut self.0, crate::core::calendar::days_from_civil(moment.year, moment.month, moment.day));
+        write_zigzag(&mut self.0, days_from_civil(moment.year, moment.month, moment.day));
     }
 
     fn time(&mut self, moment: Moment, explicit: bool) {
@@ -356,6 +388,7 @@ impl Sink for Binary {
         write_varint(&mut self.0, micros as u64);
     }
 
+    #[inline]
     fn decimal(&mut self, value: &str, explicit: bool) {
         self.string(wire::DECIMAL, explicit, value.as_bytes());
     }
