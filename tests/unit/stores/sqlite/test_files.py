@@ -333,6 +333,24 @@ async def test_pragmas_and_journal_mode_are_applied(tmp_path: Path) -> None:
         assert await store.get_stream_version("a") == 50
 
 
+async def test_without_a_write_ahead_log_writers_wait_for_readers(tmp_path: Path) -> None:
+    """Both go on at the same time; nobody gets the driver's lock error."""
+    config = SqliteConfig(database=str(tmp_path / "events.db"), wal_mode=False, synchronous="OFF")
+    async with SqliteEventStore(config) as store:
+        await store.append("a", added(*map(str, range(2000))))
+
+        async def write(name: str) -> None:
+            for number in range(20):
+                await store.append(name, added(str(number)))
+
+        async def read() -> None:
+            for _ in range(20):
+                assert len(await store.read_all(0, 2000)) == 2000
+
+        await asyncio.gather(write("b"), write("c"), read(), read(), read())
+        assert await store.head() == 2040
+
+
 async def test_the_engine_is_not_there_before_connect() -> None:
     """Asking for it says what to do."""
     with pytest.raises(EventStoreError, match=r"connect\(\)"):

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
 from lexigram.events.stores.sqlite.direct import DirectReader
-from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, check_timeout
+from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, F, check_timeout
 from lexigram.events.stores.sqlite.errors import environment_error
 from lexigram.events.stores.sqlite.jobs import Folder, FoldJob, ReadJob, RunJob, SessionJob
 from lexigram.events.stores.sqlite.readers import ReaderPool
@@ -96,12 +96,14 @@ class SqliteEngine(AbstractEngine):
             engine._users += 1
             return engine
 
-    def share(self) -> SqliteEngine:
-        """Return this engine for one more user, who gives it back with `release`."""
-        self.check_open()
+    def share(self, key: object, make: Callable[[], F]) -> F:
+        """Return the folder that stores on this file share under `key`; it forgets when others have written."""
         with _registry_lock:
-            self._users += 1
-        return self
+            folder: F | None = self._shared.get(key)
+            if folder is None:
+                folder = self._shared[key] = make()
+                self._writer.adopt(folder)
+            return folder
 
     async def release(self) -> None:
         """Give the engine back; the last user closes it after everything queued has been done."""

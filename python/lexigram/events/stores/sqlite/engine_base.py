@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Folder")
 
 UNIT_OF_WORK_SECONDS: Final = 30.0
 
@@ -23,8 +24,7 @@ class AbstractEngine(ABC):
     def __init__(self) -> None:
         self.namespaces: set[str] = set()
         """Table prefixes that have been migrated."""
-        self.shared: dict[object, Any] = {}
-        """What stores on this database share."""
+        self._shared: dict[object, Any] = {}
 
     @property
     @abstractmethod
@@ -77,6 +77,10 @@ class AbstractEngine(ABC):
             weight: About how many rows it writes.
             unit: What `current_unit` returned.
         """
+
+    @abstractmethod
+    def share(self, key: object, make: Callable[[], F]) -> F:
+        """Return the folder that stores on this database share under `key`, made at the first call."""
 
     @abstractmethod
     def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> SqlUnitOfWork:

@@ -121,7 +121,7 @@ class SqliteEventStore(AbstractEventStore):
     async def _open(self) -> None:
         self._engine = engine = await self.database.open()
         key = ("log", self.database.names.prefix, self._codec.format == "json")
-        self._log = engine.shared.setdefault(key, EventLog(self._statements))
+        self._log = engine.share(key, lambda: EventLog(self._statements))
         self._wakeup = self._log.wakeup
 
     async def _close(self) -> None:

@@ -98,6 +98,8 @@ class EventLog:
     def compact(self, connection: sqlite3.Connection, stream_id: str, up_to_version: int, codec: EventCodec) -> int:
         """Remove a stream's events up to a version; return how many. Versions and positions are never given again."""
         s = self.statements
+        # Through a provider nothing else tells us what others have written.
+        self.reset()
         self._prepare(connection)
         row = connection.execute(s.stream, (stream_id,)).fetchone()
         if row is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from lexigram.contracts.data.sql.database import IsolationLevel
 
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventStoreError
-from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine
+from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, F
 from lexigram.events.stores.sqlite.errors import write_error
 from lexigram.events.stores.sqlite.jobs import settled
 from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
@@ -99,6 +99,11 @@ class ProviderEngine(AbstractEngine):
         outcome = await self.run(lambda connection: _fold(folder, connection, request))
         folder.committed()
         return outcome
+
+    def share(self, key: object, make: Callable[[], F]) -> F:
+        """Return the folder that stores on this provider share under `key`; it is reset before each use."""
+        folder: F = self._shared.setdefault(key, make())
+        return folder
 
     def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> ProviderUnitOfWork:
         """Return one transaction of the provider, an async context manager. The provider's own timeouts apply."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -27,19 +27,23 @@ class WriteTransaction:
 
     Args:
         prepare: Called with the connection before anything else: checks the file, sets the journal mode.
+        folders: Whose cached rows must be forgotten when a transaction is undone or somebody else has written. Others
+            may add to it.
     """
 
-    def __init__(self, settings: SqliteSettings, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, settings: SqliteSettings, prepare: Callable[[sqlite3.Connection], None], folders: Sequence[Folder]
+    ) -> None:
         self.connection = open_writer(settings)
         self._busy_timeout_seconds = settings.busy_timeout_seconds
-        self._folders: set[Folder] = set()
+        self._folders = folders
         self._guarded = False
         self._data_version = -1
         self._polite_until = 0.0
         try:
             prepare(self.connection)
             self.connection.set_authorizer(self._authorize)
-            # `begin` retries by itself: SQLite's own back-off of up to 100 ms loses every race against a busy process.
+            # `_patiently` retries instead: SQLite's own back-off of up to 100 ms loses every race against a busy process.
             self.connection.execute("PRAGMA busy_timeout=0")
         except BaseException:
             close_quietly(self.connection)
@@ -56,15 +60,7 @@ class WriteTransaction:
         if now < self._polite_until:
             # Another process writes too: leave it a gap, or it would starve between our commits.
             time.sleep(_YIELD_SECONDS)
-        deadline = now + self._busy_timeout_seconds
-        while True:
-            try:
-                self.connection.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() >= deadline:
-                    raise
-                time.sleep(random.uniform(0.0002, 0.002))
+        self._patiently(lambda: self.connection.execute("BEGIN IMMEDIATE"))
         version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
             if self._data_version != -1:
@@ -73,8 +69,8 @@ class WriteTransaction:
             self._reset_folders()
 
     def commit(self) -> None:
-        """Make everything durable, or raise."""
-        self.connection.commit()
+        """Make everything durable, or raise. Without a write-ahead log it first waits for readers to finish."""
+        self._patiently(self.connection.commit)
 
     def undo(self) -> None:
         """Roll back what is open; afterwards the connection is as good as new."""
@@ -90,8 +86,6 @@ class WriteTransaction:
             folder: Whose cached rows have to follow.
         """
         connection = self.connection
-        if folder is not None:
-            self._folders.add(folder)
         connection.execute("SAVEPOINT job")
         self._guarded = True
         try:
@@ -128,6 +122,18 @@ class WriteTransaction:
         """Undo what is open and close the connection."""
         self.undo()
         close_quietly(self.connection)
+
+    def _patiently(self, call: Callable[[], object]) -> None:
+        """Call until no lock is in the way, for as long as the settings say."""
+        deadline = time.monotonic() + self._busy_timeout_seconds
+        while True:
+            try:
+                call()
+                return
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(random.uniform(0.0002, 0.002))
 
     def _reset_folders(self) -> None:
         for folder in self._folders:

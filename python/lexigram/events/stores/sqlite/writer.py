@@ -40,6 +40,7 @@ class Writer:
             # From now on one waiter's cancellation cannot cancel what every other waiter needs.
             future.set_running_or_notify_cancel()
         self.commits = 0
+        self._folders: list[Folder] = []
         self._settings = settings
         self._prepare = prepare
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -56,6 +57,10 @@ class Writer:
     def submit(self, job: Job) -> None:
         """Queue a job. Any thread; costs well below a microsecond."""
         self._queue.put(job)
+
+    def adopt(self, folder: Folder) -> None:
+        """Have `folder` forget what it knows whenever that may have become wrong. Before its first job; any thread."""
+        self._folders.append(folder)
 
     def waiting(self) -> int:
         """Return about how many jobs wait."""
@@ -76,7 +81,7 @@ class Writer:
 
     def _main(self) -> None:
         try:
-            self._transaction = WriteTransaction(self._settings, self._prepare)
+            self._transaction = WriteTransaction(self._settings, self._prepare, self._folders)
         except BaseException as error:
             self.opened.set_exception(error)
             self.stopped.set_result(None)
