@@ -3,7 +3,7 @@
 Each part has one Python importer, named with it. Nothing in here is called with a lock held that user code could want.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, final
@@ -204,3 +204,79 @@ class EventLog:
 
     def clear(self) -> None:
         """Forget everything, positions included."""
+
+# The codec: imported by messages/codec.py and messages/plain.py; `registry_changed` by messages/registry.py.
+
+MAX_PAYLOAD_BYTES: int
+"""Largest payload of the codec in bytes, written or read."""
+MAX_VALUE_DEPTH: int
+"""Deepest nesting of values that the codec writes or reads."""
+
+@final
+class EncodedEvent:
+    """One event as a store writes it; `payload` has everything except version and position. Unpacks in this order."""
+
+    def __new__(
+        cls,
+        event_id: bytes,
+        type_name: str,
+        event_type: str,
+        occurred_at_us: int,
+        tags: tuple[str, ...],
+        payload: bytes,
+    ) -> EncodedEvent: ...
+    @property
+    def event_id(self) -> bytes: ...
+    @property
+    def type_name(self) -> str: ...
+    @property
+    def event_type(self) -> str: ...
+    @property
+    def occurred_at_us(self) -> int: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def payload(self) -> bytes: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+@final
+class TypePlan:
+    """A type's node, compiled."""
+
+@final
+class RecordPlan:
+    """The compiled fields of one class; kept by its `shapes.Record`."""
+
+def compile_node(node: tuple[Any, ...]) -> TypePlan:
+    """Compile a node of `messages.shapes`."""
+
+def registry_changed() -> None:
+    """Tell all codecs that a type registry has changed; what they looked up is looked up again."""
+
+@final
+class CodecCore:
+    """Encoder and decoder over one `EventTypeRegistry`; both forms are read, `binary` chooses the one written."""
+
+    def __new__(cls, registry: Any, binary: bool) -> CodecCore: ...
+    def encode(self, event: Any) -> EncodedEvent:
+        """Return an event as it is stored.
+
+        Raises:
+            SerializationError: A value cannot be stored; names event type and field.
+            EventValidationError: Not an event.
+        """
+    def decode(self, type_name: str, event_type: str, payload: Any, version: int, sequence_number: int | None) -> Any:
+        """Return the event of a stored row, None if its type is not registered.
+
+        Raises:
+            SerializationError: Damaged bytes, or data that does not fit the class.
+        """
+    def decode_rows(self, rows: Iterable[Any], unknown: Callable[..., Any]) -> list[Any]:
+        """Return the events of many rows; `unknown` makes those whose type is not registered."""
+    def encode_value(self, value: Any, plan: TypePlan) -> bytes:
+        """Return a value as bytes, under a compiled type."""
+    def decode_value(self, data: Any, plan: TypePlan) -> Any:
+        """Return the value of bytes, under a compiled type."""
+    @staticmethod
+    def to_json(payload: Any) -> bytes:
+        """Return the JSON text of a payload in either form, without looking at any class."""

@@ -221,6 +221,8 @@ class Interpreter:
             return str(value)
         if member == ("str",) and ("uuid",) in node[1] and UUID_TEXT.match(value):
             return tagged("any", value)
+        if member[0] != "enum" and any(owners(node).get(one) != member for one in claims(member) - {"i"}):
+            return MISSING
         data = self.to_json(member, value, path, depth)
         if member[0] == "enum" and token(data) == "t":
             return MISSING
