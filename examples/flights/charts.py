@@ -22,7 +22,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") 
 
 def bars(rows: Sequence[tuple[str, float]], show: Callable[[float], str], label: str, color: str = COLORS[0]) -> str:
     """Return horizontal bars from zero, one per row, with their values."""
-    left, right, step = 186, 60, 29
+    left, right, step = 186, 60, 31
     largest = max((value for _, value in rows), default=1.0) or 1.0
     parts = []
     for index, (name, value) in enumerate(rows):
@@ -46,7 +46,7 @@ def _frame(
     for tick in _ticks(top):
         y = y_of(tick)
         parts.append(f'<line x1="44" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(_text(38, y + 4, f"{tick:,.0f}", "end", "axis"))
+        parts.append(_text(38, y + 4, f"{tick / 1000:g}k" if tick >= 10_000 else f"{tick:,.0f}", "end", "axis"))
     parts.append(_text(44, 12, unit, kind="axis"))
     every = -(-len(names) // 20)
     for index, name in enumerate(names):

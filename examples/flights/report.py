@@ -63,7 +63,7 @@ async def collect(app: App, data: DataSet, *, new_events: int, seconds: float) -
         events=await app.store.head(),
         new_events=new_events,
         seconds=seconds,
-        commits=app.store.engine.commits,
+        commits=getattr(app.store.engine, "commits", 0),
         cancelled=total[1],
         on_time_share=total[2],
         mean_departure_delay=total[3],
@@ -90,7 +90,7 @@ _BY_LEG = """
     SELECT leg, avg(departure_delay), count(*) FROM (
         SELECT departure_delay, row_number() OVER (PARTITION BY tail, day ORDER BY departs, flight) AS leg
         FROM aircraft_leg)
-    GROUP BY leg HAVING leg <= 5 ORDER BY leg"""
+    GROUP BY leg HAVING leg <= 5 AND count(*) >= 20 ORDER BY leg"""
 
 _BY_HOUR = """
     SELECT departs / 60 AS hour, avg(departure_delay), count(*) FROM aircraft_leg

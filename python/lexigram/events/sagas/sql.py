@@ -116,8 +116,10 @@ class SqlSagaStore(SagaStore):
 
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return the record, or None."""
-        found = await self._select("WHERE saga_id = ?", (saga_id,))
-        return found[0] if found else None
+        await self.initialize()
+        sql = f"SELECT version, record FROM {self._table} WHERE saga_id = ?"
+        row = await self._database.engine.find(sql, (saga_id,))
+        return None if row is None else decode_record(self._codec, row[1], row[0])
 
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
