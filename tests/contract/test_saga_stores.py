@@ -10,11 +10,22 @@ from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
+from tests.contract.test_sqlite_providers import OverMinimalProvider, OverPublishedProvider
 
 
 class TestInMemorySagaStore(SagaStoreContract):
     async def make_store(self) -> SagaStore:
         return InMemorySagaStore()
+
+
+class TestSqlSagaStoreOverMinimalProvider(OverMinimalProvider, SagaStoreContract):
+    async def make_store(self) -> SagaStore:
+        return SqlSagaStore(self.provider())
+
+
+class TestSqlSagaStoreOverPublishedProvider(OverPublishedProvider, SagaStoreContract):
+    async def make_store(self) -> SagaStore:
+        return SqlSagaStore(self.provider())
 
 
 class TestSqlSagaStore(SagaStoreContract):

@@ -34,7 +34,7 @@ class SqlSagaStore(SagaStore):
     """
 
     def __init__(self, db: Any, *, codec: EventCodec | None = None) -> None:
-        is_provider = hasattr(db, "execute_query") and hasattr(db, "begin_transaction")
+        is_provider = hasattr(db, "execute") and hasattr(db, "transaction")
         self._database = Database(None, db) if is_provider else Database(db)
         self._codec = EventCodec() if codec is None else codec
         self._table = f'"{self._database.names.prefix}event_sagas"'
