@@ -5,7 +5,6 @@ from __future__ import annotations
 WAITING: dict[str, int] = {
     "lexigram.events.stores.postgres": 5,
     "lexigram.events.stores.mongodb": 5,
-    "lexigram.events.stores.redis": 5,
     "lexigram.events.stores.migration": 5,
     "lexigram.events.stores.registry_factories.create_postgres_store": 5,
     "lexigram.events.stores.registry_factories.create_mongodb_store": 5,

@@ -143,6 +143,7 @@ from lexigram.events.stores.condition import AppendCondition as AppendCondition
 from lexigram.events.stores.condition import EventQuery as EventQuery
 from lexigram.events.stores.memory import InMemoryEventStore as InMemoryEventStore
 from lexigram.events.stores.memory import InMemorySnapshotStore as InMemorySnapshotStore
+from lexigram.events.stores.redis import RedisEventStore as RedisEventStore
 from lexigram.events.stores.snapshot import CompositePolicy as CompositePolicy
 from lexigram.events.stores.snapshot import EventCountPolicy as EventCountPolicy
 from lexigram.events.stores.snapshot import OnDemandPolicy as OnDemandPolicy

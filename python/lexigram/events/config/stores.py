@@ -105,6 +105,7 @@ class RedisEventStoreConfig(ConfigSection):
     namespace: str = "lexigram:events"
     max_connections: int = setting(20, ge=1)
     command_timeout: float = setting(60.0, gt=0)
+    require_durable: bool = False
 
     @field_validator("url", mode="before")
     @classmethod

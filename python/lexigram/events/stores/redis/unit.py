@@ -1,0 +1,108 @@
+"""The unit of work on Redis: everything is collected and written by one script at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.stores._primitives import Appended, already_stored
+from lexigram.events.stores.redis.log import RedisLog
+from lexigram.events.stores.redis.operations import AppendOperation, version_conflict
+from lexigram.events.stores.redis.scripts import APPEND_SCRIPT
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+
+
+class Outcome:
+    """What an operation of the unit answered; known once the unit is committed."""
+
+    __slots__ = ("answer", "operation")
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+        self.answer: Any = None
+
+    def result(self) -> Appended:
+        """Return where an append was stored."""
+        return Appended(*self.answer)
+
+
+class RedisUnitOfWork(AbstractUnitOfWork):
+    """Collects operations on one namespace; one call executes all of them or none.
+
+    The version that an append returns for `expected_version=None` is provisional: another writer may come first.
+
+    Args:
+        log: The namespace; stores that share it join.
+        connect: Opens it.
+    """
+
+    resource: RedisLog
+
+    def __init__(self, log: RedisLog, connect: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(log)
+        self._connect = connect
+        self._outcomes: list[Outcome] = []
+        self._pending: list[AppendOperation] = []
+        self._ids: set[bytes] = set()
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self._connect()
+        return await super().__aenter__()
+
+    async def append(self, operation: AppendOperation) -> tuple[int, Outcome]:
+        """Check an append and keep it for the commit; return its version and its outcome to come."""
+        async with self._turn:
+            stream_id, expected = operation.stream_id, operation.expected_version
+            offset = sum(len(earlier.events) for earlier in self._pending if earlier.stream_id == stream_id)
+            if expected is not None:
+                if expected < offset:
+                    base = (await self.resource.bounds(stream_id)).version
+                    raise version_conflict(stream_id, expected, base + offset)
+                # What the stream must be at before this unit of work.
+                operation = operation._replace(expected_version=expected - offset)
+            try:
+                base, position = await self.resource.foresee(operation)
+            except ConcurrencyError as error:
+                if error.actual_version is None or not offset:
+                    raise
+                raise version_conflict(stream_id, expected, error.actual_version + offset) from None
+            outcome = Outcome(operation)
+            if position:
+                self._outcomes.append(outcome)
+                return base, outcome
+            self._check_own(operation)
+            self._outcomes.append(outcome)
+            self._pending.append(operation)
+            return base + offset + len(operation.events), outcome
+
+    def _check_own(self, operation: AppendOperation) -> None:
+        """Check an append against what the unit itself has appended."""
+        ids = {event.event_id for event in operation.events}
+        if ids & self._ids:
+            raise already_stored(operation.stream_id)
+        if operation.condition is not None:
+            for earlier in self._pending:
+                for event in earlier.events:
+                    if any(item.matches(event.type_name, event.tags) for item in operation.condition.query):
+                        raise ConcurrencyError(
+                            "an event of this unit of work matches the condition; nothing was written"
+                        )
+        self._ids |= ids
+
+    async def _begin(self) -> None:
+        """Nothing to do: Redis is only changed at the end."""
+
+    async def _commit(self) -> None:
+        if not self._outcomes:
+            return
+        operations = [outcome.operation for outcome in self._outcomes]
+        answers = await self.resource.settle(operations, APPEND_SCRIPT)
+        for outcome, answer in zip(self._outcomes, answers, strict=True):
+            outcome.answer = answer
+
+    async def _rollback(self) -> None:
+        self._outcomes.clear()
+        self._pending.clear()
