@@ -10,52 +10,132 @@ use super::record::{Fields, RecordPlan, Style};
 use crate::core::wire;
 use crate::py::builder::Builder;
 use crate::py::event;
-use crate::py::metadata::{Kind, Meta, store};
+use crate::py::metadata::{Meta, store};
 use crate::py::plan::Fallback;
+use crate::py::values;
 
-/// The parts of one object, as they are found.
-pub struct Parts<'py> {
-    pub values: Vec<Option<Bound<'py, PyAny>>>,
-    /// Names that are not fields; the leading `$` of escaped names is off.
-    pub extra: Option<Bound<'py, PyDict>>,
-    pub meta: [Option<Bound<'py, PyAny>>; wire::META.len()],
-    pub id: Option<[u8; 16]>,
-    pub time_us: Option<i64>,
+/// Where the values of the fields go.
+enum Target<'py> {
+    /// Straight into an event or another message of ours.
+    Message(Builder<'py>),
+    /// Straight into an instance of a slotted class.
+    Slots(Bound<'py, PyAny>),
+    /// Kept until the object is made.
+    Values(Vec<Option<Bound<'py, PyAny>>>),
 }
 
-impl<'py> Parts<'py> {
-    pub fn new(fields: &Fields) -> Self {
-        let values = std::iter::repeat_with(|| None).take(fields.list.len()).collect();
-        Self { values, extra: None, meta: Default::default(), id: None, time_us: None }
+/// The parts of one object, as they are found.
+pub struct Parts<'p, 'py> {
+    py: Python<'py>,
+    plan: &'p RecordPlan,
+    fields: &'p Fields,
+    target: Target<'py>,
+    /// Names that are not fields; the leading `$` of escaped names is off.
+    extra: Option<Bound<'py, PyDict>>,
+    /// Metadata of an event of the framework's own class.
+    meta: Option<Box<[Option<Bound<'py, PyAny>>; wire::META.len()]>>,
+    has_id: bool,
+    has_time: bool,
+}
+
+impl<'p, 'py> Parts<'p, 'py> {
+    pub fn new(py: Python<'py>, plan: &'p RecordPlan, fields: &'p Fields) -> Res<Self> {
+        let target = match (fields.message, &fields.slots) {
+            (Some(layout), _) => Target::Message(Builder::new(py, layout)?),
+            (None, Some(_)) => Target::Slots(bare(py, plan)?),
+            (None, None) => Target::Values(std::iter::repeat_with(|| None).take(fields.list.len()).collect()),
+        };
+        Ok(Self { py, plan, fields, target, extra: None, meta: None, has_id: false, has_time: false })
+    }
+
+    /// Keeps the value of a field.
+    #[inline]
+    pub fn set(&mut self, index: usize, value: Bound<'py, PyAny>) {
+        match &mut self.target {
+            Target::Message(builder) => builder.set_field(index, value),
+            Target::Slots(object) => {
+                if let Some(slots) = &self.fields.slots {
+                    slots.put(object, index, value);
+                }
+            }
+            Target::Values(values) => values[index] = Some(value),
+        }
     }
 
     /// Keeps the value of a name that is no field.
-    pub fn add_extra(&mut self, py: Python<'py>, name: &str, value: Bound<'py, PyAny>) -> Res<()> {
-        let extra = self.extra.get_or_insert_with(|| PyDict::new(py));
+    pub fn add_extra(&mut self, name: &str, value: Bound<'py, PyAny>) -> Res<()> {
+        let extra = self.extra.get_or_insert_with(|| PyDict::new(self.py));
         let name = if name.starts_with("$$") { &name[1..] } else { name };
         extra.set_item(name, value)?;
         Ok(())
     }
 
+    /// Keeps the id of a message of ours; false if the object is something else.
+    pub fn set_id(&mut self, id: [u8; 16]) -> bool {
+        let Target::Message(builder) = &self.target else { return false };
+        builder.set_id(id);
+        self.has_id = true;
+        true
+    }
+
+    /// Keeps the time of a message of ours; false if the object is something else.
+    pub fn set_time_us(&mut self, time_us: i64) -> bool {
+        let Target::Message(builder) = &self.target else { return false };
+        builder.set_time_us(time_us);
+        self.has_time = true;
+        true
+    }
+
+    /// Keeps metadata by its index in `wire::META`.
+    pub fn set_meta(&mut self, index: usize, value: Bound<'py, PyAny>) -> Res<()> {
+        let Target::Message(builder) = &self.target else {
+            self.meta.get_or_insert_default()[index] = Some(value);
+            return Ok(());
+        };
+        let meta = metadata::OURS[index];
+        match meta {
+            Meta::EventId => drop(self.set_id(values::uuid_to_bytes(&value, "event_id")?)),
+            Meta::OccurredAt => drop(self.set_time_us(values::datetime_to_us(&value, "occurred_at")?)),
+            Meta::Tags if is_tags(&value) => store(builder.planned().message(), meta, Some(value)),
+            _ if self.plan.style == Style::Event || meta == Meta::Metadata => builder.set_meta(meta, &value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Makes the object.
-    pub fn build(mut self, py: Python<'py>, plan: &RecordPlan, known: &Known) -> Res<Bound<'py, PyAny>> {
-        let fields = plan.fields(py)?;
-        match plan.style {
-            Style::Event | Style::Message => return self.message(py, plan, fields),
-            Style::NamedTuple => return self.named_tuple(py, plan, fields),
-            Style::Pydantic => return self.model(py, plan, fields, known),
-            Style::Contract | Style::Dataclass | Style::TypedDict => {}
+    pub fn build(mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
+        match self.plan.style {
+            Style::Event | Style::Message => self.message(),
+            Style::NamedTuple => self.named_tuple(),
+            Style::Pydantic => self.model(known),
+            Style::Contract | Style::Dataclass | Style::TypedDict => self.instance(known),
         }
-        let object = bare(py, plan)?;
-        for index in 0..fields.list.len() {
-            let value = self.value(py, plan, fields, index)?;
-            match &fields.slots {
-                Some(slots) if slots.put(&object, index, value.clone()) => {}
-                _ => event::generic_setattr(&object, fields.list[index].name.bind(py), &value)?,
+    }
+
+    fn instance(&mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
+        let (py, plan, fields) = (self.py, self.plan, self.fields);
+        let object = match (&self.target, &fields.slots) {
+            (Target::Slots(object), Some(slots)) => {
+                let object = object.clone();
+                for index in 0..fields.list.len() {
+                    if slots.get(&object, index).is_none() {
+                        slots.put(&object, index, self.default(index)?);
+                    }
+                }
+                object
             }
-        }
+            _ => {
+                let object = bare(py, plan)?;
+                for index in 0..fields.list.len() {
+                    let value = self.value(index)?;
+                    event::generic_setattr(&object, fields.list[index].name.bind(py), &value)?;
+                }
+                object
+            }
+        };
         if plan.style == Style::Contract {
-            self.contract_meta(py, plan, &object)?;
+            self.contract_meta(&object)?;
         }
         if let Some(extra) = &self.extra {
             // Straight into the dictionary: a name from the data must not reach a property or `__class__`.
@@ -71,78 +151,77 @@ impl<'py> Parts<'py> {
     }
 
     /// Takes the value of a field, its default if the data does not have it.
-    fn value(&mut self, py: Python<'py>, plan: &RecordPlan, fields: &Fields, index: usize) -> Res<Bound<'py, PyAny>> {
-        if let Some(value) = self.values[index].take() {
+    fn value(&mut self, index: usize) -> Res<Bound<'py, PyAny>> {
+        if let Target::Values(values) = &mut self.target
+            && let Some(value) = values[index].take()
+        {
             return Ok(value);
         }
-        let field = &fields.list[index];
-        match field.make_default(py).at(&field.text)? {
+        self.default(index)
+    }
+
+    /// Returns the default of a field, which is an error for one that has none.
+    fn default(&self, index: usize) -> Res<Bound<'py, PyAny>> {
+        let field = &self.fields.list[index];
+        match field.make_default(self.py).at(&field.text)? {
             Some(value) => Ok(value),
-            None => fail(format!("missing in the stored data, and {} has no default for it", plan.name)).at(&field.text),
+            None => self.missing(index),
         }
     }
 
-    fn named_tuple(mut self, py: Python<'py>, plan: &RecordPlan, fields: &Fields) -> Res<Bound<'py, PyAny>> {
-        let values = (0..fields.list.len()).map(|index| self.value(py, plan, fields, index)).collect::<Res<Vec<_>>>()?;
-        let tuple = PyTuple::new(py, values)?;
-        Ok(py.get_type::<PyTuple>().call_method1(intern!(py, "__new__"), (&plan.class, tuple))?)
+    fn missing<T>(&self, index: usize) -> Res<T> {
+        let message = format!("missing in the stored data, and {} has no default for it", self.plan.name);
+        fail(message).at(&self.fields.list[index].text)
     }
 
-    fn model(mut self, py: Python<'py>, plan: &RecordPlan, fields: &Fields, known: &Known) -> Res<Bound<'py, PyAny>> {
-        let values = PyDict::new(py);
-        for index in 0..fields.list.len() {
-            let value = self.value(py, plan, fields, index)?;
-            values.set_item(&fields.list[index].name, value)?;
+    fn named_tuple(&mut self) -> Res<Bound<'py, PyAny>> {
+        let values = (0..self.fields.list.len()).map(|index| self.value(index)).collect::<Res<Vec<_>>>()?;
+        let tuple = PyTuple::new(self.py, values)?;
+        let class = self.py.get_type::<PyTuple>();
+        Ok(class.call_method1(intern!(self.py, "__new__"), (&self.plan.class, tuple))?)
+    }
+
+    fn model(&mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
+        let values = PyDict::new(self.py);
+        for index in 0..self.fields.list.len() {
+            let value = self.value(index)?;
+            values.set_item(&self.fields.list[index].name, value)?;
         }
-        Ok(known.finish_model.bind(py).call1((&plan.class, values, self.extra))?)
+        Ok(known.finish_model.bind(self.py).call1((&self.plan.class, values, &self.extra))?)
     }
 
-    fn message(mut self, py: Python<'py>, plan: &RecordPlan, fields: &Fields) -> Res<Bound<'py, PyAny>> {
-        let Some(layout) = fields.message else { return fail("not a message class") };
-        let builder = Builder::new(py, layout)?;
-        for index in 0..fields.list.len() {
-            match (self.values[index].take(), &layout.fields[index].fallback) {
-                (Some(value), _) => builder.set_field(index, value),
-                // Reports what is missing; other defaults are filled in at the end.
-                (None, Fallback::Required) => drop(self.value(py, plan, fields, index)?),
-                (None, _) => {}
+    fn message(self) -> Res<Bound<'py, PyAny>> {
+        let (true, true) = (self.has_id, self.has_time) else {
+            return fail("missing in the stored data").at(if self.has_id { "occurred_at" } else { "event_id" }).at("$meta");
+        };
+        let planned = match &self.target {
+            Target::Message(builder) => builder.planned(),
+            _ => return fail("not a message class"),
+        };
+        for (index, field) in planned.plan().fields.iter().enumerate() {
+            // Other defaults are filled in at the end.
+            if matches!(field.fallback, Fallback::Required) && !planned.is_set(index) {
+                return self.missing(index);
             }
         }
-        match self.id {
-            Some(id) => builder.set_id(id),
-            None => return fail("missing in the stored data").at("event_id").at("$meta"),
-        }
-        match self.time_us {
-            Some(time_us) => builder.set_time_us(time_us),
-            None => return fail("missing in the stored data").at("occurred_at").at("$meta"),
-        }
-        for (index, value) in self.meta.iter_mut().enumerate() {
-            let Some(value) = value.take() else { continue };
-            let meta = metadata::OURS[index];
-            let fits = layout.kind == Kind::Event || matches!(meta, Meta::EventId | Meta::OccurredAt | Meta::Metadata);
-            if meta == Meta::Tags && is_tags(&value) {
-                store(builder.planned().message(), meta, Some(value));
-            } else if fits {
-                builder.set_meta(meta, &value).at(wire::META[index])?;
-            }
-        }
+        let Target::Message(builder) = self.target else { return fail("not a message class") };
         if let Some(extra) = &self.extra {
             builder.set_extra(extra)?;
         }
         Ok(builder.finish()?)
     }
 
-    fn contract_meta(&mut self, py: Python<'py>, plan: &RecordPlan, object: &Bound<'py, PyAny>) -> Res<()> {
+    fn contract_meta(&mut self, object: &Bound<'py, PyAny>) -> Res<()> {
+        let py = self.py;
+        let mut meta = self.meta.take().unwrap_or_default();
         for index in metadata::CONTRACT {
             let name = wire::META[index];
-            let value = match (index, self.meta[index].take(), self.id, self.time_us) {
-                (_, Some(value), ..) => value,
-                (0, None, Some(id), _) => crate::py::values::uuid_from_bytes(py, id)?,
-                (1, None, _, Some(time_us)) => crate::py::values::datetime_from_us(py, time_us)?,
-                (0 | 1, None, ..) => return fail("missing in the stored data").at(name).at("$meta"),
-                (metadata::EVENT_TYPE, ..) => PyString::new(py, &plan.name).into_any(),
-                (metadata::SCHEMA_VERSION, ..) => 1_i64.into_pyobject(py)?.into_any(),
-                (metadata::VERSION, ..) => continue,
+            let value = match (index, meta[index].take()) {
+                (_, Some(value)) => value,
+                (0 | 1, None) => return fail("missing in the stored data").at(name).at("$meta"),
+                (metadata::EVENT_TYPE, None) => PyString::new(py, &self.plan.name).into_any(),
+                (metadata::SCHEMA_VERSION, None) => 1_i64.into_pyobject(py)?.into_any(),
+                (metadata::VERSION, None) => continue,
                 _ => py.None().into_bound(py),
             };
             event::generic_setattr(object, &PyString::intern(py, name), &value)?;

@@ -14,7 +14,7 @@ use super::record::{Field, Fields, RecordPlan, Style};
 use super::registry::Names;
 use super::MAX_DEPTH;
 use crate::core::binary::Reader;
-use crate::core::calendar::{DAY_US, Moment, civil_from_days};
+use crate::core::calendar::{DAY_US, Moment, civil_from_days, is_python_day};
 use crate::core::{transcode, wire};
 use crate::py::values;
 
@@ -32,6 +32,40 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     pub fn new(py: Python<'py>, names: &'c Names, bytes: &'a [u8]) -> PyResult<Self> {
         let reader = Reader::new(bytes);
         Ok(Self { py, reader, names, known: known::get(py)?, shapes: Vec::new() })
+    }
+
+    /// Reads the next value under a node: the usual cases here, where they can be inlined, the others by `value`.
+    #[inline(always)]
+    fn next(&mut self, node: &Node, depth: usize) -> Value<'py> {
+        let py = self.py;
+        let Some(tag) = self.reader.peek() else { return fail("damaged: a value expected at the end") };
+        match (node, tag) {
+            (Node::Str, wire::TEXT) => {
+                self.reader.at += 1;
+                Ok(PyString::from_bytes(py, self.reader.bytes()?)?.into_any())
+            }
+            (Node::Int, wire::INT) => {
+                self.reader.at += 1;
+                Ok(self.reader.zigzag()?.into_pyobject(py)?.into_any())
+            }
+            (Node::Float, wire::FLOAT) => {
+                self.reader.at += 1;
+                Ok(PyFloat::new(py, f64::from_le_bytes(self.reader.array()?)).into_any())
+            }
+            (Node::Bool, wire::TRUE | wire::FALSE) => {
+                self.reader.at += 1;
+                Ok((tag == wire::TRUE).into_pyobject(py)?.to_owned().into_any())
+            }
+            (Node::Uuid, wire::UUID) => {
+                self.reader.at += 1;
+                Ok(values::uuid_from_bytes(py, self.reader.array()?)?)
+            }
+            (Node::Decimal, wire::DECIMAL) => {
+                self.reader.at += 1;
+                make::decimal(PyString::from_bytes(py, self.reader.bytes()?)?.as_any(), self.known)
+            }
+            _ => self.value(node, depth),
+        }
     }
 
     /// Reads the next value under a node.
@@ -68,7 +102,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             }
             (Node::Str | Node::Any, wire::TEXT) => {
                 self.reader.at += 1;
-                PyString::new(py, self.reader.text()?).into_any()
+                PyString::from_bytes(py, self.reader.bytes()?)?.into_any()
             }
             (Node::Int | Node::Any | Node::Float, wire::INT) => {
                 self.reader.at += 1;
@@ -131,11 +165,11 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             wire::UTC | wire::NAIVE => {
                 let micros = i64::from_le_bytes(self.reader.array()?);
                 match Moment::from_micros(micros) {
-                    Some(moment) => make::datetime(py, moment, tag == wire::UTC)?,
+                    Some(moment) => make::datetime(py, moment, tag == wire::UTC, self.known)?,
                     None => return fail("a time beyond the years 1 to 9999"),
                 }
             }
-            wire::DECIMAL => make::decimal(PyString::new(py, self.reader.text()?).as_any(), self.known)?,
+            wire::DECIMAL => make::decimal(PyString::from_bytes(py, self.reader.bytes()?)?.as_any(), self.known)?,
             wire::DATE => match civil_from_days(self.reader.zigzag()?) {
                 Some((year, month, day)) => make::date(py, year, month, day)?,
                 None => return fail("a day beyond the years 1 to 9999"),
@@ -178,7 +212,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         // Every item takes a byte, so the payload bounds the allocation; grow in steps all the same.
         let mut items = Vec::with_capacity(count.min(1024));
         for index in 0..count {
-            items.push(self.value(inner, depth + 1).at_item(index)?);
+            items.push(self.next(inner, depth + 1).at_item(index)?);
         }
         Ok(items)
     }
@@ -225,25 +259,25 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
 
     fn named_tuple(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
         let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(fields);
+        let mut parts = Parts::new(self.py, plan, fields)?;
         let count = self.reader.count()?;
         if !plan.is_array() || count > fields.list.len() {
             return fail(format!("at most {} items expected, {count} found", fields.list.len()));
         }
         for (index, field) in fields.list.iter().take(count).enumerate() {
-            parts.values[index] = Some(self.value(&field.node, depth + 1).at(&field.text)?);
+            parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
         }
-        parts.build(self.py, plan, self.known)
+        parts.build(self.known)
     }
 
     fn record(&mut self, plan: &RecordPlan, open: bool, depth: usize) -> Value<'py> {
         let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(fields);
+        let mut parts = Parts::new(self.py, plan, fields)?;
         self.fields(plan, fields, &mut parts, open, depth)?;
-        parts.build(self.py, plan, self.known)
+        parts.build(self.known)
     }
 
-    fn fields(&mut self, plan: &RecordPlan, fields: &Fields, parts: &mut Parts<'py>, open: bool, depth: usize) -> Res<()> {
+    fn fields(&mut self, plan: &RecordPlan, fields: &Fields, parts: &mut Parts<'_, 'py>, open: bool, depth: usize) -> Res<()> {
         let place = transcode::shape(&mut self.reader, &mut self.shapes)?;
         let mut header = self.reader.at_place(place);
         let defined_here = place == self.reader.at;
@@ -252,7 +286,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
                 self.reader.at = header.at;
             }
             for (index, field) in fields.list.iter().enumerate() {
-                parts.values[index] = self.field(field, depth)?;
+                self.field(index, field, parts, depth)?;
             }
         } else {
             // Written by another version of the class.
@@ -262,11 +296,11 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             }
             for name in names {
                 match fields.index.get(name) {
-                    Some(index) => parts.values[*index] = self.field(&fields.list[*index], depth)?,
+                    Some(index) => self.field(*index, &fields.list[*index], parts, depth)?,
                     None if self.reader.peek() == Some(wire::ABSENT) => self.reader.at += 1,
                     None => {
                         let value = self.by_json(&Node::Any, depth + 1).at(name)?;
-                        parts.add_extra(self.py, name, value)?;
+                        parts.add_extra(name, value)?;
                     }
                 }
             }
@@ -274,23 +308,25 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         for _ in 0..if open { self.reader.count()? } else { 0 } {
             let name = self.reader.text()?;
             match fields.index.get(name) {
-                Some(index) => parts.values[*index] = self.field(&fields.list[*index], depth)?,
+                Some(index) => self.field(*index, &fields.list[*index], parts, depth)?,
                 None => {
                     let value = self.by_json(&Node::Any, depth + 1).at(name)?;
-                    parts.add_extra(self.py, name, value)?;
+                    parts.add_extra(name, value)?;
                 }
             }
         }
         Ok(())
     }
 
-    #[inline]
-    fn field(&mut self, field: &Field, depth: usize) -> Res<Option<Bound<'py, PyAny>>> {
+    #[inline(always)]
+    fn field(&mut self, index: usize, field: &Field, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
         if self.reader.peek() == Some(wire::ABSENT) {
             self.reader.at += 1;
-            return Ok(None);
+            return Ok(());
         }
-        self.value(&field.node, depth + 1).at(&field.text).map(Some)
+        let value = self.next(&field.node, depth + 1).at(&field.text)?;
+        parts.set(index, value);
+        Ok(())
     }
 
     fn event(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
@@ -298,7 +334,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             return fail(format!("an event where a {} was expected", plan.name));
         }
         let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(fields);
+        let mut parts = Parts::new(self.py, plan, fields)?;
         for _ in 0..self.reader.count()? {
             let index = usize::from(self.reader.byte()?);
             let Some(name) = wire::META.get(index) else { return fail("damaged: a metadata name expected") };
@@ -310,36 +346,30 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             _ => return fail("damaged: a record expected"),
         };
         self.fields(plan, fields, &mut parts, open, depth)?;
-        parts.build(self.py, plan, self.known)
+        parts.build(self.known)
     }
 
-    fn meta(&mut self, style: Style, index: usize, parts: &mut Parts<'py>, depth: usize) -> Res<()> {
+    fn meta(&mut self, style: Style, index: usize, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
         if style != Style::Contract {
             match (index, self.reader.peek()) {
                 (0 | 13, Some(wire::UUID)) => {
                     self.reader.at += 1;
-                    parts.id = Some(self.reader.array()?);
+                    parts.set_id(self.reader.array()?);
                     return Ok(());
                 }
                 (1 | 14, Some(wire::UTC)) => {
                     self.reader.at += 1;
                     let micros = i64::from_le_bytes(self.reader.array()?);
-                    if Moment::from_micros(micros).is_none() {
+                    if !is_python_day(micros.div_euclid(DAY_US)) {
                         return fail("a time beyond the years 1 to 9999");
                     }
-                    parts.time_us = Some(micros);
+                    parts.set_time_us(micros);
                     return Ok(());
                 }
                 _ => {}
             }
         }
         let value = self.value(metadata::get().node(index, style == Style::Message), depth + 2)?;
-        match (style, index) {
-            (Style::Contract, _) => parts.meta[index] = Some(value),
-            (_, 0 | 13) => parts.id = Some(values::uuid_to_bytes(&value, "event_id")?),
-            (_, 1 | 14) => parts.time_us = Some(values::datetime_to_us(&value, "occurred_at")?),
-            _ => parts.meta[index] = Some(value),
-        }
-        Ok(())
+        parts.set_meta(index, value)
     }
 }

@@ -185,16 +185,16 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
 
     fn named_tuple(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
         let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(fields);
+        let mut parts = Parts::new(self.py, plan, fields)?;
         let mut index = 0;
         let mut more = !self.scanner.take(b']');
         while more {
             let Some(field) = fields.list.get(index) else { return fail(format!("more than {} items", fields.list.len())) };
-            parts.values[index] = Some(self.value(&field.node, depth + 1).at(&field.text)?);
+            parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
             index += 1;
             more = self.scanner.more(b']', "comma or ]")?;
         }
-        parts.build(self.py, plan, self.known)
+        parts.build(self.known)
     }
 
     fn object(&mut self, node: &Node, depth: usize) -> Value<'py> {
@@ -280,11 +280,11 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     pub fn record(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
         let fields = plan.fields(self.py)?;
         let parts = self.parts(plan, fields, depth)?;
-        parts.build(self.py, plan, self.known)
+        parts.build(self.known)
     }
 
-    fn parts(&mut self, plan: &RecordPlan, fields: &Fields, depth: usize) -> Res<Parts<'py>> {
-        let mut parts = Parts::new(fields);
+    fn parts<'p>(&mut self, plan: &'p RecordPlan, fields: &'p Fields, depth: usize) -> Res<Parts<'p, 'py>> {
+        let mut parts = Parts::new(self.py, plan, fields)?;
         let mut expected = 0;
         let mut more = !self.scanner.take(b'}');
         while more {
@@ -297,7 +297,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             };
             if let Some(index) = index {
                 let field = &fields.list[index];
-                parts.values[index] = Some(self.value(&field.node, depth + 1).at(&field.text)?);
+                parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
                 expected = index + 1;
             }
             more = self.scanner.more(b'}', "comma or }")?;
@@ -306,7 +306,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     }
 
     /// Reads a key that does not come in the usual place: the index of its field, or None if it was dealt with here.
-    fn other(&mut self, plan: &RecordPlan, fields: &Fields, parts: &mut Parts<'py>, depth: usize) -> Res<Option<usize>> {
+    fn other(&mut self, plan: &RecordPlan, fields: &Fields, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<Option<usize>> {
         let key = self.key()?;
         let name = match &key {
             Text::Plain(text) => text,
@@ -321,11 +321,11 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             return Ok(None);
         }
         let value = self.value(&Node::Any, depth + 1).at(name)?;
-        parts.add_extra(self.py, name, value)?;
+        parts.add_extra(name, value)?;
         Ok(None)
     }
 
-    fn meta(&mut self, style: Style, parts: &mut Parts<'py>, depth: usize) -> Res<()> {
+    fn meta(&mut self, style: Style, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
         self.scanner.expect(b'{', "an object")?;
         let plan = metadata::get();
         let mut more = !self.scanner.take(b'}');
@@ -346,31 +346,25 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         Ok(())
     }
 
-    fn meta_value(&mut self, style: Style, node: &Node, index: usize, parts: &mut Parts<'py>, depth: usize) -> Res<()> {
+    fn meta_value(&mut self, style: Style, node: &Node, index: usize, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
         if style != Style::Contract && matches!(index, 0 | 1 | 13 | 14) && self.scanner.peek() == b'"' {
             let place = self.scanner.at;
             if let Text::Plain(text) = self.scanner.string()? {
                 let bytes = text.as_bytes();
                 if matches!(index, 0 | 13) {
-                    if let Some(id) = text::parse_uuid(bytes) {
-                        parts.id = Some(id);
+                    if text::parse_uuid(bytes).is_some_and(|id| parts.set_id(id)) {
                         return Ok(());
                     }
-                } else if let Some((moment, Zone::Utc)) = parse_datetime(bytes) {
-                    parts.time_us = Some(moment.to_micros());
+                } else if let Some((moment, Zone::Utc)) = parse_datetime(bytes)
+                    && parts.set_time_us(moment.to_micros())
+                {
                     return Ok(());
                 }
             }
             self.scanner.at = place;
         }
         let value = self.value(node, depth + 1)?;
-        match (style, index) {
-            (Style::Contract, _) => parts.meta[index] = Some(value),
-            (_, 0 | 13) => parts.id = Some(values::uuid_to_bytes(&value, "event_id")?),
-            (_, 1 | 14) => parts.time_us = Some(values::datetime_to_us(&value, "occurred_at")?),
-            _ => parts.meta[index] = Some(value),
-        }
-        Ok(())
+        parts.set_meta(index, value)
     }
 
     /// Reads the rest of `{"$type"` up to the closing brace.

@@ -77,6 +77,14 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
                     return Ok(());
                 }
             }
+            Node::Datetime => {
+                if let Ok(moment) = value.cast_exact::<PyDateTime>() {
+                    return self.datetime(moment, false);
+                }
+            }
+            Node::Record(plan) if is_exactly(value, &plan.get().class) && depth <= MAX_DEPTH => {
+                return self.record(plan.get(), value, depth);
+            }
             _ => {}
         }
         self.value(node, value, depth)

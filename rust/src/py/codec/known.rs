@@ -8,7 +8,7 @@ pub struct Known {
     /// `create_decimal` of a context that rounds nothing: one argument, no tuple, no white space allowed.
     pub make_decimal: Py<PyAny>,
     pub enumeration: Py<PyType>,
-    pub utc: Py<PyAny>,
+    pub utc: Py<PyTzInfo>,
     /// `dataclasses.MISSING`
     pub missing: Py<PyAny>,
     pub format_moment: Py<PyAny>,
@@ -38,7 +38,7 @@ pub fn get(py: Python<'_>) -> PyResult<&'static Known> {
             decimal: class("decimal", "Decimal")?,
             make_decimal: rare.getattr("EXACT")?.getattr("create_decimal")?.unbind(),
             enumeration: class("enum", "Enum")?,
-            utc: PyTzInfo::utc(py)?.to_owned().into_any().unbind(),
+            utc: PyTzInfo::utc(py)?.to_owned().unbind(),
             missing: py.import("dataclasses")?.getattr("MISSING")?.unbind(),
             format_moment: timetext.getattr("format_moment")?.unbind(),
             parse_datetime: timetext.getattr("parse_datetime")?.unbind(),

@@ -1,7 +1,7 @@
 //! Python values from native parts; shared by both decoders.
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDate, PyDateTime, PyDelta, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTime, PyTuple, PyTzInfo};
+use pyo3::types::{PyBytes, PyDate, PyDateTime, PyDelta, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTime, PyTuple};
 
 use super::fault::{Res, fail, fault};
 use super::known::Known;
@@ -18,10 +18,9 @@ pub fn lone<'py>(py: Python<'py>, wtf8: &[u8], known: &Known) -> Value<'py> {
     Ok(bytes.call_method1(intern!(py, "decode"), (intern!(py, "utf-8"), &known.encode_error))?)
 }
 
-pub fn datetime<'py>(py: Python<'py>, moment: Moment, utc: bool) -> Value<'py> {
-    let zone = if utc { Some(PyTzInfo::utc(py)?) } else { None };
+pub fn datetime<'py>(py: Python<'py>, moment: Moment, utc: bool, known: &Known) -> Value<'py> {
+    let zone = utc.then(|| known.utc.bind(py));
     let Moment { year, month, day, hour, minute, second, micro } = moment;
-    let zone = zone.as_ref().map(|zone| &**zone);
     Ok(PyDateTime::new(py, year, month, day, hour, minute, second, micro, zone)?.into_any())
 }
 
@@ -81,7 +80,7 @@ pub fn of_text<'py>(py: Python<'py>, node: &Node, text: &str, known: &Known) -> 
             None => fail(format!("not a uuid: {:?}", shown())),
         },
         Node::Datetime => match calendar::parse_datetime(text.as_bytes()) {
-            Some((moment, zone)) => datetime(py, moment, zone == Zone::Utc),
+            Some((moment, zone)) => datetime(py, moment, zone == Zone::Utc, known),
             None => Ok(known.parse_datetime.bind(py).call1((text,))?),
         },
         Node::Date => match calendar::parse_date(text.as_bytes()) {
