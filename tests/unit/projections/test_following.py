@@ -124,7 +124,8 @@ async def test_rows_and_checkpoint_commit_together_and_restart_leaves_no_gap(sto
     expected = {"a": 2, "b": 4, "c": 1, "d": 1}
     assert await rows(store, "totals") == expected
     assert await rows(store, "fast") == expected
-    assert await store.checkpoint_store().list_checkpoints() == {"totals": head, "fast": head}
+    async with store.checkpoint_store() as checkpoints:
+        assert await checkpoints.list_checkpoints() == {"totals": head, "fast": head}
 
 
 @pytest.mark.parametrize("kind", [Totals, FastTotals])
@@ -213,6 +214,8 @@ async def test_a_second_process_on_the_same_projection_is_refused(store: SqliteE
     assert await second.process(other) == []
     assert "also run elsewhere" in str(second.get("totals").error)  # type: ignore[union-attr]
     assert await rows(store, "totals") == {"a": 1, "b": 1}
+    await first.stop()
+    await second.stop()
 
 
 async def test_an_event_in_an_open_unit_of_work_is_seen_only_after_the_commit(store: SqliteEventStore) -> None:

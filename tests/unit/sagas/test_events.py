@@ -206,6 +206,7 @@ async def test_the_follower_starts_each_saga_once_across_restarts(store: SqliteE
             await projections.wait_for("sagas", await store.head(), timeout=5)
             await manager.drain()
     await projections.rebuild("sagas")
+    await projections.stop()
     await manager.drain()
     records = await manager.list("steps")
     assert [record.status for record in records] == [SagaStatus.COMPLETED] * 5

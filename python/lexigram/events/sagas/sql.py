@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -40,15 +41,18 @@ class SqlSagaStore(SagaStore):
         self._table = f'"{self._database.names.prefix}event_sagas"'
         self._index = f'"{self._database.names.prefix}event_sagas_by_status"'
         self._open = False
+        self._opening = asyncio.Lock()
 
     async def initialize(self) -> None:
         """Connect and create the table; every other method does so too when it is used first."""
         if self._open:
             return
-        engine = await self._database.open()
-        await engine.execute(_TABLE.format(table=self._table))
-        await engine.execute(f"CREATE INDEX IF NOT EXISTS {self._index} ON {self._table} (saga_name, status)")
-        self._open = True
+        async with self._opening:
+            if not self._open:
+                engine = await self._database.open()
+                await engine.execute(_TABLE.format(table=self._table))
+                await engine.execute(f"CREATE INDEX IF NOT EXISTS {self._index} ON {self._table} (saga_name, status)")
+                self._open = True
 
     async def close(self) -> None:
         """Give the database back; twice is fine."""
