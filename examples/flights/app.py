@@ -11,7 +11,6 @@ from examples.flights.domain import Flight
 from examples.flights.handlers import FlightHandlers, Flights
 from examples.flights.projections import all_projections
 from examples.flights.saga import Desk, RebookPassengers
-
 from lexigram.events import (
     EventSourcingRepository,
     ProjectionConfig,

@@ -18,7 +18,6 @@ from examples.flights.events import (
     SeatsReleased,
     SeatsReserved,
 )
-
 from lexigram.events import AggregateRoot
 from lexigram.events.exceptions import DomainError
 

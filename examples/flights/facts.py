@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from examples.flights.app import App
 from examples.flights.data import DataSet
-
 from lexigram.events import SagaStatus, SqliteEventStore
 
 ALL_FLIGHTS = 336_776

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from examples.flights import commands as c
 from examples.flights.domain import Flight
-
 from lexigram.events import EventSourcingRepository
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.stores.unit_of_work import current_unit_of_work

@@ -18,7 +18,6 @@ from examples.flights.events import (
     SeatsReleased,
     SeatsReserved,
 )
-
 from lexigram.events import DomainEvent
 from lexigram.events.projections.durable import DurableProjection
 

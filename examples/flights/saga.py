@@ -8,7 +8,6 @@ from typing import Any
 
 from examples.flights.commands import ConfirmRebooking, OpenRebooking, RefundPassengers, ReleaseSeats, ReserveSeats
 from examples.flights.events import FlightCancelled
-
 from lexigram.events import ProjectionManager, SagaBase, SagaContext, SagaStepResult, SqliteEventStore, saga_step
 from lexigram.events.buses.command import CommandBusImpl
 

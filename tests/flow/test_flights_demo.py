@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from examples.flights.data import DataSet, load
 from examples.flights.facts import from_data, published
 from examples.flights.projections import COUNTERS, AirportPunctuality, CarrierPunctuality, add, all_projections
 from examples.flights.saga import RebookPassengers
-
 from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore

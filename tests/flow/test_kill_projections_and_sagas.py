@@ -12,11 +12,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from tests.flow import shop_worker
 
 from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.sagas.types import SagaStatus
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from tests.flow import shop_worker
 
 WORKER = Path(shop_worker.__file__)
 HAPPY = ["reserved", "charged", "shipped"]

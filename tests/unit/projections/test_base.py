@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lexigram.contracts.events.protocols.projection import ProjectionProtocol as ContractProjection
 
+from lexigram.contracts.events.protocols.projection import ProjectionProtocol as ContractProjection
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.projections.base import (

@@ -6,15 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from lexigram.contracts.workflow import SagaManagerProtocol, SagaProtocol
-from lexigram.result import Err, Ok
 
+from lexigram.contracts.workflow import SagaManagerProtocol, SagaProtocol
 from lexigram.events.config import SagaConfig
 from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.sagas.base import SagaBase, saga_step
 from lexigram.events.sagas.context import SagaContext, SagaStepResult
 from lexigram.events.sagas.manager import SagaManager
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus
+from lexigram.result import Err, Ok
 
 QUICK = SagaConfig(retry_delay_seconds=0.0)
 

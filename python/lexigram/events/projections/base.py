@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from lexigram.contracts.domain.events import DomainEvent
-
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.projections.routing import EventRoutes, handled_types
 

@@ -19,7 +19,6 @@ from lexigram.events.projections.runner import ProjectionRunner
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.result import Result
-
     from lexigram.events.buses.dead_letter import DeadLetterStore
     from lexigram.events.config import ProjectionConfig
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
-
 from lexigram.events.exceptions import EventValidationError
 
 
