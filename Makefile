@@ -46,11 +46,10 @@ demo: setup ## Run the flights demo on real data (FLIGHTS=20000 for a short one)
 bench: setup ## Measure against other libraries and write docs/performance.md
 	$(BIN)/python -m benches
 
-lint: setup ## Format check, ruff, mypy, pyright, clippy
+lint: setup ## Format check, ruff, mypy, clippy (pyright runs in tests/typing)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	cargo fmt --check
 	source tools/rust-env.sh "$(abspath $(BIN))/python" && cargo clippy --quiet --all-targets -- -D warnings
 
