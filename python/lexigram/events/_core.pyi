@@ -3,10 +3,10 @@
 Each part has one Python importer, named with it. Nothing in here is called with a lock held that user code could want.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, final
+from typing import Any, Self, final
 from uuid import UUID
 
 from typing_extensions import disjoint_base
@@ -128,6 +128,49 @@ def number_ids(first: int | None = None) -> None:
 
 def next_id_number() -> int | None:
     """Return the number of the next id, None while ids are random."""
+
+# Channel: `buses/channel.py`
+
+@disjoint_base
+class ChannelBase:
+    """Items on their way between tasks, and the futures of those who wait. Subclassed once, by `BoundedChannel`."""
+
+    def __new__(cls, capacity: int) -> Self: ...
+    def __len__(self) -> int:
+        """Return how many items can be taken now."""
+
+    def __bool__(self) -> bool: ...
+    @property
+    def capacity(self) -> int:
+        """Most items held."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is accepted."""
+
+    def put(self, item: Any, /) -> Awaitable[None]:
+        """Put an item at once where there is room; await what it returns, which waits for room otherwise.
+
+        Raises:
+            ChannelClosedError: Nothing is accepted any more.
+        """
+
+    def put_nowait(self, item: Any, /) -> bool:
+        """Put an item if there is room; return whether there was.
+
+        Raises:
+            ChannelClosedError: Nothing is accepted any more.
+        """
+
+    def _take(self, default: object, /) -> Any: ...
+    def _take_many(self, limit: int) -> list[Any]: ...
+    def _enlist_getter(self, future: object) -> bool: ...
+    def _collect(self, future: object, limit: int) -> Any: ...
+    def _leave_getter(self, future: object) -> None: ...
+    def _enlist_putter(self, future: object) -> None: ...
+    def _enter(self, item: object) -> None: ...
+    def _leave_putter(self, future: object) -> None: ...
+    def _close(self) -> None: ...
 
 # Log: `stores/memory.py`
 

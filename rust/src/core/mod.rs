@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod calendar;
+pub mod channel;
 pub mod clock;
 pub mod ids;
 pub mod index;

@@ -3,6 +3,7 @@ use pyo3::prelude::*;
 
 pub mod address;
 pub mod builder;
+mod channel;
 pub mod clock;
 pub mod codec;
 pub mod compare;
@@ -25,6 +26,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     messages::register(m)?;
     address::register(m)?;
     clock::register(m)?;
+    m.add_class::<channel::ChannelBase>()?;
     m.add_class::<log::EventLog>()?;
     Ok(())
 }

@@ -61,15 +61,18 @@ class Delivery:
 
 
 class Backlog:
-    """Accepted events in order, deliveries that can go on, and who waits for room or for the end."""
+    """Accepted events in order, deliveries that can go on, and who waits for room or for the end.
 
-    __slots__ = ("_capacity", "_generation", "_idle", "_routes", "_waiting", "lanes", "queue", "ready", "unfinished")
+    `unfinished` counts accepted events that still have handlers to run, `waiting` the publishers that wait for room.
+    """
+
+    __slots__ = ("_capacity", "_generation", "_idle", "_routes", "lanes", "queue", "ready", "unfinished", "waiting")
 
     def __init__(self, routes: Routes, capacity: int) -> None:
         self._routes = routes
         self._capacity = capacity
         self._idle: list[asyncio.Future[None]] = []
-        self._waiting = 0
+        self.waiting = 0
         self._generation = 0
         self.queue: deque[Any] = deque()
         self.ready: deque[Delivery] = deque()
@@ -79,14 +82,14 @@ class Backlog:
     @property
     def busy(self) -> bool:
         """Whether an event is unfinished or a publisher waits for room."""
-        return self.unfinished > 0 or self._waiting > 0
+        return self.unfinished > 0 or self.waiting > 0
 
     async def room(self, topic: Topic) -> None:
         """Wait, first come first served, until the topic has room, and take it (`topic.queued` is counted up)."""
         future = asyncio.get_running_loop().create_future()
         topic.putters.append(future)
         topic.waiting += 1
-        self._waiting += 1
+        self.waiting += 1
         generation = self._generation
         try:
             await future
@@ -99,7 +102,7 @@ class Backlog:
         finally:
             if generation == self._generation:
                 topic.waiting -= 1
-                self._waiting -= 1
+                self.waiting -= 1
                 self.admit(topic)
                 if not self.busy:
                     self.wake_idle()
@@ -147,7 +150,7 @@ class Backlog:
     def done(self) -> None:
         """One event is finished."""
         self.unfinished -= 1
-        if self.unfinished == 0 and self._idle and not self._waiting:
+        if self.unfinished == 0 and self._idle and not self.waiting:
             self.wake_idle()
 
     def enlist(self, delivery: Delivery) -> None:
@@ -156,11 +159,11 @@ class Backlog:
             delivery.listed = True
             self.ready.append(delivery)
 
-    async def idle(self) -> None:
-        """Wait until nothing is unfinished, or until `wake_idle` is called."""
-        future = asyncio.get_running_loop().create_future()
+    def idle(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return a future that is done when nothing is unfinished any more, or when `wake_idle` is called."""
+        future: asyncio.Future[None] = asyncio.Future(loop=loop)
         self._idle.append(future)
-        await future
+        return future
 
     def wake_idle(self) -> None:
         """Wake everybody in `idle`."""
@@ -188,7 +191,7 @@ class Backlog:
         """Forget waiters of an event loop that is gone, and count the channels again."""
         self._idle.clear()
         self._generation += 1
-        self._waiting = 0
+        self.waiting = 0
         for topic in self._routes.topics.values():
             topic.putters.clear()
             topic.waiting = topic.queued = 0

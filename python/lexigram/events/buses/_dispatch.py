@@ -60,14 +60,17 @@ class HandlerDispatchMixin:
         """Start a worker if there is something to do, none is about to start, and one more is allowed."""
         starting = self._starting
         if starting is not None:
-            if not starting.done():
+            if not starting.done() and not starting.cancelling():
                 return
             self._starting = None  # cancelled before its first step
             self._workers -= 1
         if self._workers < self._max_workers and (self._backlog.queue or self._backlog.ready) and not self._stopping:
             assert self._loop is not None
             self._workers += 1
-            self._starting = self._loop.create_task(self._work(), context=self._base_context.copy())
+            # Not `loop.create_task`: a task factory may start tasks eagerly, which would run handlers in the publisher.
+            self._starting = asyncio.Task(
+                self._work(), loop=self._loop, name="event bus worker", context=self._base_context.copy()
+            )
 
     async def _work(self) -> None:
         """Handle events until nothing is left that could be started."""

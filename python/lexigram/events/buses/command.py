@@ -30,9 +30,10 @@ class CommandBusImpl(RequestBus[Any, Any]):
             CommandExecutionError: The handler failed with an error outside of EventError, DomainError and
                 InfrastructureError; it is the `__cause__` (LEX_ERR_EVT_005).
         """
-        chain = self._chains.get(type(command))
-        if chain is None:
-            raise self._missing(command)
+        try:
+            chain = self._chains[type(command)]
+        except KeyError:
+            raise self._missing(command) from None
         token = enter_message(command)
         try:
             return await chain(command)

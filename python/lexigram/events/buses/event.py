@@ -225,11 +225,10 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         loop = get_running_loop()
         if self._loop is not loop:
             self._adopt(loop)
-        while self._backlog.busy:
+        backlog = self._backlog
+        while backlog.unfinished or backlog.waiting:
             self._wake()
-            if self._starting is not None:
-                self._starting.add_done_callback(lambda _: self._backlog.wake_idle())
-            await self._backlog.idle()
+            await backlog.idle(loop)
 
     async def close(self, timeout_seconds: float = 30.0) -> CloseReport:
         """Accept nothing more and wait for what was accepted, up to the deadline; closing twice is fine.

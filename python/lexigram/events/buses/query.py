@@ -32,9 +32,10 @@ class QueryBusImpl(RequestBus[Any, Any]):
             QueryExecutionError: The handler failed with an error outside of EventError, DomainError and
                 InfrastructureError; it is the `__cause__` (LEX_ERR_EVT_006).
         """
-        chain = self._chains.get(type(query))
-        if chain is None:
-            raise self._missing(query)
+        try:
+            chain = self._chains[type(query)]
+        except KeyError:
+            raise self._missing(query) from None
         token = enter_message(query)
         try:
             result: TResult = await chain(query)

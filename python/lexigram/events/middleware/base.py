@@ -9,6 +9,7 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
+from types import FunctionType, MethodType
 from typing import Any, Generic, Self, TypeVar
 
 from lexigram.events.exceptions import EventValidationError
@@ -82,8 +83,30 @@ def chained(middlewares: Iterable[MiddlewareFunc], handler: NextHandler) -> Next
 
 def _bound(layer: MiddlewareFunc, next_handler: NextHandler) -> NextHandler:
     """Return `layer` with its second argument fixed."""
-    call = layer if inspect.isroutine(layer) else layer.__call__  # type: ignore[operator]
+    if isinstance(layer, FunctionType) and _is_plain(layer, 2):
+        return _with_default(layer, next_handler)
+    method = inspect.getattr_static(type(layer), "__call__", None)
+    if isinstance(method, FunctionType) and _is_plain(method, 3):
+        return MethodType(_with_default(method, next_handler), layer)
+    call: Any = layer
     return lambda message: call(message, next_handler)
+
+
+def _is_plain(function: FunctionType, parameters: int) -> bool:
+    """Return whether a function takes exactly so many positional parameters, without defaults, and nothing else."""
+    code = function.__code__
+    variadic = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    return code.co_argcount == parameters and not (variadic or code.co_kwonlyargcount or function.__defaults__)
+
+
+def _with_default(function: FunctionType, next_handler: NextHandler) -> Callable[..., Awaitable[Any]]:
+    """Return the same function with `next_handler` as the default of its last parameter: no call in between."""
+    bound: Any = FunctionType(
+        function.__code__, function.__globals__, function.__name__, (next_handler,), function.__closure__
+    )
+    bound.__qualname__ = function.__qualname__
+    bound.__dict__.update(function.__dict__)
+    return bound  # type: ignore[no-any-return]
 
 
 def checked(middleware: Any) -> MiddlewareFunc:

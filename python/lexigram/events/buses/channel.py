@@ -1,0 +1,90 @@
+"""A bounded channel between tasks: first come, first served, and safe under cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from lexigram.events._core import ChannelBase
+from lexigram.events.exceptions import EventValidationError
+
+_NOTHING = object()
+
+
+class BoundedChannel(ChannelBase):
+    """Passes items from those who `put` to those who `get`, in order, holding at most `capacity` of them.
+
+    Nobody who waits is overtaken. Whoever is cancelled while it waits has put or taken nothing. It belongs to one event
+    loop at a time; like an `asyncio.Queue` it is not for use from several threads. `put` puts at once where there is room,
+    and what it returns only has to be awaited; it waits for room otherwise.
+
+    Args:
+        capacity: Most items held, from 1.
+
+    Raises:
+        EventValidationError: `capacity` is below 1 (LEX_ERR_EVT_024).
+    """
+
+    async def get(self) -> Any:
+        """Take the oldest item, waiting for one if there is none.
+
+        Raises:
+            ChannelClosedError: The channel is closed and empty.
+        """
+        item = self._take(_NOTHING)
+        return item if item is not _NOTHING else await self._get_later(0)
+
+    async def get_many(self, limit: int) -> list[Any]:
+        """Take 1 to `limit` of the oldest items, waiting if there is none.
+
+        Raises:
+            ChannelClosedError: The channel is closed and empty.
+            EventValidationError: `limit` is below 1.
+        """
+        if limit < 1:
+            raise EventValidationError(f"limit must be at least 1, not {limit}", field="limit")
+        items: list[Any] = self._take_many(limit) or await self._get_later(limit)
+        return items
+
+    async def close(self) -> None:
+        """Accept nothing more; what is there can still be taken. Those who wait get ChannelClosedError."""
+        self._close()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to get at the moment."""
+        return len(self) == 0
+
+    send = ChannelBase.put
+    receive = get
+
+    async def _put_later(self, item: Any) -> None:
+        """Put `item` as soon as there is room."""
+        if self.put_nowait(item):
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._enlist_putter(future)
+        try:
+            await future
+        except BaseException:
+            self._leave_putter(future)
+            raise
+        self._enter(item)
+
+    async def _get_later(self, limit: int) -> Any:
+        """Get one item, or a list of up to `limit`, as soon as there is one."""
+        future = asyncio.get_running_loop().create_future()
+        if not self._enlist_getter(future):
+            raise self._closed_error()
+        try:
+            await future
+        except BaseException:
+            self._leave_getter(future)
+            raise
+        return self._collect(future, limit)
+
+    @staticmethod
+    def _closed_error() -> Exception:
+        from lexigram.concurrency.exceptions import ChannelClosedError
+
+        return ChannelClosedError("The channel is closed")

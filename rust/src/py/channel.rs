@@ -1,0 +1,222 @@
+//! The bounded channel for Python: the ways that need not wait. `buses/channel.py` adds those that do.
+//!
+//! Python objects are never dropped, and futures never resolved, under the lock.
+use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use crate::core::channel::{Channel, Put};
+use crate::errors::EventValidationError;
+
+/// A future on which a task waits; compared by identity.
+struct Waiter(Py<PyAny>);
+
+impl Clone for Waiter {
+    fn clone(&self) -> Self {
+        Python::attach(|py| Self(self.0.clone_ref(py)))
+    }
+}
+
+impl PartialEq for Waiter {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+}
+
+impl Waiter {
+    /// Lets the task go on, unless it is being cancelled.
+    fn wake(self, py: Python<'_>) -> PyResult<()> {
+        let future = self.0.into_bound(py);
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        Ok(())
+    }
+}
+
+fn wake_all(py: Python<'_>, waiters: impl IntoIterator<Item = Waiter>) -> PyResult<()> {
+    waiters.into_iter().try_for_each(|waiter| waiter.wake(py))
+}
+
+/// Items on their way between tasks. Subclassed once, by `BoundedChannel`.
+#[pyclass(frozen, subclass, module = "lexigram.events._core")]
+pub struct ChannelBase {
+    inner: Mutex<Channel<Py<PyAny>, Waiter>>,
+    /// What `put` returns when it did not have to wait.
+    done: Py<Done>,
+}
+
+#[pymethods]
+impl ChannelBase {
+    #[new]
+    fn new(py: Python<'_>, capacity: usize) -> PyResult<Self> {
+        if capacity == 0 {
+            return Err(EventValidationError::new_err(("capacity must be at least 1, not 0", "capacity")));
+        }
+        let exhausted = PyTuple::empty(py).try_iter()?.into_any().unbind();
+        Ok(Self { inner: Mutex::new(Channel::new(capacity)), done: Py::new(py, Done { exhausted })? })
+    }
+
+    /// Puts an item now if there is room; what it returns is to be awaited, and waits for room if there is none.
+    #[pyo3(signature = (item, /))]
+    fn put<'py>(slf: &Bound<'py, Self>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        let put = this.inner.lock().put(item);
+        match put {
+            Put::Stored => {}
+            Put::Handed(getter) => getter.wake(py)?,
+            Put::Full(item) => return slf.call_method1(intern!(py, "_put_later"), (item,)),
+            Put::Closed(_) => return Err(closed(slf)?),
+        }
+        Ok(this.done.bind(py).clone().into_any())
+    }
+
+    /// Puts an item and returns True, or returns False if there is no room.
+    #[pyo3(signature = (item, /))]
+    fn put_nowait(slf: &Bound<'_, Self>, item: Py<PyAny>) -> PyResult<bool> {
+        let put = slf.get().inner.lock().put(item);
+        match put {
+            Put::Stored => Ok(true),
+            Put::Handed(getter) => getter.wake(slf.py()).map(|()| true),
+            Put::Full(_) => Ok(false),
+            Put::Closed(_) => Err(closed(slf)?),
+        }
+    }
+
+    /// Takes the oldest item; returns `default` if there is none.
+    #[pyo3(signature = (default, /))]
+    fn _take(&self, py: Python<'_>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let taken = self.inner.lock().get();
+        let Some((item, putter)) = taken else { return Ok(default) };
+        wake_all(py, putter)?;
+        Ok(item)
+    }
+
+    /// Takes up to `limit` of the oldest items.
+    fn _take_many<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let (items, putters) = self.inner.lock().drain(limit);
+        wake_all(py, putters)?;
+        PyList::new(py, items)
+    }
+
+    /// Puts the future of a getter in line; False if there is something to take, or never will be.
+    fn _enlist_getter(&self, future: Py<PyAny>) -> bool {
+        let mut inner = self.inner.lock();
+        let waits = inner.is_empty() && !inner.is_closed();
+        if waits {
+            inner.wait_for_item(Waiter(future));
+            return true;
+        }
+        drop(inner);
+        false
+    }
+
+    /// Returns what a woken getter gets, as `get` or `get_many` would.
+    fn _collect<'py>(slf: &Bound<'py, Self>, future: Py<PyAny>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let waiter = Waiter(future);
+        let found = slf.get().inner.lock().collect(&waiter);
+        match found {
+            None => Err(closed(slf)?),
+            Some(item) if limit == 0 => Ok(item.into_bound(py)),
+            Some(item) => {
+                let list = PyList::new(py, [item])?;
+                list.call_method1(intern!(py, "extend"), (slf.get()._take_many(py, limit - 1)?,))?;
+                Ok(list.into_any())
+            }
+        }
+    }
+
+    /// A getter is cancelled: the next one gets what was meant for it.
+    fn _leave_getter(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
+        let waiter = Waiter(future);
+        let next = self.inner.lock().leave_items(&waiter);
+        wake_all(py, next)
+    }
+
+    /// Puts the future of a putter in line.
+    fn _enlist_putter(&self, future: Py<PyAny>) {
+        self.inner.lock().wait_for_room(Waiter(future));
+    }
+
+    /// A woken putter puts its item.
+    fn _enter(slf: &Bound<'_, Self>, item: Py<PyAny>) -> PyResult<()> {
+        let (put, next) = slf.get().inner.lock().enter(item);
+        wake_all(slf.py(), next)?;
+        match put {
+            Put::Handed(getter) => getter.wake(slf.py()),
+            Put::Closed(_) => Err(closed(slf)?),
+            Put::Stored | Put::Full(_) => Ok(()),
+        }
+    }
+
+    /// A putter is cancelled: the next one gets its room.
+    fn _leave_putter(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
+        let waiter = Waiter(future);
+        let next = self.inner.lock().leave_room(&waiter);
+        wake_all(py, next)
+    }
+
+    /// Accepts nothing more, and wakes everybody who waits.
+    fn _close(&self, py: Python<'_>) -> PyResult<()> {
+        let woken = self.inner.lock().close();
+        wake_all(py, woken)
+    }
+
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.inner.lock().capacity()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.inner.lock().is_closed()
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.lock().len()
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.done)?;
+        // The collector never starts while the lock is held, so it is free.
+        if let Some(inner) = self.inner.try_lock() {
+            let (mut items, mut waiters) = inner.contents();
+            items.try_for_each(|item| visit.call(item))?;
+            waiters.try_for_each(|waiter| visit.call(&waiter.0))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let capacity = self.inner.lock().capacity();
+        let old = std::mem::replace(&mut *self.inner.lock(), Channel::new(capacity));
+        drop(old);
+    }
+}
+
+/// The error for a closed channel, made by the Python class.
+#[cold]
+fn closed(channel: &Bound<'_, ChannelBase>) -> PyResult<PyErr> {
+    Ok(PyErr::from_value(channel.call_method0(intern!(channel.py(), "_closed_error"))?))
+}
+
+/// An awaitable that is done.
+#[pyclass(frozen, module = "lexigram.events._core")]
+struct Done {
+    exhausted: Py<PyAny>,
+}
+
+#[pymethods]
+impl Done {
+    fn __await__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.exhausted.clone_ref(py)
+    }
+}
