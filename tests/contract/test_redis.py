@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextvars import Context
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from lexigram.events.buses.dead_letter_entry import DeadLetterEntry
+from lexigram.events.exceptions import ConcurrencyError, EventStoreError
 from lexigram.events.messages.codec import EventCodec
+from lexigram.events.sagas.redis import RedisSagaStore
+from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
+from lexigram.events.stores.redis.dead_letters import RedisDeadLetterStore
 from lexigram.events.stores.redis.event_store import RedisEventStore
+from lexigram.events.stores.redis.idempotency_store import RedisIdempotencyStore
+from lexigram.events.stores.redis.snapshot_store import RedisSnapshotStore
+from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
+from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.saga_store import SagaStoreContract, a_record
+from lexigram.events.testing.samples import added
+from lexigram.events.testing.snapshot_store import SnapshotStoreContract
 
 
 def namespace() -> str:
@@ -37,3 +52,140 @@ class TestRedisEventStore(OwnNamespace, DurableEventStoreContract):
 class TestRedisEventStoreWithBinaryPayloads(OwnNamespace, EventStoreContract):
     async def make_store(self, **options: Any) -> RedisEventStore:
         return RedisEventStore(self.url, namespace(), codec=EventCodec(format="binary"), **options)
+
+
+class TestRedisSnapshotStore(OwnNamespace, SnapshotStoreContract):
+    async def make_store(self) -> RedisSnapshotStore:
+        return RedisSnapshotStore(self.url, namespace())
+
+
+class TestRedisCheckpointStore(OwnNamespace, CheckpointStoreContract):
+    async def make_store(self) -> RedisCheckpointStore:
+        return RedisCheckpointStore(self.url, namespace())
+
+
+class TestRedisIdempotencyStore(OwnNamespace, IdempotencyStoreContract):
+    async def make_store(self) -> RedisIdempotencyStore:
+        return RedisIdempotencyStore(self.url, namespace())
+
+
+class TestRedisDeadLetterStore(OwnNamespace, DurableDeadLetterStoreContract):
+    async def make_store(self) -> RedisDeadLetterStore:
+        return RedisDeadLetterStore(self.url, namespace())
+
+    async def reopen(self, store: Any) -> RedisDeadLetterStore:
+        await store.close()
+        return RedisDeadLetterStore(self.url, store.log.namespace)
+
+
+class TestRedisSagaStore(OwnNamespace, SagaStoreContract):
+    async def make_store(self) -> RedisSagaStore:
+        return RedisSagaStore(self.url, namespace())
+
+
+@pytest.fixture
+async def events(redis_url: str) -> AsyncIterator[RedisEventStore]:
+    """A new event store whose namespace the other stores share."""
+    async with RedisEventStore(redis_url, namespace()) as store:
+        yield store
+
+
+async def test_a_unit_of_work_covers_every_store_of_the_namespace(events: RedisEventStore) -> None:
+    """Events, checkpoint, mark, snapshot, saga and dead letter are all there after the commit, none before."""
+    async with (
+        RedisCheckpointStore(events) as checkpoints,
+        RedisIdempotencyStore(events) as marks,
+        RedisSnapshotStore(events) as snapshots,
+    ):
+        sagas, letters = RedisSagaStore(events), RedisDeadLetterStore(events)
+        letter = DeadLetterEntry.of(added("1")[0], "app.mail", ValueError("no"), 1)
+
+        async def work() -> None:
+            await events.append("a", added("1"))
+            await checkpoints.save_checkpoint("orders", 7)
+            assert await marks.claim("c", "m1")
+            assert not await marks.claim("c", "m1")
+            await marks.mark_processed("c", "m2")
+            await snapshots.save("a", {"n": 1}, 1)
+            await letters.save(letter)
+            record = a_record()
+            await sagas.save(record)
+            record.error = "second"
+            await sagas.save(record)
+
+        async def there() -> list[Any]:
+            saga = await sagas.load("s-1")
+            return [
+                await events.head(),
+                await checkpoints.get_checkpoint("orders"),
+                await marks.is_processed("c", "m1"),
+                await marks.is_processed("c", "m2"),
+                await snapshots.load("a"),
+                await letters.get_count(),
+                saga and (saga.error, saga.version),
+            ]
+
+        with pytest.raises(KeyError):
+            async with events.unit_of_work():
+                await work()
+                raise KeyError
+        nothing = [0, 0, False, False, None, 0, None]
+        assert await there() == nothing
+        async with events.unit_of_work():
+            await work()
+            assert await there() == nothing
+        assert await there() == [1, 7, True, True, ({"n": 1}, 1), 1, ("second", 2)]
+        assert letter.position == 1
+        await sagas.close()
+        await letters.close()
+
+
+async def test_what_changed_between_check_and_commit_fails_the_whole_unit(events: RedisEventStore) -> None:
+    """A lost lease, a claimed message, a saved saga: each found at the end, and nothing of the unit is written."""
+    checkpoints, marks, sagas = RedisCheckpointStore(events), RedisIdempotencyStore(events), RedisSagaStore(events)
+    await checkpoints.acquire_lock("orders", "a", timeout=0.02)
+    epoch = await checkpoints.lock_epoch("orders")
+    await sagas.save(a_record())
+    mine, theirs = await sagas.load("s-1"), await sagas.load("s-1")
+    assert mine is not None
+    assert theirs is not None
+
+    async def lose_the_lease() -> None:
+        await asyncio.sleep(0.03)
+        assert await checkpoints.acquire_lock("orders", "b")
+
+    async def claim() -> None:
+        assert await marks.claim("c", "m")
+
+    async def save() -> None:
+        await sagas.save(theirs)
+
+    for inside, meanwhile in (
+        (lambda: checkpoints.save_checkpoint("orders", 5, epoch=epoch), lose_the_lease),
+        (lambda: marks.claim("c", "m"), claim),
+        (lambda: sagas.save(mine), save),
+    ):
+        with pytest.raises(ConcurrencyError):
+            async with events.unit_of_work():
+                await events.append("a", added("1"))
+                await inside()
+                await asyncio.create_task(meanwhile(), context=Context())
+        assert await events.head() == 0
+    for store in (checkpoints, marks, sagas):
+        await store.close()
+
+
+async def test_sql_in_a_unit_of_work_is_a_clear_error(events: RedisEventStore) -> None:
+    """There is none; the message says what to use."""
+    async with events.unit_of_work() as unit:
+        for call in (unit.execute("x"), unit.fetch_all("x"), unit.fetch_one("x"), unit.run(lambda connection: 1)):
+            with pytest.raises(EventStoreError, match="SQL"):
+                await call
+
+
+async def test_the_published_names_work(events: RedisEventStore) -> None:
+    """`load` excludes its version, `get_version` is the stream's version."""
+    await events.append("a", added("1", "2", "3"))
+    assert [event.sku for event in await events.load("a", after_version=1)] == ["2", "3"]
+    assert [event.sku for event in await events.load("a")] == ["1", "2", "3"]
+    assert await events.get_version("a") == 3

@@ -125,6 +125,7 @@ from lexigram.events.sagas.base import saga_step as saga_step
 from lexigram.events.sagas.context import SagaContext as SagaContext
 from lexigram.events.sagas.context import SagaStepResult as SagaStepResult
 from lexigram.events.sagas.manager import SagaManager as SagaManager
+from lexigram.events.sagas.redis import RedisSagaStore as RedisSagaStore
 from lexigram.events.sagas.sql import SqlSagaStore as SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore as InMemorySagaStore
 from lexigram.events.sagas.types import SagaStatus as SagaStatus
@@ -143,7 +144,11 @@ from lexigram.events.stores.condition import AppendCondition as AppendCondition
 from lexigram.events.stores.condition import EventQuery as EventQuery
 from lexigram.events.stores.memory import InMemoryEventStore as InMemoryEventStore
 from lexigram.events.stores.memory import InMemorySnapshotStore as InMemorySnapshotStore
+from lexigram.events.stores.redis import RedisCheckpointStore as RedisCheckpointStore
+from lexigram.events.stores.redis import RedisDeadLetterStore as RedisDeadLetterStore
 from lexigram.events.stores.redis import RedisEventStore as RedisEventStore
+from lexigram.events.stores.redis import RedisIdempotencyStore as RedisIdempotencyStore
+from lexigram.events.stores.redis import RedisSnapshotStore as RedisSnapshotStore
 from lexigram.events.stores.snapshot import CompositePolicy as CompositePolicy
 from lexigram.events.stores.snapshot import EventCountPolicy as EventCountPolicy
 from lexigram.events.stores.snapshot import OnDemandPolicy as OnDemandPolicy

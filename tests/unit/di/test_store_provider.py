@@ -29,7 +29,9 @@ def test_every_available_backend_has_all_its_stores() -> None:
 async def test_the_registry_creates_what_was_asked_for_or_nothing(backend: EventStoreBackend, tmp_path: Path) -> None:
     """An unknown backend is an error that lists the known ones."""
     registry = EventStoreRegistry.with_defaults()
-    config = EventsConfig(sqlite={"database": str(tmp_path / "events.db")})
+    config = EventsConfig(
+        sqlite={"database": str(tmp_path / "events.db")}, redis={"url": "redis://127.0.0.1:1/0"}
+    )
     if backend in EVENT_STORE_BACKENDS:
         store = await registry.create(backend, config)
         assert backend.value in type(store).__module__
@@ -53,12 +55,11 @@ async def test_a_backend_can_be_replaced_by_a_coroutine_function() -> None:
     assert provider.stores.events is own
 
 
-async def test_a_backend_without_companions_is_refused() -> None:
+async def test_a_backend_without_companions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event store alone does not make a backend: snapshots and sagas would silently be elsewhere."""
-    registry = EventStoreRegistry()
-    registry.register("redis", lambda config, container: InMemoryEventStore())
-    with pytest.raises(EventValidationError, match="'redis' has an event store, but no snapshot"):
-        await StoreSubProvider(EventsConfig(event_store_backend="redis"), registry).setup()
+    monkeypatch.delitem(COMPANIONS, "memory")
+    with pytest.raises(EventValidationError, match="'memory' has an event store, but no snapshot"):
+        await StoreSubProvider(EventsConfig(event_store_backend="memory")).setup()
 
 
 def test_stores_exist_after_setup_only() -> None:

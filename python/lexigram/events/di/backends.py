@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lexigram.events.stores._snapshots import AbstractSnapshotStore
     from lexigram.events.stores.base import AbstractCheckpointStore, AbstractEventStore, AbstractIdempotencyStore
 
-__all__ = ["COMPANIONS", "StoreSet", "inmemory_stores", "sqlite_stores"]
+__all__ = ["COMPANIONS", "StoreSet", "inmemory_stores", "redis_stores", "sqlite_stores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,28 @@ def sqlite_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
     )
 
 
+def redis_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
+    """Return Redis stores in the same namespace and on the same connections as `events`."""
+    from lexigram.events.sagas.redis import RedisSagaStore
+    from lexigram.events.stores.redis import (
+        RedisCheckpointStore,
+        RedisDeadLetterStore,
+        RedisIdempotencyStore,
+        RedisSnapshotStore,
+    )
+
+    return StoreSet(
+        events,
+        RedisSnapshotStore(events),
+        RedisCheckpointStore(events),
+        RedisIdempotencyStore(events),
+        RedisDeadLetterStore(events),
+        RedisSagaStore(events),
+    )
+
+
 COMPANIONS: dict[str, Callable[[AbstractEventStore, EventsConfig], StoreSet]] = {
     "memory": inmemory_stores,
     "sqlite": sqlite_stores,
+    "redis": redis_stores,
 }

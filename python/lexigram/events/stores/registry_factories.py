@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lexigram.events.config import EventsConfig
     from lexigram.events.stores.base import AbstractEventStore
 
-__all__ = ["FACTORIES", "create_inmemory_store", "create_sqlite_store"]
+__all__ = ["FACTORIES", "create_inmemory_store", "create_redis_store", "create_sqlite_store"]
 
 
 def create_inmemory_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
@@ -31,4 +31,12 @@ def create_sqlite_store(config: EventsConfig, container: ContainerResolverProtoc
     return SqliteEventStore(config.sqlite or SqliteConfig())
 
 
-FACTORIES = {"memory": create_inmemory_store, "sqlite": create_sqlite_store}
+def create_redis_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
+    """Return a Redis event store on the server of `config.redis`."""
+    from lexigram.events.config import RedisEventStoreConfig
+    from lexigram.events.stores.redis import RedisEventStore
+
+    return RedisEventStore(config.redis or RedisEventStoreConfig())
+
+
+FACTORIES = {"memory": create_inmemory_store, "sqlite": create_sqlite_store, "redis": create_redis_store}

@@ -13,7 +13,14 @@ from lexigram.events.exceptions import EventPersistenceError, EventStoreConnecti
 from lexigram.events.stores._primitives import Appended, StreamBounds
 from lexigram.events.stores.redis.committer import Committer
 from lexigram.events.stores.redis.connection import RedisConnection
-from lexigram.events.stores.redis.operations import AppendOperation, CompactOperation, group, query_arguments
+from lexigram.events.stores.redis.operations import (
+    AppendOperation,
+    Argument,
+    CompactOperation,
+    SmallOperation,
+    group,
+    query_arguments,
+)
 from lexigram.events.stores.redis.scripts import (
     APPEND_SCRIPT,
     BOUNDS_SCRIPT,
@@ -22,7 +29,9 @@ from lexigram.events.stores.redis.scripts import (
     STREAMS_SCRIPT,
     Script,
 )
+from lexigram.events.stores.redis.small_scripts import EVERY_SCRIPT
 from lexigram.events.stores.redis.wakeup import RedisWakeup
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
     from lexigram.events.stores.condition import ResolvedQuery
@@ -127,9 +136,23 @@ class RedisLog:
         arguments = group(operations, secrets.token_hex(12) if token else "")
         return self._answers(operations, await self._running().submit(script, arguments))
 
-    async def settle(self, operations: Sequence[Any], script: Script) -> list[Any]:
-        """Like `write` with a token, but wait for the outcome even if this task is cancelled meanwhile."""
-        future = self._running().submit(script, group(operations, secrets.token_hex(12)))
+    async def apply(self, operation: SmallOperation) -> Any:
+        """Execute one operation, or keep it for the unit of work that this task is in; return its answer.
+
+        In a unit of work the answer is what the operation is based on now; `unit.outcome` has the final one.
+        """
+        unit: Any = current_unit_of_work(self)
+        return await self.execute(operation) if unit is None else await unit.add(operation)
+
+    async def execute(self, operation: SmallOperation) -> Any:
+        """Execute one operation at once and return its answer."""
+        return (await self.write((operation,), script=EVERY_SCRIPT, token=True))[0]
+
+    async def settle(self, operations: Sequence[Any]) -> list[Any]:
+        """Execute operations, all or none, and wait for the outcome even if this task is cancelled meanwhile."""
+        is_log = all(isinstance(operation, AppendOperation) for operation in operations)
+        script, token = (APPEND_SCRIPT, "") if is_log else (EVERY_SCRIPT, secrets.token_hex(12))
+        future = self._running().submit(script, group(operations, token))
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
             try:
@@ -141,9 +164,10 @@ class RedisLog:
             raise cancelled
         return answers
 
-    async def foresee(self, operation: Any, script: Script = APPEND_SCRIPT) -> Any:
+    async def foresee(self, operation: Any) -> Any:
         """Check one operation without executing it; return what it is based on."""
-        arguments = ["1", 1, *group((operation,))]
+        script = APPEND_SCRIPT if isinstance(operation, AppendOperation) else EVERY_SCRIPT
+        arguments: list[Argument] = ["1", 1, *group((operation,))]
         replies = await self.connection.change(script, self._key, arguments)
         return self._answers((operation,), replies[0])[0]
 
@@ -179,7 +203,7 @@ class RedisLog:
         last = min(_LARGEST_NUMBER if to_version is None else to_version, _LARGEST_NUMBER)
         while from_version <= last:
             size = _EVENTS_AT_ONCE if limit is None else min(_EVENTS_AT_ONCE, limit - len(rows))
-            lengths, pieces = await self._evaluate(READ_SCRIPT, stream_id, from_version, last, size)
+            lengths, pieces = await self.evaluate(READ_SCRIPT, stream_id, from_version, last, size)
             found = _rows(lengths, pieces, 5)
             rows += found
             if len(found) < size or len(rows) == limit:
@@ -191,7 +215,7 @@ class RedisLog:
         self, after: int, up_to: int | None, limit: int, query: ResolvedQuery | None, *, rows: bool = True
     ) -> LogPage:
         """Return up to `limit` events after a position, or how many there are; rows also have stream id and time."""
-        head, count, more, lengths, pieces = await self._evaluate(
+        head, count, more, lengths, pieces = await self.evaluate(
             PAGE_SCRIPT,
             after,
             "+inf" if up_to is None else up_to,
@@ -215,7 +239,7 @@ class RedisLog:
 
     async def bounds(self, stream_id: str) -> StreamBounds:
         """Return the first version stored and the current version."""
-        removed, version = await self._evaluate(BOUNDS_SCRIPT, stream_id)
+        removed, version = await self.evaluate(BOUNDS_SCRIPT, stream_id)
         return StreamBounds(removed + 1 if version > removed else 0, version)
 
     async def head(self) -> int:
@@ -224,9 +248,16 @@ class RedisLog:
 
     async def stream_ids(self) -> list[str]:
         """Return the ids of the streams that hold events."""
-        return sorted(name.decode() for name in await self._evaluate(STREAMS_SCRIPT))
+        return sorted(name.decode() for name in await self.evaluate(STREAMS_SCRIPT))
 
-    async def _evaluate(self, script: Script, *arguments: Any) -> Any:
+    async def hash(self, key: str) -> dict[str, bytes]:
+        """Return all fields of a hash."""
+        reply: Any = await self.connection.read("HGETALL", self.prefix + key)
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        return {name.decode(): value for name, value in pairs}
+
+    async def evaluate(self, script: Script, *arguments: Any) -> Any:
+        """Run a reading script on this namespace."""
         return await self.connection.evaluate(script, self._key, *arguments)
 
 

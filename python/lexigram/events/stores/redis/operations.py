@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError, EventError, EventValidationError
@@ -112,3 +112,19 @@ def _joined(tags: Sequence[str]) -> str:
     if joined.count("\0") != len(tags) - 1 or not all(tags):
         raise EventValidationError("tags must not be empty or contain NUL characters", field="tags")
     return joined
+
+
+class SmallOperation(NamedTuple):
+    """An operation of one of the smaller stores, with the error for each check of it that can fail."""
+
+    kind: str
+    values: Sequence[Argument]
+    refused: Callable[[int | None], EventError] | None = None
+
+    def arguments(self) -> list[Argument]:
+        """Return the operation as the script takes it."""
+        return [self.kind, *self.values]
+
+    def failure(self, code: str, detail: int | None) -> EventError:
+        """Return the error for what the script answered."""
+        return EventError(f"{self.kind} failed: {code}") if self.refused is None else self.refused(detail)

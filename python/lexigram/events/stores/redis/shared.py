@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events.exceptions import EventValidationError
+from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
 from lexigram.events.stores.redis.connection import RedisConnection
 from lexigram.events.stores.redis.log import RedisLog
 
@@ -20,6 +21,42 @@ def log_of(store: Any, namespace: str = "lexigram:events", *, require_durable: b
     if hasattr(store, "url") and hasattr(store, "namespace"):
         return _configured(store, require_durable)
     return RedisLog(RedisConnection(store), namespace, require_durable)
+
+
+class RedisPart:
+    """Base of the smaller stores: opens the log's connection at the first use, gives it back on `close`."""
+
+    log: RedisLog
+
+    def _use(self, log: RedisLog) -> None:
+        self.log = log
+        self._is_open = False
+        self._is_closed = False
+        self._connecting = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Reach the server. A second call does nothing; it also reopens a closed store.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014.
+        """
+        async with self._connecting:
+            if not self._is_open:
+                await self.log.open()
+                self._is_open, self._is_closed = True, False
+
+    async def close(self) -> None:
+        """Give the connection back; a second call does nothing."""
+        was_open, self._is_open, self._is_closed = self._is_open, False, True
+        if was_open:
+            await self.log.close()
+
+    async def _ready(self) -> RedisLog:
+        if not self._is_open:
+            if self._is_closed:
+                raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
+            await self.connect()
+        return self.log
 
 
 def _configured(config: RedisEventStoreConfig, require_durable: bool) -> RedisLog:

@@ -9,8 +9,7 @@ from typing import Any, Self
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import Appended, already_stored
 from lexigram.events.stores.redis.log import RedisLog
-from lexigram.events.stores.redis.operations import AppendOperation, version_conflict
-from lexigram.events.stores.redis.scripts import APPEND_SCRIPT
+from lexigram.events.stores.redis.operations import AppendOperation, SmallOperation, version_conflict
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
 
@@ -40,13 +39,17 @@ class RedisUnitOfWork(AbstractUnitOfWork):
 
     resource: RedisLog
 
-    def __init__(self, log: RedisLog, connect: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, log: RedisLog, connect: Callable[[], Awaitable[Any]]) -> None:
         super().__init__(log)
         self._connect = connect
         self._outcomes: list[Outcome] = []
         self._pending: list[AppendOperation] = []
         self._ids: set[bytes] = set()
         self._turn = asyncio.Lock()
+        self.outcome = Outcome(None)
+        """Of the operation added last."""
+        self.notes: dict[Any, Any] = {}
+        """What stores remember about their operations in this unit."""
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -78,6 +81,18 @@ class RedisUnitOfWork(AbstractUnitOfWork):
             self._pending.append(operation)
             return base + offset + len(operation.events), outcome
 
+    async def add(self, operation: SmallOperation) -> Any:
+        """Check an operation of a smaller store and keep it for the commit; return what it is based on."""
+        async with self._turn:
+            foreseen = await self.resource.foresee(operation)
+            self.outcome = Outcome(operation)
+            self._outcomes.append(self.outcome)
+            return foreseen
+
+    def replace(self, outcome: Outcome, operation: SmallOperation) -> None:
+        """Execute `operation` instead of an earlier one of this unit, at the earlier one's place."""
+        outcome.operation = operation
+
     def _check_own(self, operation: AppendOperation) -> None:
         """Check an append against what the unit itself has appended."""
         ids = {event.event_id for event in operation.events}
@@ -99,7 +114,7 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         if not self._outcomes:
             return
         operations = [outcome.operation for outcome in self._outcomes]
-        answers = await self.resource.settle(operations, APPEND_SCRIPT)
+        answers = await self.resource.settle(operations)
         for outcome, answer in zip(self._outcomes, answers, strict=True):
             outcome.answer = answer
 
