@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::json_text::{parse_duration, write_duration, write_string, write_wtf8};
 use proptest::prelude::*;
 
 fn read(text: &str) -> Scan<Text<'_>> {

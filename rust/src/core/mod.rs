@@ -7,6 +7,7 @@ pub mod clock;
 pub mod ids;
 pub mod index;
 pub mod json;
+pub mod json_text;
 pub mod log;
 pub mod partition;
 mod scan;

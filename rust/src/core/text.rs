@@ -81,7 +81,7 @@ fn sextet(byte: u8) -> Option<u32> {
 
 /// Reads padded standard base64; None for anything else.
 pub fn read_base64(text: &[u8]) -> Option<Vec<u8>> {
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();

@@ -2,7 +2,7 @@
 
 use super::binary::{Damaged, Reader};
 use super::calendar::{DAY_US, Moment, civil_from_days};
-use super::{json, text, wire};
+use super::{json_text, text, wire};
 
 /// Deepest nesting of values.
 const MAX_DEPTH: usize = 512;
@@ -89,7 +89,7 @@ impl Transcoder<'_> {
     fn tagged(&mut self, name: &str, explicit: bool, write: impl FnOnce(&mut Self) -> Read<()>) -> Read<()> {
         if explicit {
             self.plain(b"{\"$type\":");
-            json::write_string(self.out, name);
+            json_text::write_string(self.out, name);
             self.plain(b",\"value\":");
         }
         write(self)?;
@@ -107,7 +107,7 @@ impl Transcoder<'_> {
                 return reader.fail("hexadecimal digits");
             }
             return self.tagged("int", true, |this| {
-                json::write_string(this.out, digits);
+                json_text::write_string(this.out, digits);
                 Ok(())
             });
         }
@@ -154,11 +154,11 @@ impl Transcoder<'_> {
     fn text(&mut self, reader: &mut Reader<'_>, tag: u8) -> Read<()> {
         match tag {
             wire::TEXT | wire::MOMENT_TEXT | wire::TIME_TEXT | wire::DECIMAL => {
-                json::write_string(self.out, reader.text()?);
+                json_text::write_string(self.out, reader.text()?);
                 return Ok(());
             }
             wire::LONE => {
-                json::write_wtf8(self.out, reader.bytes()?);
+                json_text::write_wtf8(self.out, reader.bytes()?);
                 return Ok(());
             }
             _ => self.out.push(b'"'),
@@ -188,7 +188,7 @@ impl Transcoder<'_> {
             }
             wire::DURATION => {
                 let (days, seconds, micros) = duration(reader)?;
-                json::write_duration(self.out, days, seconds, micros);
+                json_text::write_duration(self.out, days, seconds, micros);
             }
             _ => return reader.fail("a text"),
         }
@@ -271,7 +271,7 @@ impl Transcoder<'_> {
     fn member(&mut self, reader: &mut Reader<'_>, name: &str, first: &mut bool, depth: usize) -> Read<()> {
         self.comma(!*first);
         *first = false;
-        json::write_string(self.out, name);
+        json_text::write_string(self.out, name);
         self.out.push(b':');
         self.value(reader, depth + 1)
     }

@@ -192,7 +192,9 @@ impl<'p, 'py> Parts<'p, 'py> {
 
     fn message(self) -> Res<Bound<'py, PyAny>> {
         let (true, true) = (self.has_id, self.has_time) else {
-            return fail("missing in the stored data").at(if self.has_id { "occurred_at" } else { "event_id" }).at("$meta");
+            return fail("missing in the stored data")
+                .at(if self.has_id { "occurred_at" } else { "event_id" })
+                .at("$meta");
         };
         let planned = match &self.target {
             Target::Message(builder) => builder.planned(),
@@ -233,8 +235,13 @@ impl<'p, 'py> Parts<'p, 'py> {
 /// Whether a value is a tuple of distinct, non-empty texts, as events keep their tags.
 fn is_tags(value: &Bound<'_, PyAny>) -> bool {
     let Ok(tags) = value.cast_exact::<PyTuple>() else { return false };
-    let texts: Vec<_> = tags.iter_borrowed().filter_map(|tag| Some(tag.cast_exact::<PyString>().ok()?.to_str().ok()?.to_owned())).collect();
-    !texts.is_empty() && texts.len() == tags.len() && texts.iter().enumerate().all(|(at, tag)| !tag.is_empty() && !texts[..at].contains(tag))
+    let texts: Vec<_> = tags
+        .iter_borrowed()
+        .filter_map(|tag| Some(tag.cast_exact::<PyString>().ok()?.to_str().ok()?.to_owned()))
+        .collect();
+    !texts.is_empty()
+        && texts.len() == tags.len()
+        && texts.iter().enumerate().all(|(at, tag)| !tag.is_empty() && !texts[..at].contains(tag))
 }
 
 /// An instance without any attribute, where `object.__new__` would make one.

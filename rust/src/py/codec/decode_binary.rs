@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyString};
 
+use super::MAX_DEPTH;
 use super::build::Parts;
 use super::decode_json;
 use super::fault::{At, Res, fail};
@@ -12,7 +13,6 @@ use super::metadata;
 use super::node::{Node, Seq};
 use super::record::{Field, Fields, RecordPlan, Style};
 use super::registry::Names;
-use super::MAX_DEPTH;
 use crate::core::binary::Reader;
 use crate::core::calendar::{DAY_US, Moment, civil_from_days, is_python_day};
 use crate::core::{transcode, wire};
@@ -136,7 +136,9 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
                 self.reader.at += 1;
                 return self.named_tuple(plan.get(), depth).map(Some);
             }
-            (Node::Seq(..) | Node::Tuple(_) | Node::Dict(_) | Node::Any, tag) if (wire::LIST..=wire::DICT).contains(&tag) => {
+            (Node::Seq(..) | Node::Tuple(_) | Node::Dict(_) | Node::Any, tag)
+                if (wire::LIST..=wire::DICT).contains(&tag) =>
+            {
                 return self.container(node, byte, depth);
             }
             (_, tag) => return self.scalar(node, tag),
@@ -174,7 +176,11 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
                 Some((year, month, day)) => make::date(py, year, month, day)?,
                 None => return fail("a day beyond the years 1 to 9999"),
             },
-            wire::TIME => match i64::try_from(self.reader.varint()?).ok().filter(|micros| *micros < DAY_US).and_then(Moment::from_micros) {
+            wire::TIME => match i64::try_from(self.reader.varint()?)
+                .ok()
+                .filter(|micros| *micros < DAY_US)
+                .and_then(Moment::from_micros)
+            {
                 Some(moment) => make::time(py, moment.hour, moment.minute, moment.second, moment.micro)?,
                 None => return fail("a time beyond the day"),
             },
@@ -277,7 +283,14 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         parts.build(self.known)
     }
 
-    fn fields(&mut self, plan: &RecordPlan, fields: &Fields, parts: &mut Parts<'_, 'py>, open: bool, depth: usize) -> Res<()> {
+    fn fields(
+        &mut self,
+        plan: &RecordPlan,
+        fields: &Fields,
+        parts: &mut Parts<'_, 'py>,
+        open: bool,
+        depth: usize,
+    ) -> Res<()> {
         let place = transcode::shape(&mut self.reader, &mut self.shapes)?;
         let mut header = self.reader.at_place(place);
         let defined_here = place == self.reader.at;

@@ -1,5 +1,4 @@
 //! The JSON form to Python values.
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyString};
 
@@ -11,20 +10,20 @@ use super::make;
 use super::metadata;
 use super::node::{Node, Seq, token, token_of};
 use super::record::{Fields, RecordPlan, Style};
-use super::registry::{Entry, Names};
+use super::registry::Names;
 use super::{BIG_FLOAT, MAX_DEPTH};
 use crate::core::calendar::{Zone, parse_datetime};
 use crate::core::json::{Class, Scanner, Text};
 use crate::core::{text, wire};
 use crate::py::values;
 
-type Value<'py> = Res<Bound<'py, PyAny>>;
+pub type Value<'py> = Res<Bound<'py, PyAny>>;
 
 pub struct Decoder<'a, 'c, 'py> {
     pub py: Python<'py>,
     pub scanner: Scanner<'a>,
-    names: &'c Names,
-    known: &'static Known,
+    pub names: &'c Names,
+    pub known: &'static Known,
 }
 
 impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
@@ -47,7 +46,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     }
 
     /// The node that reads a token: the inner one of an optional, the owner in a union.
-    fn reader_of<'n>(&self, node: &'n Node, token: u8) -> &'n Node {
+    pub fn reader_of<'n>(&self, node: &'n Node, token: u8) -> &'n Node {
         match node {
             Node::Optional(inner) => self.reader_of(inner, token),
             Node::Union(union) => union.owner(token).unwrap_or(&Node::Any),
@@ -159,7 +158,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         }
     }
 
-    fn items(&mut self, node: &Node, depth: usize) -> Res<Vec<Bound<'py, PyAny>>> {
+    pub fn items(&mut self, node: &Node, depth: usize) -> Res<Vec<Bound<'py, PyAny>>> {
         let mut items = Vec::new();
         let mut more = !self.scanner.take(b']');
         while more {
@@ -189,7 +188,9 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         let mut index = 0;
         let mut more = !self.scanner.take(b']');
         while more {
-            let Some(field) = fields.list.get(index) else { return fail(format!("more than {} items", fields.list.len())) };
+            let Some(field) = fields.list.get(index) else {
+                return fail(format!("more than {} items", fields.list.len()));
+            };
             parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
             index += 1;
             more = self.scanner.more(b']', "comma or ]")?;
@@ -306,7 +307,13 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     }
 
     /// Reads a key that does not come in the usual place: the index of its field, or None if it was dealt with here.
-    fn other(&mut self, plan: &RecordPlan, fields: &Fields, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<Option<usize>> {
+    fn other(
+        &mut self,
+        plan: &RecordPlan,
+        fields: &Fields,
+        parts: &mut Parts<'_, 'py>,
+        depth: usize,
+    ) -> Res<Option<usize>> {
         let key = self.key()?;
         let name = match &key {
             Text::Plain(text) => text,
@@ -337,7 +344,9 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
                 Text::Lone(_) => return fail("a name with lone surrogates"),
             };
             match wire::META.iter().position(|known| *known == name) {
-                Some(index) => self.meta_value(style, plan.node(index, style == Style::Message), index, parts, depth).at(name)?,
+                Some(index) => {
+                    self.meta_value(style, plan.node(index, style == Style::Message), index, parts, depth).at(name)?
+                }
                 // A name from the future; nothing here could use it.
                 None => drop(self.scanner.skip()?),
             }
@@ -346,7 +355,14 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         Ok(())
     }
 
-    fn meta_value(&mut self, style: Style, node: &Node, index: usize, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
+    fn meta_value(
+        &mut self,
+        style: Style,
+        node: &Node,
+        index: usize,
+        parts: &mut Parts<'_, 'py>,
+        depth: usize,
+    ) -> Res<()> {
         if style != Style::Contract && matches!(index, 0 | 1 | 13 | 14) && self.scanner.peek() == b'"' {
             let place = self.scanner.at;
             if let Text::Plain(text) = self.scanner.string()? {
@@ -365,118 +381,5 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         }
         let value = self.value(node, depth + 1)?;
         parts.set_meta(index, value)
-    }
-
-    /// Reads the rest of `{"$type"` up to the closing brace.
-    fn tagged(&mut self, node: &Node, depth: usize) -> Value<'py> {
-        self.scanner.expect(b':', "colon")?;
-        let name = match self.scanner.string()? {
-            Text::Plain(text) => text.to_owned(),
-            Text::Unescaped(text) => text,
-            Text::Lone(_) => return fail("a type name with lone surrogates"),
-        };
-        self.scanner.expect(b',', "comma")?;
-        self.scanner.peek();
-        if !self.scanner.take_exact(b"\"value\"") {
-            return fail("a tagged value has exactly the keys '$type' and 'value'");
-        }
-        self.scanner.expect(b':', "colon")?;
-        let value = self.tagged_value(node, &name, depth)?;
-        self.scanner.expect(b'}', "}")?;
-        Ok(value)
-    }
-
-    fn tagged_value(&mut self, node: &Node, name: &str, depth: usize) -> Value<'py> {
-        let mut inner = node;
-        while let Node::Optional(next) = inner {
-            inner = next;
-        }
-        let foreign = match inner {
-            Node::Foreign(annotation) => Some(annotation),
-            Node::Union(union) => union.foreign(),
-            _ => None,
-        };
-        match (name, inner) {
-            ("any", _) => self.value(&Node::Any, depth + 1),
-            ("dict", _) => match self.reader_of(inner, token::OBJECT) {
-                Node::Dict(nodes) => self.pairs(&nodes.0, &nodes.1, depth),
-                _ => self.pairs(&Node::Any, &Node::Any, depth),
-            },
-            ("member", Node::Enum(plan)) => self.member(plan),
-            ("foreign", _) if foreign.is_some() => {
-                let value = self.value(&Node::Any, depth + 1)?;
-                Ok(self.known.load_foreign.bind(self.py).call1((foreign, value))?)
-            }
-            ("int", _) => self.plain_text(|py, text| make::hex(py, text)),
-            ("float", _) => self.plain_text(|py, text| match text.parse::<f64>() {
-                Ok(number) => Ok(PyFloat::new(py, number).into_any()),
-                Err(_) => fail("not a float"),
-            }),
-            ("uuid", _) => self.of_text(&Node::Uuid),
-            ("datetime", _) => self.of_text(&Node::Datetime),
-            ("date", _) => self.of_text(&Node::Date),
-            ("time", _) => self.of_text(&Node::Time),
-            ("timedelta", _) => self.of_text(&Node::Timedelta),
-            ("decimal", _) => self.of_text(&Node::Decimal),
-            ("bytes", _) => self.of_text(&Node::Bytes),
-            ("tuple", _) => self.sequence(Seq::Tuple, depth),
-            ("set", _) => self.sequence(Seq::Set, depth),
-            ("frozenset", _) => self.sequence(Seq::FrozenSet, depth),
-            _ => self.instance(name, depth),
-        }
-    }
-
-    fn plain_text(&mut self, make: impl FnOnce(Python<'py>, &str) -> Value<'py>) -> Value<'py> {
-        match self.scanner.string()? {
-            Text::Plain(text) => make(self.py, text),
-            Text::Unescaped(text) => make(self.py, &text),
-            Text::Lone(_) => fail("a text with lone surrogates where none can be"),
-        }
-    }
-
-    fn of_text(&mut self, node: &Node) -> Value<'py> {
-        let known = self.known;
-        self.plain_text(|py, text| make::of_text(py, node, text, known))
-    }
-
-    fn sequence(&mut self, kind: Seq, depth: usize) -> Value<'py> {
-        self.scanner.expect(b'[', "an array")?;
-        let items = self.items(&Node::Any, depth)?;
-        make::items(self.py, kind, items)
-    }
-
-    fn pairs(&mut self, key_node: &Node, node: &Node, depth: usize) -> Value<'py> {
-        let dict = PyDict::new(self.py);
-        self.scanner.expect(b'[', "an array of pairs")?;
-        let mut more = !self.scanner.take(b']');
-        while more {
-            self.scanner.expect(b'[', "a pair")?;
-            let key = self.value(key_node, depth + 1).at_item("key")?;
-            self.scanner.expect(b',', "comma")?;
-            let value = self.value(node, depth + 1).at_item("value")?;
-            self.scanner.expect(b']', "]")?;
-            dict.set_item(key, value)?;
-            more = self.scanner.more(b']', "comma or ]")?;
-        }
-        Ok(dict.into_any())
-    }
-
-    fn member(&mut self, plan: &EnumPlan) -> Value<'py> {
-        self.plain_text(|py, name| {
-            let members = plan.class.bind(py).getattr(intern!(py, "__members__"))?;
-            if members.contains(name)? { Ok(members.get_item(name)?) } else { fail(format!("no enum member {name:.60?}")) }
-        })
-    }
-
-    /// Reads an instance of a class that the data names.
-    fn instance(&mut self, name: &str, depth: usize) -> Value<'py> {
-        match self.names.of_name(self.py, name, self.known)? {
-            Some(Entry::Enum(plan, _)) => self.value(&Node::Enum(plan), depth + 1),
-            Some(Entry::Record(plan, _)) => self.value(&Node::Record(plan), depth + 1),
-            _ => {
-                let value = self.value(&Node::Any, depth + 1)?;
-                Ok(self.known.restore.bind(self.py).call1((name, value, self.names.registry.bind(self.py)))?)
-            }
-        }
     }
 }

@@ -2,24 +2,20 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBool, PyBytes, PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet,
-    PyString, PyTime, PyTimeAccess, PyTuple, PyType, PyTzInfoAccess,
+    PyBool, PyBytes, PyDate, PyDateTime, PyDelta, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTime,
+    PyTuple, PyType,
 };
 
 use super::enums::EnumPlan;
-use super::fault::{At, Fault, Res, fail};
+use super::fault::{Res, fail};
 use super::known::{self, Known};
 use super::node::{Node, Seq, Union, token};
 use super::record::{RecordPlan, Style};
 use super::registry::{Entry, Names};
 use super::sink::Sink;
 use super::{BIG_FLOAT, MAX_DEPTH};
-use crate::core::calendar::Moment;
 use crate::core::text;
 use crate::py::values;
-
-/// Longest integer written as decimal digits.
-const BIG_INT_BITS: u64 = 8192;
 
 pub struct Encoder<'c, 'py, S> {
     pub py: Python<'py>,
@@ -148,33 +144,6 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
             Node::Date if value.is_exact_instance_of::<PyDate>() => self.date(value, false)?,
             Node::Time if value.is_exact_instance_of::<PyTime>() => self.time(value, false)?,
             Node::Timedelta if value.is_exact_instance_of::<PyDelta>() => self.duration(value, false)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn container(&mut self, node: &Node, value: &Bound<'py, PyAny>, depth: usize) -> Res<bool> {
-        match node {
-            Node::Seq(Seq::List, inner) if value.is_exact_instance_of::<PyList>() => {
-                self.list(value.cast()?, inner, depth)?;
-            }
-            Node::Seq(Seq::Tuple, inner) if value.is_exact_instance_of::<PyTuple>() => {
-                self.tuple(value.cast()?, inner, false, depth)?;
-            }
-            Node::Seq(Seq::Set, inner) if value.is_exact_instance_of::<PySet>() => {
-                self.set(value, Seq::Set, inner, false, depth)?;
-            }
-            Node::Seq(Seq::FrozenSet, inner) if value.is_exact_instance_of::<PyFrozenSet>() => {
-                self.set(value, Seq::FrozenSet, inner, false, depth)?;
-            }
-            Node::Tuple(nodes) => match value.cast_exact::<PyTuple>() {
-                Ok(tuple) if tuple.len() == nodes.len() => self.fixed_tuple(tuple, nodes, depth)?,
-                _ => return Ok(false),
-            },
-            Node::Dict(nodes) => match value.cast_exact::<PyDict>() {
-                Ok(dict) => self.dict(dict, &nodes.0, &nodes.1, depth)?,
-                Err(_) => return Ok(false),
-            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -341,7 +310,9 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
         }
         // Composite flags have no entry of their own; other members without one are known by name.
         let raw = value.getattr(intern!(self.py, "value"))?;
-        if raw.is_exact_instance_of::<PyInt>() && plan.class.bind(self.py).call1((&raw,)).is_ok_and(|found| found.is(value)) {
+        if raw.is_exact_instance_of::<PyInt>()
+            && plan.class.bind(self.py).call1((&raw,)).is_ok_and(|found| found.is(value))
+        {
             return self.any(&raw, depth + 1);
         }
         let name = value.getattr(intern!(self.py, "name"))?;
@@ -353,249 +324,19 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
         self.sink.end_tagged();
         Ok(())
     }
-
-    fn list(&mut self, list: &Bound<'py, PyList>, inner: &Node, depth: usize) -> Res<()> {
-        let count = list.len();
-        self.sink.begin_items(Seq::List, count, false);
-        let mut written = 0;
-        for item in list.iter() {
-            self.sink.next(written);
-            self.put(inner, &item, depth + 1).at_item(written)?;
-            written += 1;
-        }
-        self.sink.end_items(Seq::List, false);
-        unchanged(count, written)
-    }
-
-    fn tuple(&mut self, tuple: &Bound<'py, PyTuple>, inner: &Node, explicit: bool, depth: usize) -> Res<()> {
-        self.sink.begin_items(Seq::Tuple, tuple.len(), explicit);
-        for (index, item) in tuple.iter_borrowed().enumerate() {
-            self.sink.next(index);
-            self.put(inner, &item, depth + 1).at_item(index)?;
-        }
-        self.sink.end_items(Seq::Tuple, explicit);
-        Ok(())
-    }
-
-    fn fixed_tuple(&mut self, tuple: &Bound<'py, PyTuple>, nodes: &[Node], depth: usize) -> Res<()> {
-        self.sink.begin_items(Seq::Tuple, nodes.len(), false);
-        for (index, (item, node)) in tuple.iter_borrowed().zip(nodes).enumerate() {
-            self.sink.next(index);
-            self.value(node, &item, depth + 1).at_item(index)?;
-        }
-        self.sink.end_items(Seq::Tuple, false);
-        Ok(())
-    }
-
-    fn set(&mut self, set: &Bound<'py, PyAny>, kind: Seq, inner: &Node, explicit: bool, depth: usize) -> Res<()> {
-        let count = set.len()?;
-        self.sink.begin_items(kind, count, explicit);
-        let mut written = 0;
-        for item in set.try_iter()? {
-            self.sink.next(written);
-            self.value(inner, &item?, depth + 1).at_item(written)?;
-            written += 1;
-        }
-        self.sink.end_items(kind, explicit);
-        unchanged(count, written)
-    }
-
-    fn dict(&mut self, dict: &Bound<'py, PyDict>, key_node: &Node, node: &Node, depth: usize) -> Res<()> {
-        let object = self.keys_are_text(dict, key_node);
-        let count = dict.len();
-        self.sink.begin_dict(count, object);
-        if key_node.is_plain() && node.is_plain() {
-            for (index, (key, item)) in dict.iter().enumerate() {
-                self.pair(index, &key, &item, (key_node, node), object, depth)?;
-            }
-        } else {
-            // Values may run code that changes the dictionary, so its items are taken first.
-            let items = dict.items();
-            unchanged(count, items.len())?;
-            for (index, pair) in items.iter().enumerate() {
-                let pair = pair.cast_into::<PyTuple>().map_err(PyErr::from)?;
-                self.pair(index, &pair.get_item(0)?, &pair.get_item(1)?, (key_node, node), object, depth)?;
-            }
-        }
-        self.sink.end_dict(object);
-        Ok(())
-    }
-
-    fn pair(
-        &mut self,
-        index: usize,
-        key: &Bound<'py, PyAny>,
-        item: &Bound<'py, PyAny>,
-        nodes: (&Node, &Node),
-        object: bool,
-        depth: usize,
-    ) -> Res<()> {
-        self.sink.begin_pair(index, object);
-        match nodes.0 {
-            Node::Int if object => self.sink.int_key(key.extract()?),
-            node => self.value(node, key, depth + 1).at_item("key")?,
-        }
-        self.sink.between_pair(object);
-        self.value(nodes.1, item, depth + 1).map_err(|fault| label(fault, key))?;
-        self.sink.end_pair(object);
-        Ok(())
-    }
-
-    /// Whether all keys of a dictionary can be written as the keys of a JSON object and be told apart again.
-    fn keys_are_text(&self, dict: &Bound<'py, PyDict>, node: &Node) -> bool {
-        dict.keys().iter().all(|key| match node {
-            Node::Any | Node::Str => is_plain_key(&key),
-            Node::Uuid => values::is_uuid(&key),
-            Node::Int => key.is_exact_instance_of::<PyInt>() && key.extract::<i64>().is_ok(),
-            Node::Date => key.is_exact_instance_of::<PyDate>(),
-            Node::Datetime => key.is_exact_instance_of::<PyDateTime>(),
-            Node::Enum(plan) => {
-                let text = |json: &[u8]| json.starts_with(b"\"") && json != b"\"$type\"";
-                is_exactly(&key, &plan.class) && plan.member(&key).is_some_and(|member| text(&member.json))
-            }
-            _ => false,
-        })
-    }
-
-    pub fn text(&mut self, text: &Bound<'py, PyString>) -> Res<()> {
-        if let Ok(plain) = text.to_str() {
-            self.sink.text(plain);
-            return Ok(());
-        }
-        let bytes = text.call_method1(intern!(self.py, "encode"), (intern!(self.py, "utf-8"), &self.known.encode_error))?;
-        self.sink.lone(bytes.cast::<PyBytes>()?.as_bytes());
-        Ok(())
-    }
-
-    pub fn int(&mut self, value: &Bound<'py, PyAny>) -> Res<()> {
-        if let Ok(small) = value.extract::<i64>() {
-            self.sink.int(small);
-            return Ok(());
-        }
-        let bits: u64 = value.call_method0(intern!(self.py, "bit_length"))?.extract()?;
-        let digits = if bits > BIG_INT_BITS {
-            value.call_method1(intern!(self.py, "__format__"), (intern!(self.py, "#x"),))?.extract::<String>()?
-        } else {
-            value.str()?.to_str()?.to_owned()
-        };
-        self.sink.big(&digits);
-        Ok(())
-    }
-
-    /// A float node takes integers too, as long as no database makes floats of them or the other way round.
-    fn number(&mut self, value: &Bound<'py, PyAny>) -> Res<bool> {
-        if let Ok(number) = value.cast_exact::<PyFloat>() {
-            self.float(number.value(), false);
-            return Ok(true);
-        }
-        if !value.is_exact_instance_of::<PyInt>() {
-            return Ok(false);
-        }
-        match value.extract::<i64>() {
-            Ok(number) if number.unsigned_abs() < BIG_FLOAT as u64 => self.sink.int(number),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn float(&mut self, value: f64, tagged_if_big: bool) {
-        if value.is_finite() {
-            self.sink.float(value, tagged_if_big && value.abs() >= BIG_FLOAT);
-        } else {
-            let name = if value.is_nan() { "nan" } else if value > 0.0 { "inf" } else { "-inf" };
-            self.sink.odd_float(value, name);
-        }
-    }
-
-    fn uuid(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        let bytes = values::uuid_to_bytes(value, "value")?;
-        self.sink.uuid(&bytes, explicit);
-        Ok(())
-    }
-
-    fn is_decimal(&self, value: &Bound<'py, PyAny>) -> bool {
-        is_exactly(value, &self.known.decimal)
-    }
-
-    fn decimal(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        let text = value.str()?;
-        self.sink.decimal(text.to_str()?, explicit);
-        Ok(())
-    }
-
-    fn bytes(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        self.sink.bytes(value.cast::<PyBytes>()?.as_bytes(), explicit);
-        Ok(())
-    }
-
-    pub fn datetime(&mut self, value: &Bound<'py, PyDateTime>, explicit: bool) -> Res<()> {
-        let zone = value.get_tzinfo();
-        let utc = zone.as_ref().is_some_and(|zone| zone.is(&self.known.utc));
-        if !value.get_fold() && (utc || zone.is_none()) {
-            let moment = Moment {
-                year: value.get_year(),
-                month: value.get_month(),
-                day: value.get_day(),
-                hour: value.get_hour(),
-                minute: value.get_minute(),
-                second: value.get_second(),
-                micro: value.get_microsecond(),
-            };
-            self.sink.datetime(moment, utc, explicit);
-            return Ok(());
-        }
-        let text = self.known.format_moment.bind(self.py).call1((value,))?;
-        self.sink.datetime_text(text.cast::<PyString>()?.to_str()?, explicit);
-        Ok(())
-    }
-
-    fn date(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        let date = value.cast::<PyDate>()?;
-        let (year, month, day) = (date.get_year(), date.get_month(), date.get_day());
-        self.sink.date(Moment { year, month, day, hour: 0, minute: 0, second: 0, micro: 0 }, explicit);
-        Ok(())
-    }
-
-    fn time(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        let time = value.cast::<PyTime>()?;
-        if time.get_tzinfo().is_none() && !time.get_fold() {
-            let (hour, minute, second) = (time.get_hour(), time.get_minute(), time.get_second());
-            let micro = time.get_microsecond();
-            self.sink.time(Moment { year: 1970, month: 1, day: 1, hour, minute, second, micro }, explicit);
-            return Ok(());
-        }
-        let text = self.known.format_moment.bind(self.py).call1((value,))?;
-        self.sink.time_text(text.cast::<PyString>()?.to_str()?, explicit);
-        Ok(())
-    }
-
-    fn duration(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        let delta = value.cast::<PyDelta>()?;
-        let (days, seconds) = (i64::from(delta.get_days()), i64::from(delta.get_seconds()));
-        self.sink.duration(days, seconds, i64::from(delta.get_microseconds()), explicit);
-        Ok(())
-    }
 }
 
-fn label(fault: Fault, key: &Bound<'_, PyAny>) -> Fault {
-    let shown: String = key.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().chars().take(60).collect());
-    fault.inside(format!("[{shown}]"))
-}
-
+/// Whether a value is an instance of exactly this class.
 #[inline]
-fn is_exactly(value: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool {
-    value.get_type_ptr() as usize == class.as_ptr() as usize
+pub fn is_exactly(value: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool {
+    std::ptr::eq(value.get_type_ptr().cast(), class.as_ptr())
 }
 
 fn too_deep<T>() -> Res<T> {
     fail(format!("nested deeper than {MAX_DEPTH} levels, or contains itself"))
 }
 
-fn unchanged(count: usize, written: usize) -> Res<()> {
-    if count == written { Ok(()) } else { fail("changed while it was being encoded") }
-}
-
-fn is_plain_key(key: &Bound<'_, PyAny>) -> bool {
+pub fn is_plain_key(key: &Bound<'_, PyAny>) -> bool {
     // A text with lone surrogates fails the comparison and counts as plain too.
     key.cast_exact::<PyString>().is_ok_and(|text| text.to_str().map_or(true, |text| text != "$type"))
 }

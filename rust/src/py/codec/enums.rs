@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyType};
 
 use super::node::token;
-use super::sink::{Binary, Json, Sink};
+use super::sink::Sink;
+use super::sink_binary::Binary;
+use super::sink_json::Json;
 
 pub struct Member {
     pub object: Py<PyAny>,
@@ -63,8 +65,11 @@ impl EnumPlan {
     }
 }
 
-/// JSON, binary and token of a value that needs nothing but itself.
-fn simple(value: &Bound<'_, PyAny>) -> PyResult<Option<(Vec<u8>, Vec<u8>, u8)>> {
+/// The JSON form, the binary form and the token of a value.
+type Written = (Vec<u8>, Vec<u8>, u8);
+
+/// The written forms of a value that needs nothing but itself.
+fn simple(value: &Bound<'_, PyAny>) -> PyResult<Option<Written>> {
     let (mut json, mut binary) = (Json::default(), Binary::default());
     let token = if let Ok(text) = value.cast_exact::<PyString>() {
         let Ok(text) = text.to_str() else { return Ok(None) };

@@ -78,12 +78,15 @@ impl Fault {
     pub fn into_error(self, py: Python<'_>, name: &str) -> PyErr {
         let Inner { message, cause, path } = *self.0;
         if let Some(cause) = &cause
-            && (!cause.is_instance_of::<PyException>(py) || path.is_empty() && cause.is_instance_of::<EventValidationError>(py))
+            && (!cause.is_instance_of::<PyException>(py)
+                || path.is_empty() && cause.is_instance_of::<EventValidationError>(py))
         {
             return cause.clone_ref(py);
         }
         let message = match &cause {
-            Some(cause) => cause.value(py).str().map_or_else(|_| "failed".to_owned(), |text| text.to_string_lossy().into_owned()),
+            Some(cause) => {
+                cause.value(py).str().map_or_else(|_| "failed".to_owned(), |text| text.to_string_lossy().into_owned())
+            }
             None => message,
         };
         let path = join(&path);

@@ -31,7 +31,8 @@ pub struct Known {
 pub fn get(py: Python<'_>) -> PyResult<&'static Known> {
     static KNOWN: PyOnceLock<Known> = PyOnceLock::new();
     KNOWN.get_or_try_init(py, || {
-        let class = |module: &str, name: &str| PyResult::Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?.unbind());
+        let class =
+            |module: &str, name: &str| PyResult::Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?.unbind());
         let timetext = py.import("lexigram.events.messages.timetext")?;
         let rare = py.import("lexigram.events.messages.rare")?;
         Ok(Known {

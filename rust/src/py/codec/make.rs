@@ -7,7 +7,7 @@ use super::fault::{Res, fail, fault};
 use super::known::Known;
 use super::node::{Node, Seq};
 use crate::core::calendar::{self, Moment, Zone};
-use crate::core::{json, text};
+use crate::core::{json_text, text};
 use crate::py::values;
 
 type Value<'py> = Res<Bound<'py, PyAny>>;
@@ -91,7 +91,7 @@ pub fn of_text<'py>(py: Python<'py>, node: &Node, text: &str, known: &Known) -> 
             Some((hour, minute, second, micro)) => time(py, hour, minute, second, micro),
             None => Ok(known.parse_time.bind(py).call1((text,))?),
         },
-        Node::Timedelta => match json::parse_duration(text) {
+        Node::Timedelta => match json_text::parse_duration(text) {
             Some((days, seconds, micros)) => duration(py, days, seconds, micros),
             None => fail(format!("not a timedelta: {:?}", shown())),
         },

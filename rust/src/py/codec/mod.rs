@@ -2,8 +2,11 @@
 mod build;
 mod decode_binary;
 mod decode_json;
+mod decode_tagged;
 mod encode;
+mod encode_items;
 mod encode_record;
+mod encode_scalar;
 mod enums;
 mod fault;
 mod known;
@@ -13,6 +16,8 @@ mod node;
 mod record;
 mod registry;
 mod sink;
+mod sink_binary;
+mod sink_json;
 
 use std::cell::Cell;
 
@@ -25,7 +30,9 @@ use self::fault::{At, Res, fail};
 use self::node::Node;
 use self::record::{RecordPlan, Style};
 use self::registry::{Entry, Names};
-use self::sink::{Binary, Json, Sink};
+use self::sink::Sink;
+use self::sink_binary::Binary;
+use self::sink_json::Json;
 use crate::core::binary::Reader;
 use crate::core::{transcode, wire};
 use crate::errors::{EventValidationError, SerializationError};
@@ -135,7 +142,11 @@ impl CodecCore {
     }
 
     /// Returns any value as bytes, under a compiled type.
-    fn encode_value<'py>(&self, value: &Bound<'py, PyAny>, plan: &Bound<'py, TypePlan>) -> PyResult<Bound<'py, PyBytes>> {
+    fn encode_value<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        plan: &Bound<'py, TypePlan>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();
         let node = &plan.get().0;
         let result = if self.binary {
@@ -217,7 +228,9 @@ impl CodecCore {
     fn encode_event(&self, event: &Bound<'_, PyAny>) -> Res<EncodedEvent> {
         let py = event.py();
         let known = known::get(py)?;
-        let Entry::Record(plan, name) = self.names.of_class(&event.get_type(), known)? else { return not_an_event(event) };
+        let Entry::Record(plan, name) = self.names.of_class(&event.get_type(), known)? else {
+            return not_an_event(event);
+        };
         let record = plan.get();
         if !matches!(record.style, Style::Event | Style::Contract) {
             return not_an_event(event);
@@ -302,11 +315,17 @@ fn stored_again(event: &Bound<'_, PyAny>, record: &RecordPlan) -> Res<EncodedEve
 type RowParts<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyAny>, u32, Option<i64>);
 
 /// Puts id, time, event type and tags of an event, which stores keep too, beside its payload.
-fn head(event: &Bound<'_, PyAny>, plan: &RecordPlan, type_name: Py<PyString>, payload: Py<PyBytes>) -> Res<EncodedEvent> {
+fn head(
+    event: &Bound<'_, PyAny>,
+    plan: &RecordPlan,
+    type_name: Py<PyString>,
+    payload: Py<PyBytes>,
+) -> Res<EncodedEvent> {
     let py = event.py();
     if let Some(planned) = Planned::cast(event) {
         let (message, plan) = (planned.message(), planned.plan());
-        let tags = stored(message, Meta::Tags).map(|tags| tags.cast_into::<PyTuple>().map(Bound::unbind)).transpose()?;
+        let tags =
+            stored(message, Meta::Tags).map(|tags| tags.cast_into::<PyTuple>().map(Bound::unbind)).transpose()?;
         let event_type = match stored(message, Meta::EventType) {
             Some(event_type) => event_type.cast_into::<PyString>()?.unbind(),
             None => plan.event_type.clone_ref(py),
@@ -351,7 +370,9 @@ fn payload_bytes<'a>(payload: &'a Bound<'_, PyAny>) -> PyResult<std::borrow::Cow
             Ok(text) => text.as_bytes().into(),
             Err(_) => return Err(SerializationError::new_err(("payload: not UTF-8", "payload"))),
         }
-    } else if payload.is_instance_of::<pyo3::types::PyByteArray>() || payload.is_instance_of::<pyo3::types::PyMemoryView>() {
+    } else if payload.is_instance_of::<pyo3::types::PyByteArray>()
+        || payload.is_instance_of::<pyo3::types::PyMemoryView>()
+    {
         let made = py.get_type::<PyBytes>().call1((payload,))?.cast_into::<PyBytes>()?;
         made.as_bytes().to_vec().into()
     } else {

@@ -94,13 +94,16 @@ impl Union {
 
     /// Whether every token that `member` may write is read by it.
     pub fn owns(&self, member: &Node, tokens: u8) -> bool {
-        let owned = |bit: u8| tokens & (1 << bit) == 0 || self.owner(1 << bit).is_some_and(|owner| std::ptr::eq(owner, member));
+        let owned =
+            |bit: u8| tokens & (1 << bit) == 0 || self.owner(1 << bit).is_some_and(|owner| std::ptr::eq(owner, member));
         (0..6).all(owned)
     }
 
     /// The member that only pydantic understands, if there is one.
     pub fn foreign(&self) -> Option<&Py<PyAny>> {
-        self.members.iter().find_map(|member| if let Node::Foreign(annotation) = member { Some(annotation) } else { None })
+        self.members
+            .iter()
+            .find_map(|member| if let Node::Foreign(annotation) = member { Some(annotation) } else { None })
     }
 
     fn claims(&self) -> u8 {

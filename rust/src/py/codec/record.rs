@@ -9,7 +9,7 @@ use pyo3::types::{PyString, PyType};
 
 use super::known;
 use super::node::{self, Node};
-use crate::core::{binary, json};
+use crate::core::{binary, json_text};
 use crate::py::event::SlotTable;
 use crate::py::plan::{self, Plan};
 
@@ -140,7 +140,7 @@ impl RecordPlan {
             };
             let text: String = field.getattr(intern!(py, "name"))?.extract()?;
             let mut key = Vec::new();
-            json::write_string(&mut key, &text);
+            json_text::write_string(&mut key, &text);
             key.push(b':');
             list.push(Field {
                 name: PyString::intern(py, &text).unbind(),
@@ -176,7 +176,11 @@ impl RecordPlan {
     fn message_plan(&self, py: Python<'_>, list: &[Field]) -> PyResult<&'static Plan> {
         let found = plan::finalized(self.class.bind(py))?;
         let same = found.fields.len() == list.len()
-            && found.fields.iter().zip(list).all(|(theirs, ours)| theirs.name.bind(py).to_str().is_ok_and(|name| name == ours.text));
+            && found
+                .fields
+                .iter()
+                .zip(list)
+                .all(|(theirs, ours)| theirs.name.bind(py).to_str().is_ok_and(|name| name == ours.text));
         if same { Ok(found) } else { Err(PyTypeError::new_err(format!("the fields of {} changed", self.name))) }
     }
 }
