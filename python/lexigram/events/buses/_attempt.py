@@ -8,7 +8,6 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from lexigram.contracts.core.result import Err
-
 from lexigram.events.buses._backlog import Delivery
 from lexigram.events.buses._routes import Subscription
 from lexigram.events.messages.context import enter_message

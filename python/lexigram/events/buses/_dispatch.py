@@ -16,7 +16,6 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from lexigram.contracts.core.result import Err
-
 from lexigram.events.buses._attempt import Attempt
 from lexigram.events.buses._backlog import Backlog, Delivery, lane_key
 from lexigram.events.buses._parking import Parking

@@ -8,7 +8,6 @@ from typing import Any
 from lexigram.contracts.core.hooks import HookRegistryProtocol
 from lexigram.contracts.core.result import Err
 from lexigram.contracts.observability.tracing import TracerProtocol
-
 from lexigram.events.buses._handler import HandlerCall
 from lexigram.events.hooks import EventHandledHook, EventPublishedHook
 

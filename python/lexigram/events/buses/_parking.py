@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from lexigram.contracts.domain.events import DomainEvent
-
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterStore, Lane
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from lexigram.contracts.core.health import HealthStatus
 from lexigram.contracts.exceptions.domain import DomainError
 from lexigram.contracts.exceptions.events import DuplicateHandlerError, EventError, HandlerNotFoundError
 from lexigram.contracts.exceptions.infra import InfrastructureError
-
 from lexigram.events.buses._handler import HandlerCall, HandlerFactory, as_call, handler_name
 from lexigram.events.buses._step import within
 from lexigram.events.buses.base import Bus, HandlerLike

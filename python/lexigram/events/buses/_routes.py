@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
-
 from lexigram.events.buses._handler import HandlerCall, handler_name
 from lexigram.events.buses._observe import Observer
 from lexigram.events.exceptions import EventValidationError

@@ -14,6 +14,12 @@ from typing import Any
 
 
 @coroutine
+def one_turn() -> Generator[None, None, None]:
+    """Let every task that is ready run once."""
+    yield
+
+
+@coroutine
 def resume(coro: Coroutine[Any, Any, Any], yielded: Any, context: Context) -> Generator[Any, Any, Any]:
     """Finish `coro`, which has just yielded `yielded`, each of its steps in `context`."""
     run = context.run

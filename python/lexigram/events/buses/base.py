@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from lexigram.contracts.core.health import HealthCheckResult, HealthStatus
-
 from lexigram.events.middleware.base import MiddlewareFunc, checked
 
 TMessage = TypeVar("TMessage")

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
-
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, Lane, ReplayReport
 from lexigram.events.exceptions import EventValidationError
 

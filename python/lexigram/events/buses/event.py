@@ -15,7 +15,6 @@ from lexigram.contracts.core.result import Err, Ok, Result
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.contracts.exceptions.events import EventError
 from lexigram.contracts.observability.tracing import TracerProtocol
-
 from lexigram.events.buses._attempt import failure_of
 from lexigram.events.buses._backlog import Backlog, Delivery
 from lexigram.events.buses._dispatch import HandlerDispatchMixin
@@ -24,6 +23,7 @@ from lexigram.events.buses._observe import Observer
 from lexigram.events.buses._parking import Parking
 from lexigram.events.buses._results import CloseReport, DispatchResult
 from lexigram.events.buses._routes import Routes, Subscription, Topic
+from lexigram.events.buses._step import one_turn
 from lexigram.events.buses.base import Bus
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterStore, InMemoryDeadLetterStore
 from lexigram.events.exceptions import EventHandlerError, EventValidationError
@@ -226,8 +226,12 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         if self._loop is not loop:
             self._adopt(loop)
         backlog = self._backlog
+        if backlog.unfinished and self._starting is not None:
+            await one_turn()  # the worker that is about to start may need no more than this
         while backlog.unfinished or backlog.waiting:
-            self._wake()
+            starting = self._starting
+            if starting is None or starting.cancelling():
+                self._wake()
             await backlog.idle(loop)
 
     async def close(self, timeout_seconds: float = 30.0) -> CloseReport:

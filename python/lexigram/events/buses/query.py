@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from lexigram.contracts.events.messages import Query
-
 from lexigram.events.buses._request import KNOWN_ERRORS, RequestBus
 from lexigram.events.exceptions import QueryExecutionError
 from lexigram.events.messages.context import enter_message, leave_message

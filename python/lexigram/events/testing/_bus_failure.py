@@ -355,8 +355,10 @@ class FailureContract:
             seen.append(("quick", event.sku))
 
         await bus.publish([ItemAdded(sku=sku, aggregate_id=aggregate) for sku in "123"])
-        await asyncio.sleep(0.01)
-        report = await bus.close(0.02)
+        async with asyncio.timeout(10):
+            while not seen:
+                await asyncio.sleep(0.001)
+        report = await bus.close(0.01)
         assert [event.sku for event in report.left] == ["1", "2", "3"]
         assert report.parked == 5, "quick has handled the first event"
         stuck = False
