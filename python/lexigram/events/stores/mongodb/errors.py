@@ -1,0 +1,89 @@
+"""Turns the driver's errors into ours: what is the server's absence, what may have happened anyway, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from bson.errors import BSONError
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from lexigram.events.exceptions import (
+    EventLoadError,
+    EventPersistenceError,
+    EventStoreConnectionError,
+    EventStoreError,
+)
+
+T = TypeVar("T")
+Failed = type[EventLoadError] | type[EventPersistenceError] | type[EventStoreConnectionError]
+
+DRIVER_ERRORS: Final = (PyMongoError, BSONError, OverflowError)
+
+_REFUSED: Final = frozenset({2, 9, 13, 14, 18, 20, 26, 50, 59, 72, 115, 121, 8000, 10334, 11000, 11001, 17280})
+"""Codes by which a server says that it has not done what was asked and never will: bad values, no permission, too large.
+
+Any other failure of a write may have happened behind a connection that broke on the way (FerretDB reports the loss of
+its own database as an internal error), so the outcome is found out and not guessed."""
+
+_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same operation may succeed when it is tried again, and may have happened already."""
+    if isinstance(error, DuplicateKeyError):
+        return False
+    if isinstance(error, ConnectionFailure | AutoReconnect | WriteConcernError | ExecutionTimeout):
+        return True
+    return isinstance(error, OperationFailure) and error.code not in _REFUSED
+
+
+def clear_error(
+    error: BaseException, what: str, failed: Failed
+) -> EventStoreError | EventLoadError | EventPersistenceError:
+    """Return our error for one of the driver: what was tried, and what the driver said.
+
+    Args:
+        what: The action, as in "appending events".
+        failed: Raised where the server answered with a refusal.
+    """
+    text = f"MongoDB: {what} failed: {_short(error)}"
+    if isinstance(error, ConnectionFailure | AutoReconnect | InvalidOperation | ConfigurationError):
+        return EventStoreConnectionError(text)
+    return failed(text)
+
+
+async def attempt(call: Callable[[], Awaitable[T]], what: str, failed: Failed, seconds: float) -> T:
+    """Await `call()`; while the connection is lost, again, for up to `seconds`. Only for what may be done twice.
+
+    Raises:
+        EventStoreConnectionError: LEX_ERR_EVT_014, the server stayed away.
+    """
+    end, pause = time.monotonic() + seconds, _PAUSE_SECONDS
+    while True:
+        try:
+            return await call()
+        except DRIVER_ERRORS as error:
+            if not is_transient(error) or time.monotonic() + pause > end:
+                raise clear_error(error, what, failed) from error
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _short(error: BaseException) -> str:
+    """Return what the driver said without its appendix (topology, full reply)."""
+    text = str(error).split(", full error:")[0].split(", Timeout:")[0]
+    return f"{type(error).__name__}: {text[:300]}"

@@ -1,0 +1,98 @@
+"""The unit of work on MongoDB: appends are collected and stored as one commit document at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from lexigram.events.exceptions import EventStoreError
+from lexigram.events.stores._primitives import already_stored
+from lexigram.events.stores.mongodb.folding import condition_fails, conflict
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lexigram.events.stores.mongodb.commits import CommitLog, Part
+    from lexigram.events.stores.mongodb.database import MongoDatabase
+
+
+class MongoUnitOfWork(AbstractUnitOfWork):
+    """Collects appends to one log.
+
+    Each append is checked when it is made and once more, together, at the end. The version it returns for
+    `expected_version=None` is provisional: another writer may come first.
+
+    Args:
+        database: The database whose stores join.
+        connect: Returns the log's committer, opening the store first.
+    """
+
+    resource: MongoDatabase
+
+    def __init__(self, database: MongoDatabase, connect: Callable[[], Awaitable[CommitLog]]) -> None:
+        super().__init__(database)
+        self._connect = connect
+        self._parts: list[Part] = []
+        self._ids: set[bytes] = set()
+
+    async def add(self, part: Part) -> int:
+        """Check an append, keep it for the commit and return its version."""
+        if not self.is_open:
+            raise EventStoreError("the unit of work has ended; open a new one")
+        knowledge = (await self._connect()).knowledge
+        ids = {event.event_id for event in part.events}
+        if ids & self._ids:
+            raise already_stored(part.stream_id)
+        found = await knowledge.find_stored([part])
+        if part.stored is not None:
+            self._keep(part, ids)
+            return part.stored.version
+        if found:
+            knowledge.overlapping.discard(part)
+            raise already_stored(part.stream_id)
+        before = [earlier for earlier in self._parts if earlier.stored is None]
+        version = await knowledge.version(part.stream_id)
+        version += sum(len(earlier.events) for earlier in before if earlier.stream_id == part.stream_id)
+        if part.expected_version is not None and part.expected_version != version:
+            raise conflict(part.stream_id, part.expected_version, version)
+        condition = part.condition
+        if condition is not None and (
+            await knowledge.has_match(condition.query, condition.after)
+            or any(
+                item.matches(event.type_name, event.tags)
+                for earlier in before
+                for event in earlier.events
+                for item in condition.query
+            )
+        ):
+            raise condition_fails(part)
+        self._keep(part, ids)
+        return version + len(part.events)
+
+    def _keep(self, part: Part, ids: set[bytes]) -> None:
+        self._parts.append(part)
+        self._ids |= ids
+
+    async def _begin(self) -> None:
+        """Nothing to do: the log is only touched at the end."""
+
+    async def _commit(self) -> None:
+        if not self._parts:
+            return
+        log = await self._connect()
+        commit = asyncio.ensure_future(log.commit(self._parts))
+        cancelled: asyncio.CancelledError | None = None
+        while not commit.done():
+            try:
+                await asyncio.wait((commit,))
+            except asyncio.CancelledError as error:
+                # Whether it is stored must be known before anything else happens.
+                cancelled = error
+        if cancelled is not None:
+            commit.exception()
+            raise cancelled
+        commit.result()
+
+    async def _rollback(self) -> None:
+        self._parts.clear()

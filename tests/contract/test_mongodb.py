@@ -1,0 +1,85 @@
+"""The MongoDB stores keep every promise of the contract suites, on FerretDB and on a real server where one is named."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest_asyncio
+from pymongo import AsyncMongoClient
+
+from lexigram.events.buses.dead_letter import DeadLetterStore
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.sagas.mongodb import MongoDBSagaStore
+from lexigram.events.sagas.store import SagaStore
+from lexigram.events.stores.mongodb.checkpoint_store import MongoDBCheckpointStore
+from lexigram.events.stores.mongodb.config import MongoDBConfig
+from lexigram.events.stores.mongodb.dead_letters import MongoDBDeadLetterStore
+from lexigram.events.stores.mongodb.event_store import MongoDBEventStore
+from lexigram.events.stores.mongodb.idempotency_store import MongoDBIdempotencyStore
+from lexigram.events.stores.mongodb.snapshot_store import MongoDBSnapshotStore
+from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
+from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
+from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.saga_store import SagaStoreContract
+from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+
+
+class OwnDatabase:
+    """Gives each store of a test a database of its own, dropped at the end."""
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _databases(self, mongo_url: str) -> AsyncIterator[None]:
+        self.url, self.made = mongo_url, list[str]()
+        yield
+        async with AsyncMongoClient[Any](mongo_url) as client:
+            for name in self.made:
+                await client.drop_database(name)
+
+    def config(self) -> MongoDBConfig:
+        self.made.append(f"lx_{uuid4().hex}")
+        return MongoDBConfig(uri=self.url, database=self.made[-1], max_pool_size=4)
+
+
+class TestMongoDBEventStore(OwnDatabase, DurableEventStoreContract):
+    async def make_store(self, **options: Any) -> MongoDBEventStore:
+        return MongoDBEventStore(None, self.config(), **options)
+
+    async def reopen(self, store: Any) -> MongoDBEventStore:
+        await store.close()
+        return MongoDBEventStore(store.mongo.settings)
+
+
+class TestMongoDBEventStoreWithBinaryPayloads(OwnDatabase, EventStoreContract):
+    async def make_store(self, **options: Any) -> MongoDBEventStore:
+        return MongoDBEventStore(None, self.config(), codec=EventCodec(format="binary"), **options)
+
+
+class TestMongoDBSnapshotStore(OwnDatabase, SnapshotStoreContract):
+    async def make_store(self) -> MongoDBSnapshotStore:
+        return MongoDBSnapshotStore(self.config())
+
+
+class TestMongoDBCheckpointStore(OwnDatabase, CheckpointStoreContract):
+    async def make_store(self) -> MongoDBCheckpointStore:
+        return MongoDBCheckpointStore(self.config())
+
+
+class TestMongoDBIdempotencyStore(OwnDatabase, IdempotencyStoreContract):
+    async def make_store(self) -> MongoDBIdempotencyStore:
+        return MongoDBIdempotencyStore(self.config())
+
+
+class TestMongoDBSagaStore(OwnDatabase, SagaStoreContract):
+    async def make_store(self) -> SagaStore:
+        return MongoDBSagaStore(self.config())
+
+
+class TestMongoDBDeadLetterStore(OwnDatabase, DurableDeadLetterStoreContract):
+    async def make_store(self) -> DeadLetterStore:
+        return MongoDBDeadLetterStore(self.config())
+
+    async def reopen(self, store: Any) -> DeadLetterStore:
+        await store.close()
+        return MongoDBDeadLetterStore(store.mongo.settings)
