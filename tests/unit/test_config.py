@@ -335,7 +335,7 @@ def test_a_backend_that_is_not_built_fails_validation_with_one_error() -> None:
     """Backends without code in this release are reported, with what is available."""
     config = EventsConfig(event_store_backend="postgres", postgres={"dsn": POSTGRES})
     assert config.validate_backend_config() == [
-        "event_store_backend 'postgres' is not available in this release; available: memory, sqlite"
+        "event_store_backend 'postgres' is not available in this release; available: memory, sqlite, redis, mongodb"
     ]
     assert EventsConfig(event_bus_backend="redis").validate_backend_config() == [
         "event_bus.backend 'redis' is not available in this release; available: memory"

@@ -125,6 +125,7 @@ from lexigram.events.sagas.base import saga_step as saga_step
 from lexigram.events.sagas.context import SagaContext as SagaContext
 from lexigram.events.sagas.context import SagaStepResult as SagaStepResult
 from lexigram.events.sagas.manager import SagaManager as SagaManager
+from lexigram.events.sagas.mongodb import MongoDBSagaStore as MongoDBSagaStore
 from lexigram.events.sagas.redis import RedisSagaStore as RedisSagaStore
 from lexigram.events.sagas.sql import SqlSagaStore as SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore as InMemorySagaStore
@@ -144,6 +145,12 @@ from lexigram.events.stores.condition import AppendCondition as AppendCondition
 from lexigram.events.stores.condition import EventQuery as EventQuery
 from lexigram.events.stores.memory import InMemoryEventStore as InMemoryEventStore
 from lexigram.events.stores.memory import InMemorySnapshotStore as InMemorySnapshotStore
+from lexigram.events.stores.mongodb import MongoDBCheckpointStore as MongoDBCheckpointStore
+from lexigram.events.stores.mongodb import MongoDBConfig as MongoDBConfig
+from lexigram.events.stores.mongodb import MongoDBDeadLetterStore as MongoDBDeadLetterStore
+from lexigram.events.stores.mongodb import MongoDBEventStore as MongoDBEventStore
+from lexigram.events.stores.mongodb import MongoDBIdempotencyStore as MongoDBIdempotencyStore
+from lexigram.events.stores.mongodb import MongoDBSnapshotStore as MongoDBSnapshotStore
 from lexigram.events.stores.redis import RedisCheckpointStore as RedisCheckpointStore
 from lexigram.events.stores.redis import RedisDeadLetterStore as RedisDeadLetterStore
 from lexigram.events.stores.redis import RedisEventStore as RedisEventStore

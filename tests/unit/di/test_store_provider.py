@@ -30,7 +30,9 @@ async def test_the_registry_creates_what_was_asked_for_or_nothing(backend: Event
     """An unknown backend is an error that lists the known ones."""
     registry = EventStoreRegistry.with_defaults()
     config = EventsConfig(
-        sqlite={"database": str(tmp_path / "events.db")}, redis={"url": "redis://127.0.0.1:1/0"}
+        sqlite={"database": str(tmp_path / "events.db")},
+        redis={"url": "redis://127.0.0.1:1/0"},
+        mongodb={"uri": "mongodb://h/x"},
     )
     if backend in EVENT_STORE_BACKENDS:
         store = await registry.create(backend, config)

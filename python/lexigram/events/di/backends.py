@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lexigram.events.stores._snapshots import AbstractSnapshotStore
     from lexigram.events.stores.base import AbstractCheckpointStore, AbstractEventStore, AbstractIdempotencyStore
 
-__all__ = ["COMPANIONS", "StoreSet", "inmemory_stores", "redis_stores", "sqlite_stores"]
+__all__ = ["COMPANIONS", "StoreSet", "inmemory_stores", "mongodb_stores", "redis_stores", "sqlite_stores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,29 @@ def redis_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
     )
 
 
+def mongodb_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
+    """Return MongoDB stores in the same database and on the same connections as `events`."""
+    from lexigram.events.sagas.mongodb import MongoDBSagaStore
+    from lexigram.events.stores.mongodb import (
+        MongoDBCheckpointStore,
+        MongoDBDeadLetterStore,
+        MongoDBIdempotencyStore,
+        MongoDBSnapshotStore,
+    )
+
+    return StoreSet(
+        events,
+        MongoDBSnapshotStore(events),
+        MongoDBCheckpointStore(events),
+        MongoDBIdempotencyStore(events),
+        MongoDBDeadLetterStore(events),
+        MongoDBSagaStore(events),
+    )
+
+
 COMPANIONS: dict[str, Callable[[AbstractEventStore, EventsConfig], StoreSet]] = {
     "memory": inmemory_stores,
     "sqlite": sqlite_stores,
+    "mongodb": mongodb_stores,
     "redis": redis_stores,
 }

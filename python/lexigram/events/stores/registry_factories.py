@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lexigram.events.config import EventsConfig
     from lexigram.events.stores.base import AbstractEventStore
 
-__all__ = ["FACTORIES", "create_inmemory_store", "create_redis_store", "create_sqlite_store"]
+__all__ = ["FACTORIES", "create_inmemory_store", "create_mongodb_store", "create_redis_store", "create_sqlite_store"]
 
 
 def create_inmemory_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
@@ -39,4 +39,26 @@ def create_redis_store(config: EventsConfig, container: ContainerResolverProtoco
     return RedisEventStore(config.redis or RedisEventStoreConfig())
 
 
-FACTORIES = {"memory": create_inmemory_store, "sqlite": create_sqlite_store, "redis": create_redis_store}
+def create_mongodb_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
+    """Return a MongoDB event store on the server and database of `config.mongodb`.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024, there is no such section.
+    """
+    from lexigram.events.exceptions import EventValidationError
+
+    if config.mongodb is None:
+        raise EventValidationError(
+            "event_store_backend 'mongodb' needs events.mongodb.connection_string", field="events.mongodb"
+        )
+    from lexigram.events.stores.mongodb import MongoDBEventStore
+
+    return MongoDBEventStore(None, config.mongodb)
+
+
+FACTORIES = {
+    "memory": create_inmemory_store,
+    "sqlite": create_sqlite_store,
+    "redis": create_redis_store,
+    "mongodb": create_mongodb_store,
+}
