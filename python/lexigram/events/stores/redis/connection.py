@@ -94,7 +94,7 @@ class RedisConnection:
                 raise EventValidationError(f"store: {self.name} is no Redis address: {error}", field="store") from error
             self._client = driver.Redis(connection_pool=pool)
         try:
-            await self._once("PING")
+            await self._reach()
         except BaseException:
             await self.close()
             raise
@@ -145,6 +145,14 @@ class RedisConnection:
         except FAILURES as error:
             raise clear_error(error, self.name) from error
 
+    async def _reach(self) -> None:
+        from lexigram.events.stores.redis.errors import FAILURES, clear_error
+
+        try:
+            await self.client.execute_command("PING")
+        except FAILURES as error:
+            raise clear_error(error, self.name) from error
+
     async def _execute(self, *command: Argument) -> Any:
         return await self.client.execute_command(*command, **_RAW)
 
@@ -187,7 +195,7 @@ class RedisConnection:
         return found
 
     async def _settings(self, pattern: str) -> dict[str, str]:
-        reply = await self._execute("CONFIG", "GET", pattern)
+        reply = await self.client.execute_command("CONFIG GET", pattern)
         pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
         return {_as_text(name): _as_text(value) for name, value in pairs}
 

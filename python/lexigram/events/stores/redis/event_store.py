@@ -37,6 +37,10 @@ class RedisEventStore(AbstractEventStore):
         registry: Resolves event types.
         codec: Encodes the events; JSON by default.
         require_durable: Refuse a server that can lose what it has acknowledged.
+        max_connections: Where an address is given; further calls wait for a free connection.
+        command_timeout_seconds: Where an address is given: how long one answer may take before the connection is lost.
+        retry_seconds: How long a call is tried again while the server cannot be reached. An append that may have been
+            executed is found by its event ids, so it is never stored twice.
 
     Raises:
         EventValidationError: LEX_ERR_EVT_024, naming the parameter.
@@ -51,9 +55,19 @@ class RedisEventStore(AbstractEventStore):
         registry: EventTypeRegistry | None = None,
         codec: EventCodec | None = None,
         require_durable: bool = False,
+        max_connections: int = 20,
+        command_timeout_seconds: float = 60.0,
+        retry_seconds: float = 10.0,
     ) -> None:
         super().__init__(schema_evolution, registry=registry)
-        self.log = log_of(store, namespace, require_durable=require_durable)
+        self.log = log_of(
+            store,
+            namespace,
+            require_durable=require_durable,
+            max_connections=max_connections,
+            command_timeout_seconds=command_timeout_seconds,
+            retry_seconds=retry_seconds,
+        )
         self._codec = EventCodec(self._registry) if codec is None else codec
         self._wakeup = self.log.wakeup
 

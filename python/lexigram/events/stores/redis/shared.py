@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from lexigram.events.config import RedisEventStoreConfig
 
 
-def log_of(store: Any, namespace: str = "lexigram:events", *, require_durable: bool = False) -> RedisLog:
+def log_of(
+    store: Any, namespace: str = "lexigram:events", *, require_durable: bool = False, **options: Any
+) -> RedisLog:
     """Return the log of another store, or a new one on an address, a configuration, a client or a state store."""
     other = store if isinstance(store, RedisLog) else getattr(store, "log", None)
     if isinstance(other, RedisLog):
         return other
     if hasattr(store, "url") and hasattr(store, "namespace"):
         return _configured(store, require_durable)
-    return RedisLog(RedisConnection(store), namespace, require_durable)
+    return RedisLog(RedisConnection(store, **options), namespace, require_durable)
 
 
 class RedisPart:
