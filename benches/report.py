@@ -106,8 +106,8 @@ def growth_plot(report: Report) -> str:
         spots = [(90 + (log10(size) - 3) * 165, 280 - (log10(max(cost, 10)) - 1) * 80) for size, cost in sorted(points)]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        x, y = spots[-1]
-        parts.append(f'<text x="{x}" y="{y - 8:.1f}" text-anchor="end" fill="{colour}">{what}</text>')
+        right, top = spots[-1]
+        parts.append(f'<text x="{right}" y="{top - 8:.1f}" text-anchor="end" fill="{colour}">{what}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -40,7 +40,10 @@ class SerializerCodec(EventCodec):
             payload = payload.encode()
         if not isinstance(payload, bytes):
             raise SerializationError(f"the serializer returned {type(payload).__name__}, not bytes", field="payload")
-        return super().encode(event)._replace(payload=payload)
+        facts = super().encode(event)
+        return EncodedEvent(
+            facts.event_id, facts.type_name, facts.event_type, facts.occurred_at_us, facts.tags, payload
+        )
 
     def decode(self, type_name: str, event_type: str, payload: bytes, version: int, sequence_number: int | None) -> Any:
         """Return what the serializer rebuilds, with version and position."""

@@ -49,7 +49,7 @@ class FailureContract:
         assert isinstance(error.__cause__, LookupError)
         assert "broken" in error.handler
         bus.clear_dispatch_errors()
-        assert bus.dispatch_errors == ()
+        assert not bus.dispatch_errors
 
     async def test_a_handler_that_returns_err_has_failed(self, bus: EventBusImpl) -> None:
         """It is retried and ends among the dead letters like one that raises."""
@@ -87,7 +87,7 @@ class FailureContract:
         await bus.publish(added("1"))
         await bus.flush()
         assert len(calls) == 4
-        assert bus.dispatch_errors == ()
+        assert not bus.dispatch_errors
         assert await letters(bus).get_count() == 0
 
     async def test_retries_can_be_switched_off(self) -> None:
@@ -342,7 +342,7 @@ class FailureContract:
     async def test_what_is_left_at_the_deadline_becomes_dead_letters(self, bus: EventBusImpl) -> None:
         """Reported, cancelled, and replayable by the next bus, each handler call exactly once."""
         aggregate = uuid4()
-        stuck, seen = True, []
+        stuck, seen, handled = True, [], asyncio.Event()
 
         @bus.handler(ItemAdded)
         async def mail(event: Any) -> None:
@@ -353,13 +353,13 @@ class FailureContract:
         @bus.handler(ItemAdded)
         async def quick(event: Any) -> None:
             seen.append(("quick", event.sku))
+            handled.set()
 
         await bus.publish([ItemAdded(sku=sku, aggregate_id=aggregate) for sku in "123"])
         async with asyncio.timeout(10):
-            while not seen:
-                await asyncio.sleep(0.001)
+            await handled.wait()
         report = await bus.close(0.01)
-        assert [event.sku for event in report.left] == ["1", "2", "3"]
+        assert [getattr(event, "sku", None) for event in report.left] == ["1", "2", "3"]
         assert report.parked == 5, "quick has handled the first event"
         stuck = False
         second = await self.make_bus(dead_letters=letters(bus))
@@ -380,6 +380,6 @@ class FailureContract:
         waiting = asyncio.create_task(bus.publish(added("3")))
         await asyncio.sleep(0)
         report = await bus.close(0.01)
-        assert [event.sku for event in report.left] == ["1", "2"]
+        assert [getattr(event, "sku", None) for event in report.left] == ["1", "2"]
         with pytest.raises(EventError):
             await waiting
