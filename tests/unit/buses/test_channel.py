@@ -10,9 +10,9 @@ import weakref
 from typing import Any
 
 import pytest
+
 from lexigram.concurrency.exceptions import ChannelClosedError
 from lexigram.contracts.core.concurrency_protocols import ChannelProtocol
-
 from lexigram.events.buses.channel import BoundedChannel
 from lexigram.events.exceptions import EventValidationError
 

@@ -12,9 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from lexigram.contracts.core.result import Err
-from lexigram.hooks import HookRegistry
 
+from lexigram.contracts.core.result import Err
+from lexigram.events.buses._backlog import Backlog
+from lexigram.events.buses._observe import Observer
+from lexigram.events.buses._routes import Routes
 from lexigram.events.buses.dead_letter import DeadLetterEntry, InMemoryDeadLetterStore
 from lexigram.events.buses.event import PIPELINE, DispatchResult, EventBusImpl
 from lexigram.events.config import EventBusConfig
@@ -22,6 +24,7 @@ from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.events.hooks import EventHandledHook, EventPublishedHook
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.services.result_pattern_service import EventBusWithResultPattern
+from lexigram.hooks import HookRegistry
 
 
 class Ordered(DomainEvent):
@@ -524,3 +527,18 @@ async def test_the_result_facade_never_raises_for_the_callers_mistakes() -> None
     assert facade.remove_middleware(layer).is_err()  # type: ignore[arg-type]
     assert facade.unsubscribe(Ordered, handler).is_ok()  # type: ignore[arg-type]
     assert facade.unsubscribe(Ordered, handler).is_err()  # type: ignore[arg-type]
+
+
+async def test_room_granted_to_a_cancelled_publisher_goes_to_the_next() -> None:
+    """Cancelled in the very moment in which it got room, it has taken none."""
+    routes = Routes(Observer(None, None))
+    backlog, topic = Backlog(routes, 1), routes.topic(Ordered(number=1))
+    topic.queued = 1
+    first, second = asyncio.create_task(backlog.room(topic)), asyncio.create_task(backlog.room(topic))
+    await asyncio.sleep(0)
+    backlog.started(topic)
+    first.cancel()
+    async with asyncio.timeout(5):
+        await second
+    assert first.cancelled()
+    assert (topic.queued, topic.waiting, backlog.waiting) == (1, 0, 0)

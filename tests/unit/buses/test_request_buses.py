@@ -7,10 +7,10 @@ import inspect
 from typing import Any
 
 import pytest
+
 from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol, QueryBusProtocol
 from lexigram.contracts.exceptions.domain import DomainError
 from lexigram.contracts.exceptions.infra import InfrastructureError
-
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.buses.query import QueryBusImpl
 from lexigram.events.config import CommandBusConfig, QueryBusConfig
