@@ -67,6 +67,13 @@ class PostgresEventStoreConfig(ConfigSection):
     events_table: str = "events"
     snapshots_table: str = "snapshots"
     auto_create_tables: bool = True
+    schema_name: str | None = None
+    table_prefix: str = ""
+    payload_format: str = setting("json", choices=("json", "jsonb", "binary"))
+    lock_timeout: float = setting(30.0, gt=0)
+    reconnect_timeout: float = setting(20.0, ge=0)
+    transaction_pooling: bool = False
+    listen: bool = True
 
     @field_validator("dsn", mode="before")
     @classmethod

@@ -43,21 +43,27 @@ class ReadModelDatabase:
 
     async def execute(self, sql: str, *params: Any) -> Any:
         """Run one statement."""
-        return await self.unit.execute(*bind(sql, params))
+        unit = self.unit
+        return await unit.execute(*bind(sql, params, takes_numbered(unit)))
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> Any:
         """Run one statement for each row of parameters."""
+        unit = self.unit
+        if takes_numbered(unit):
+            return await unit.executemany(sql, rows)
         text, order = positional(sql)
         chosen = rows if order is None else [[row[index] for index in order] for row in rows]
-        return await self.unit.executemany(text, chosen)
+        return await unit.executemany(text, chosen)
 
     async def fetch_all(self, sql: str, *params: Any) -> list[Any]:
         """Return all rows of a query, changes of this transaction included."""
-        return list(await self.unit.fetch_all(*bind(sql, params)))
+        unit = self.unit
+        return list(await unit.fetch_all(*bind(sql, params, takes_numbered(unit))))
 
     async def fetch_one(self, sql: str, *params: Any) -> Any:
         """Return the first row of a query, or None."""
-        return await self.unit.fetch_one(*bind(sql, params))
+        unit = self.unit
+        return await unit.fetch_one(*bind(sql, params, takes_numbered(unit)))
 
     @property
     def unit(self) -> UnitOfWork:
@@ -75,9 +81,16 @@ class ReadModelDatabase:
         return unit
 
 
-def bind(sql: str, params: Sequence[Any]) -> tuple[str, list[Any]]:
-    """Return statement and values in the form that the unit of work takes."""
+def takes_numbered(unit: UnitOfWork) -> bool:
+    """Tell whether statements with `$1` are the database's own."""
+    return bool(getattr(unit, "numbered_parameters", False))
+
+
+def bind(sql: str, params: Sequence[Any], numbered: bool = False) -> tuple[str, list[Any]]:
+    """Return statement and values in the form that the unit of work takes; with `numbered` that is the form given."""
     values = params[0] if len(params) == 1 and isinstance(params[0], (list, tuple)) else params
+    if numbered:
+        return sql, list(values)
     text, order = positional(sql)
     try:
         return text, list(values) if order is None else [values[index] for index in order]
@@ -91,9 +104,10 @@ class DurableProjection(ProjectionProtocol):
     """A projection exactly once: its rows and its checkpoint are written in one transaction of the event store.
 
     `self.db` is that transaction inside `apply`, `handle_event` and `reset`. For speed, define
-    `project_batch(self, connection, events)` instead: a plain function that gets the database connection and a list
-    of handled events, runs on the store's writer thread inside the transaction, and must neither commit nor keep the
-    connection. It replaces one thread change per statement by one per batch.
+    `project_batch(self, connection, events)` instead: it gets the database connection and a list of handled events,
+    inside the transaction, and must neither commit nor keep the connection. On SQLite it is a plain function that runs
+    on the store's writer thread, which replaces one thread change per statement by one per batch; on PostgreSQL it is
+    a coroutine function that gets the asyncpg connection.
 
     Class attributes:
         schema: Statements that create the tables (`CREATE TABLE IF NOT EXISTS …`); run when the manager starts it.

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.stores._tables import StoreTables
 from lexigram.events.stores.sqlite.engine import SqliteEngine
 from lexigram.events.stores.sqlite.engine_base import AbstractEngine
 from lexigram.events.stores.sqlite.names import TableNames
@@ -103,37 +104,7 @@ class Database:
             engine.namespaces.add(self.names.prefix)
 
 
-class SqliteTables:
+class SqliteTables(StoreTables[AbstractEngine]):
     """Base of the small stores: connects at the first use, gives the database back on `close`."""
 
     database: Database
-
-    def _use(self, database: Database) -> None:
-        self.database = database
-        self._is_open = False
-        self._is_closed = False
-        self._connecting = asyncio.Lock()
-
-    async def connect(self) -> None:
-        """Open the database; create or migrate the tables. A second call does nothing; it also reopens a closed store.
-
-        Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014; the file is left as it was.
-        """
-        async with self._connecting:
-            if not self._is_open:
-                await self.database.open()
-                self._is_open, self._is_closed = True, False
-
-    async def close(self) -> None:
-        """Give the database back; a second call does nothing."""
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        if was_open:
-            await self.database.close()
-
-    async def _ready(self) -> AbstractEngine:
-        if not self._is_open:
-            if self._is_closed:
-                raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
-            await self.connect()
-        return self.database.engine

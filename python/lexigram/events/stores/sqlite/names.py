@@ -65,6 +65,11 @@ class TableNames:
         """Events that a handler could not handle."""
         return self._quoted("event_dead_letters")
 
+    @property
+    def sagas(self) -> str:
+        """States of sagas."""
+        return self._quoted("event_sagas")
+
     def index(self, name: str) -> str:
         """Return the quoted name of an index."""
         return self._quoted(name)

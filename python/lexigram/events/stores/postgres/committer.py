@@ -1,0 +1,221 @@
+"""Group commit: one task sends the appends of all coroutines in batches, one function call and one commit each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError
+from lexigram.events.stores.postgres.batch import AppendRequest, encode_batch, outcome
+from lexigram.events.stores.postgres.errors import (
+    UNIQUE_VIOLATION,
+    clear_error,
+    is_again,
+    is_lost,
+    is_one_sided,
+    sqlstate,
+)
+
+MAX_EVENTS: Final = 500
+MAX_BYTES: Final = 4_000_000
+MAX_WAITING: Final = 16_384
+"""Appends that may wait; coroutines beyond that wait before they queue, so memory stays bounded."""
+_TRIES: Final = 10
+
+
+class _Waiting(NamedTuple):
+    future: asyncio.Future[Any]
+    request: AppendRequest
+
+
+class Committer:
+    """Sends batches on one connection, which it opens again when it is lost.
+
+    Args:
+        connect: Returns a fresh connection.
+        disconnect: Gives `(connection, is_broken)` back; never raises.
+        call: Executes `(connection, careful, arrays)` and returns the arrays of the answer.
+        binary: Payloads go into a `bytea` column.
+        where: The database as shown in errors.
+        reconnect_seconds: How long a batch waits for a server that went away.
+        committed: Called after each commit that stored something.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Any]],
+        disconnect: Callable[[Any, bool], Awaitable[None]],
+        call: Callable[[Any, bool, tuple[list[Any], ...]], Awaitable[Any]],
+        *,
+        binary: bool,
+        where: str,
+        reconnect_seconds: float,
+        committed: Callable[[], None],
+    ) -> None:
+        self._connect, self._disconnect, self._call = connect, disconnect, call
+        self._binary, self._where, self._reconnect_seconds = binary, where, reconnect_seconds
+        self._committed = committed
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._connection: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.commits = 0
+        """How many calls have stored something; many appends share one."""
+
+    def start(self, connection: Any) -> None:
+        """Begin with a connection that is open already."""
+        self._connection = connection
+        self._task = asyncio.create_task(self._run(), name="lexigram-events-committer")
+
+    async def stop(self) -> None:
+        """Commit what is queued, then end and give the connection back."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def append(self, request: AppendRequest) -> Any:
+        """Store one append together with its neighbours and return where; cancelling it while it waits drops it."""
+        while len(self._queue) >= MAX_WAITING:
+            self._room.clear()
+            await self._room.wait()
+        if self._closing:
+            raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(future, request))
+        self._wake.set()
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                batch = self._take()
+                if batch:
+                    await self._commit(batch)
+                    # One turn of the loop: callers that were answered queue their next append, so batches stay full.
+                    await asyncio.sleep(0)
+                elif self._closing:
+                    return
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            self._closing = True
+            for waiting in self._queue:
+                _answer(waiting, EventStoreConnectionError("the PostgreSQL store was closed"))
+            self._queue.clear()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await self._disconnect(connection, False)
+
+    def _take(self) -> list[_Waiting]:
+        """Return the next batch; an append is never split, and those nobody waits for any more are dropped."""
+        batch: list[_Waiting] = []
+        events = size = 0
+        queue = self._queue
+        while queue:
+            future, request = queue[0]
+            if not future.done():
+                events += len(request.events)
+                size += sum(map(_size, request.events))
+                if batch and (events > MAX_EVENTS or size > MAX_BYTES):
+                    break
+                batch.append(queue[0])
+            queue.popleft()
+        self._room.set()
+        return batch
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            answers = await self._store([waiting.request for waiting in batch])
+        except BaseException as error:
+            failure = clear_error(error, self._where, EventPersistenceError)
+            for waiting in batch:
+                _answer(waiting, _alone(failure))
+            if not isinstance(error, Exception):
+                raise
+            return
+        stored = False
+        for waiting, answer in zip(batch, answers, strict=True):
+            stored = stored or not isinstance(answer, Exception)
+            _answer(waiting, answer)
+        if stored:
+            self.commits += 1
+            self._committed()
+
+    async def _store(self, requests: list[AppendRequest]) -> list[Any]:
+        """Send one batch until its outcome is known. From the second try on stored event ids are looked up first."""
+        arrays = encode_batch(requests, self._binary)
+        careful = any(request.condition is not None for request in requests)
+        deadline = 0.0
+        tries = 0
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = await self._connect()
+                row = await self._call(self._connection, careful, arrays)
+                return [outcome(*one) for one in zip(requests, *row, strict=True)]
+            except Exception as error:
+                tries += 1
+                if sqlstate(error) == UNIQUE_VIOLATION and not careful:
+                    careful = True
+                elif is_lost(error):
+                    careful = True
+                    await self._drop()
+                    deadline = deadline or monotonic() + self._reconnect_seconds
+                    if monotonic() >= deadline:
+                        raise
+                    await asyncio.sleep(min(0.02 * 2**tries, 1.0))
+                elif is_one_sided(error) and len(requests) > 1:
+                    return [await self._store_alone(request) for request in requests]
+                elif not is_again(error) or tries >= _TRIES:
+                    raise
+
+    async def _store_alone(self, request: AppendRequest) -> Any:
+        """Store one append of a batch that failed because of one of them."""
+        try:
+            (answer,) = await self._store([request])
+            return answer
+        except Exception as error:
+            return clear_error(error, self._where, EventPersistenceError)
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._disconnect(connection, True)
+
+
+def _size(event: Any) -> int:
+    return len(event.payload)
+
+
+def _answer(waiting: _Waiting, answer: Any) -> None:
+    future = waiting.future
+    if future.done():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _alone(failure: BaseException) -> BaseException:
+    """Return an error for one caller: one object raised in many tasks would collect all their tracebacks."""
+    if isinstance(failure, asyncio.CancelledError):
+        return EventStoreConnectionError(
+            "the PostgreSQL store was closed while it stored; append the same events again"
+        )
+    try:
+        copy = type(failure)(str(getattr(failure, "message", failure)))
+    except Exception:
+        return failure
+    copy.__cause__ = failure.__cause__ or failure
+    return copy

@@ -1,0 +1,308 @@
+"""Everything that the stores of one log share: connections, the committer, the listener, units of work.
+
+It belongs to the event loop in which it was connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from lexigram.events.exceptions import (
+    EventLoadError,
+    EventPersistenceError,
+    EventStoreConnectionError,
+    EventStoreError,
+)
+from lexigram.events.stores._wakeup import Wakeup
+from lexigram.events.stores.postgres.batch import CALL, AppendRequest, encode_batch, outcome
+from lexigram.events.stores.postgres.committer import Committer
+from lexigram.events.stores.postgres.errors import clear_error, is_lost
+from lexigram.events.stores.postgres.listener import Listener
+from lexigram.events.stores.postgres.placeholders import numbered
+from lexigram.events.stores.postgres.pool import Connections
+from lexigram.events.stores.postgres.schema import migrate
+from lexigram.events.stores.postgres.settings import PostgresSettings
+from lexigram.events.stores.postgres.unit import PostgresUnitOfWork, changed, check_timeout
+from lexigram.events.stores.unit_of_work import current_unit_of_work
+
+T = TypeVar("T")
+
+UNIT_OF_WORK_SECONDS: Final = 30.0
+
+
+class PostgresEngine:
+    """Runs the statements of the stores on one log. Get one with `await PostgresEngine.connect(settings)`."""
+
+    def __init__(self, settings: PostgresSettings, pool: Any = None) -> None:
+        self.settings = settings
+        self.names = settings.names
+        self.wakeup = Wakeup()
+        self.payload = settings.payload
+        self.committer: Committer
+        self._connections = Connections(settings, pool)
+        self._listener: Listener | None = None
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        self._call = ""
+        self._lock_timeout: str | None = None
+        if settings.transaction_pooling or pool is not None:
+            self._lock_timeout = f"{round(settings.lock_timeout_seconds * 1000)}ms"
+
+    @classmethod
+    async def connect(cls, settings: PostgresSettings, pool: Any = None) -> PostgresEngine:
+        """Connect, create or migrate the tables, start the committer and the listener.
+
+        Args:
+            pool: An asyncpg pool of the application to use instead of connections of our own; it stays open.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014, the server or its tables cannot be used.
+        """
+        engine = cls(settings, pool)
+        try:
+            await engine._connections.open()
+            await engine._start()
+        except BaseException as error:
+            await engine._connections.close()
+            raise clear_error(error, settings.where, EventStoreConnectionError) from error.__cause__
+        return engine
+
+    async def _start(self) -> None:
+        settings, connections = self.settings, self._connections
+        connection = await self.begin()
+        try:
+            self.payload = await migrate(connection, self.names, settings.payload, create=settings.create)
+            (row,) = await connection.fetch("SELECT $1::text::regclass::oid::bigint", self.names.events)
+            await connection.execute("COMMIT")
+        except BaseException:
+            await self.give_back(connection, True)
+            raise
+        await self.give_back(connection)
+        if (self.payload == "bytea") != (settings.payload == "bytea"):
+            raise EventStoreConnectionError(
+                f"the log {self.names.events} stores payloads as {self.payload}, not as {settings.payload}; "
+                "use the codec and payload_format it was made with"
+            )
+        given = "bytea" if self.payload == "bytea" else "text"
+        self._call = CALL.replace("{append}", self.names.append).replace("{given}", given)
+        self.committer = Committer(
+            connections.connect,
+            connections.disconnect,
+            self._send,
+            binary=self.payload == "bytea",
+            where=settings.where,
+            reconnect_seconds=settings.reconnect_seconds,
+            committed=self.committed,
+        )
+        self.committer.start(await connections.connect())
+        if settings.listen and not settings.transaction_pooling:
+            channel = f"lexigram_events_{row[0]}"
+            self._listener = Listener(channel, self.wakeup, connections.connect, connections.disconnect)
+            self._listener.start()
+
+    async def release(self) -> None:
+        """Commit what is queued and close everything that is ours."""
+        self._is_closed = True
+        await self.committer.stop()
+        if self._listener is not None:
+            await self._listener.stop()
+        await self._connections.close()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether other processes' commits wake readers; otherwise they poll."""
+        return self._listener is not None and self._listener.is_listening
+
+    def committed(self) -> None:
+        """Wake readers of this process."""
+        self.wakeup.notify()
+
+    def check_open(self) -> None:
+        """Raise `EventStoreConnectionError` if the engine cannot be used (any more, or here)."""
+        if self._is_closed:
+            raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
+        if asyncio.get_running_loop() is not self._loop:
+            raise EventStoreConnectionError(
+                "the PostgreSQL store was connected in another event loop; give each loop a store of its own"
+            )
+
+    # Appending
+
+    async def append(self, request: AppendRequest, unit: PostgresUnitOfWork | None) -> Any:
+        """Store an append with its neighbours, or inside `unit`."""
+        if unit is not None:
+            return await unit.append(request)
+        self.check_open()
+        return await self.committer.append(request)
+
+    async def append_in(self, connection: Any, request: AppendRequest) -> Any:
+        """Store one append in the open transaction of `connection`."""
+        arrays = encode_batch((request,), self.payload == "bytea")
+        row = await self._row(connection, True, arrays)
+        answer = outcome(request, *(column[0] for column in row))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _send(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
+        """Execute one batch in a transaction of its own."""
+        if not self.settings.transaction_pooling:
+            return await self._row(connection, careful, arrays)
+        async with connection.transaction(isolation="read_committed"):
+            return await self._row(connection, careful, arrays)
+
+    async def _row(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
+        return await connection.fetchrow(self._call, careful, self._lock_timeout, True, *arrays)
+
+    async def is_stored(self, request: AppendRequest) -> bool:
+        """Tell whether an append whose commit got no answer is stored; waits until its transaction has ended."""
+        async with self.transaction() as connection:
+            await connection.fetch(
+                f"SELECT pg_advisory_xact_lock((1280853334::bigint << 32) | '{self.names.events}'::regclass::oid::bigint)"
+            )
+            found = await connection.fetch(
+                f"SELECT 1 FROM {self.names.events} WHERE event_id = $1", UUID(bytes=request.events[0].event_id)
+            )
+            return bool(found)
+
+    # Statements
+
+    def unit_of_work(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> PostgresUnitOfWork:
+        """Return one transaction for this task, an async context manager; inside another one it joins that."""
+        return PostgresUnitOfWork(self, check_timeout(timeout_seconds))
+
+    def current_unit(self) -> PostgresUnitOfWork | None:
+        """Return this task's open unit of work on this log, or None. Raises if the engine is closed."""
+        self.check_open()
+        unit: Any = current_unit_of_work(self)
+        return unit  # type: ignore[no-any-return]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Hold a connection in a transaction: the current unit of work's, or one that commits at the end."""
+        unit = self.current_unit()
+        if unit is not None:
+            async with unit.connection() as connection:
+                yield connection
+            return
+        try:
+            connection = await self.begin()
+        except Exception as error:
+            raise self.write_error(error) from error
+        is_done = False
+        try:
+            yield connection
+            await connection.execute("COMMIT")
+            is_done = True
+        except Exception as error:
+            raise self.write_error(error) from error.__cause__
+        finally:
+            await asyncio.shield(self._end(connection, is_done))
+
+    async def run(self, fn: Callable[[Any], Awaitable[T]]) -> T:
+        """Await `fn(connection)` in a transaction of its own, or inside the current unit of work."""
+        async with self.transaction() as connection:
+            return await fn(connection)
+
+    async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one writing statement; returns the number of rows changed."""
+        unit = self.current_unit()
+        if unit is not None:
+            return await unit.execute(sql, params)
+        async with self._borrowed(self.write_error) as connection:
+            return changed(await connection.execute(numbered(sql), *params))
+
+    async def write_all(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
+        """Run one writing statement and return the rows of its RETURNING clause."""
+        async with self.transaction() as connection:
+            return list(await connection.fetch(numbered(sql), *params))
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Run one statement for each row of parameters, all or none; returns the number of rows of parameters."""
+        listed = [tuple(row) for row in rows]
+        async with self.transaction() as connection:
+            await connection.executemany(numbered(sql), listed)
+        return len(listed)
+
+    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of a query; tried once more on another connection if the first one turns out to be lost."""
+        statement = numbered(sql)
+        unit = self.current_unit()
+        if unit is not None and unit.is_owner:
+            async with unit.connection() as connection:
+                return list(await connection.fetch(statement, *params))
+        try:
+            async with self._borrowed() as connection:
+                return list(await connection.fetch(statement, *params))
+        except Exception as error:
+            if not is_lost(error) or isinstance(error, TimeoutError):
+                raise clear_error(error, self.settings.where, EventLoadError) from error
+        async with self._borrowed(self.read_error) as connection:
+            return list(await connection.fetch(statement, *params))
+
+    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> Any:
+        """Return the first row of a query or None."""
+        rows = await self.fetch_all(sql, params)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def _borrowed(self, error_of: Callable[[BaseException], BaseException] | None = None) -> AsyncIterator[Any]:
+        """Hold a connection of the pool."""
+        try:
+            connection = await self._connections.acquire()
+            is_broken = False
+            try:
+                if self.settings.transaction_pooling:
+                    # Preparing and executing must meet the same server connection.
+                    async with connection.transaction():
+                        yield connection
+                else:
+                    yield connection
+            except BaseException as error:
+                is_broken = is_lost(error)
+                raise
+            finally:
+                await asyncio.shield(self._connections.release(connection, is_broken))
+        except Exception as error:
+            if error_of is None:
+                raise
+            raise error_of(error) from error.__cause__
+
+    async def begin(self) -> Any:
+        """Return a connection with an open transaction; `give_back` returns it."""
+        connection = await self._connections.acquire()
+        try:
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        except BaseException:
+            await asyncio.shield(self._connections.release(connection, True))
+            raise
+        return connection
+
+    async def give_back(self, connection: Any, is_broken: bool = False, reset: bool = False) -> None:
+        """Return a connection whose transaction has ended, or cut it."""
+        await self._connections.release(connection, is_broken, reset)
+
+    async def _end(self, connection: Any, is_done: bool) -> None:
+        if not is_done:
+            try:
+                await connection.execute("ROLLBACK")
+            except Exception:
+                await self._connections.release(connection, True)
+                return
+        await self._connections.release(connection)
+
+    def application_error(self, error: BaseException) -> BaseException:
+        """Return what a failed statement of the application raises: its own error, unless the connection is lost."""
+        return clear_error(error, self.settings.where, EventStoreError) if is_lost(error) else error
+
+    def write_error(self, error: BaseException) -> BaseException:
+        """Return what a failed write raises."""
+        return clear_error(error, self.settings.where, EventPersistenceError)
+
+    def read_error(self, error: BaseException) -> BaseException:
+        """Return what a failed read raises."""
+        return clear_error(error, self.settings.where, EventLoadError)

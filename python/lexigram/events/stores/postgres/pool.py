@@ -1,0 +1,122 @@
+"""Connections of our own or of the pool that the application gave us."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+
+from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.stores.postgres.errors import clear_error
+from lexigram.events.stores.postgres.settings import PostgresSettings
+
+_CLOSE_SECONDS: Final = 5.0
+
+
+class Connections:
+    """Opens connections for the writer and the listener, lends those of a pool for the rest.
+
+    Args:
+        given: A pool of the application, used for everything and never closed; None = connections of our own.
+    """
+
+    def __init__(self, settings: PostgresSettings, given: Any = None) -> None:
+        self._settings = settings
+        self._given = given
+        self._pool: Any = given
+
+    async def open(self) -> None:
+        """Create the pool.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014, the server does not answer or refuses.
+        """
+        if self._given is not None:
+            return
+        settings = self._settings
+        if settings.dsn is None:
+            raise EventStoreConnectionError("PostgreSQL needs a dsn, a pool or a provider")
+        try:
+            self._pool = await asyncpg.create_pool(
+                **self._options(),
+                min_size=settings.pool_min_size,
+                max_size=settings.pool_max_size,
+                # What a unit of work may have changed is reset when it ends: not after every read.
+                reset=_keep,
+            )
+        except Exception as error:
+            raise clear_error(error, settings.where, EventStoreConnectionError) from error
+
+    async def close(self) -> None:
+        """Close our pool; connections still in use are cut."""
+        if self._given is not None or self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await pool.close()
+        except Exception:
+            pool.terminate()
+
+    async def connect(self) -> Any:
+        """Return a connection that is kept for long."""
+        if self._given is not None:
+            return await self._given.acquire()
+        return await asyncpg.connect(**self._options())
+
+    async def disconnect(self, connection: Any, is_broken: bool) -> None:
+        """Give back what `connect` returned; never raises."""
+        with suppress(Exception):
+            if is_broken:
+                connection.terminate()
+            if self._given is not None:
+                await self._given.release(connection)
+            elif not is_broken:
+                await connection.close(timeout=_CLOSE_SECONDS)
+            return
+        with suppress(Exception):
+            connection.terminate()
+
+    async def acquire(self) -> Any:
+        """Borrow a connection of the pool."""
+        if self._pool is None:
+            raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
+        return await self._pool.acquire(timeout=self._settings.command_timeout_seconds)
+
+    async def release(self, connection: Any, is_broken: bool = False, reset: bool = False) -> None:
+        """Give a borrowed connection back; never raises.
+
+        Args:
+            is_broken: Cut it.
+            reset: The application has used it: drop what it may have left in the session.
+        """
+        with suppress(Exception):
+            if reset and not is_broken and not self._settings.transaction_pooling:
+                await connection.reset(timeout=_CLOSE_SECONDS)
+            elif is_broken:
+                connection.terminate()
+        pool = self._pool
+        if pool is not None:
+            with suppress(Exception):
+                await pool.release(connection)
+
+    def _options(self) -> dict[str, Any]:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "dsn": settings.dsn,
+            "command_timeout": settings.command_timeout_seconds,
+            "timeout": min(settings.command_timeout_seconds, 10.0),
+            "server_settings": settings.session or None,
+        }
+        if settings.ssl is not None:
+            options["ssl"] = settings.ssl
+        if settings.transaction_pooling:
+            # A prepared statement would stay behind on a server connection that is somebody else's next time.
+            options["statement_cache_size"] = 0
+        return options
+
+
+async def _keep(connection: Any) -> None:
+    """Leave a connection that goes back to the pool as it is."""

@@ -1,0 +1,165 @@
+"""The SQL that reads events, made once for the tables of one log.
+
+Positions are selected first, in order and from one index for each alternative, then the rows of one page are joined.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lexigram.events.stores._primitives import ReadRequest
+from lexigram.events.stores.condition import ResolvedItem
+from lexigram.events.stores.postgres.names import TableNames
+
+_EVERYTHING: Final = ResolvedItem(None, frozenset())
+
+Sql = tuple[str, list[Any]]
+
+
+class EventStatements:
+    """Statements over the tables of `names`.
+
+    Args:
+        payload: Type of the payload column.
+    """
+
+    def __init__(self, names: TableNames, payload: str) -> None:
+        n = names
+        self.names = names
+        self._columns = "t.type_name, t.event_type, " + ("e.payload" if payload == "bytea" else "e.payload::text")
+        self._columns += ", e.version, e.position"
+        self.head = f"SELECT position FROM {n.head}"
+        # One row for a stream that ever existed: the highest version removed, the current version.
+        self.bounds = (
+            "SELECT s.removed_version, greatest(s.removed_version, (SELECT e.version "
+            f"FROM {n.events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1), 0) "
+            f"FROM {n.streams} s WHERE s.stream_id = $1"
+        )
+        self.stream_ids = (
+            f"SELECT s.stream_id FROM {n.streams} s "
+            f"WHERE EXISTS (SELECT FROM {n.events} e WHERE e.stream = s.key) ORDER BY s.stream_id"
+        )
+        self.read = (
+            f"SELECT {self._columns} FROM {n.events} e JOIN {n.types} t ON t.key = e.type "
+            f"WHERE e.stream = (SELECT key FROM {n.streams} WHERE stream_id = $1) "
+            "AND e.version >= $2 AND e.version <= $3 ORDER BY e.version LIMIT $4"
+        )
+        self.lock_stream = f"SELECT key, removed_version FROM {n.streams} WHERE stream_id = $1 FOR UPDATE"
+        self.last_version = f"SELECT max(version) FROM {n.events} WHERE stream = $1"
+        self.mark_removed = f"UPDATE {n.streams} SET removed_version = $2 WHERE key = $1"
+        self.removable = (
+            f"SELECT {self._columns} FROM {n.events} e JOIN {n.types} t ON t.key = e.type "
+            f"WHERE e.stream = $1 AND e.version <= $2 AND EXISTS (SELECT FROM {n.tags})"
+        )
+        self.delete_tags = (
+            f"DELETE FROM {n.tags} g USING unnest($1::text[], $2::bigint[]) u(tag, position) "
+            "WHERE g.tag = u.tag AND g.position = u.position"
+        )
+        self.delete_events = f"DELETE FROM {n.events} WHERE stream = $1 AND version <= $2"
+
+    def page(self, request: ReadRequest) -> Sql:
+        """Return the statement for one page.
+
+        Its rows end with the stream id (or NULL) and the head, all of one snapshot. One row is there in any case; its
+        position is NULL if nothing was found.
+        """
+        positions, params = self._positions(request, len(request_params(request)))
+        params = [*request_params(request), *params]
+        names = self.names
+        stream = "NULL::text"
+        tables = (
+            f"({positions}) p JOIN {names.events} e ON e.position = p.position JOIN {names.types} t ON t.key = e.type"
+        )
+        if request.with_stream_ids:
+            stream = "s.stream_id"
+            tables += f" JOIN {names.streams} s ON s.key = e.stream"
+        rows = f"SELECT {self._columns}, {stream} FROM {tables} ORDER BY p.position"
+        return f"SELECT r.*, h.position FROM {names.head} h LEFT JOIN LATERAL ({rows}) r ON true", params
+
+    def count(self, request: ReadRequest) -> Sql:
+        """Return the statement that counts what the request selects."""
+        positions, params = self._positions(request, len(request_params(request)))
+        return f"SELECT count(*) FROM ({positions}) p", [*request_params(request), *params]
+
+    def _positions(self, request: ReadRequest, taken: int) -> Sql:
+        """Return a select of the matching positions in order, at most `limit`; parameters start after `taken`."""
+        items = [_EVERYTHING] if request.query is None else list(request.query)
+        if any(item.types is None and not item.tags for item in items):
+            items = [_EVERYTHING]
+        if not items:
+            return "SELECT NULL::bigint AS position WHERE $1::bigint IS NULL AND $2::bigint IS NULL AND false", []
+        arms: list[str] = []
+        params: list[Any] = []
+        for item in items:
+            sql, values = self._arm(item, request, taken + len(params))
+            arms.append(f"({sql})")
+            params += values
+        if len(arms) == 1:
+            return arms[0][1:-1], params
+        return f"SELECT position FROM ({' UNION '.join(arms)}) a ORDER BY position LIMIT $2", params
+
+    def _arm(self, item: ResolvedItem, request: ReadRequest, taken: int) -> Sql:
+        names = self.names
+        filters = self._filters(request)
+        if item.tags:
+            return self._tag_arm(item, filters, taken)
+        if item.types is None:
+            tables, where = f"{names.events} e", "e.position > $1"
+            if filters:
+                tables += f" JOIN {names.streams} s ON s.key = e.stream"
+            return f"SELECT e.position FROM {tables} WHERE {where}{filters} ORDER BY e.position LIMIT $2", []
+        one_type = (
+            f"SELECT e.position FROM {names.events} e"
+            + (f" JOIN {names.streams} s ON s.key = e.stream" if filters else "")
+            + f" WHERE e.type = k.key AND e.position > $1{filters} ORDER BY e.position LIMIT $2"
+        )
+        types = f"SELECT key FROM {names.types} WHERE type_name = ANY (${taken + 1}::text[])"
+        return (
+            f"SELECT f.position FROM ({types}) k CROSS JOIN LATERAL ({one_type}) f ORDER BY f.position LIMIT $2",
+            [sorted(item.types)],
+        )
+
+    def _tag_arm(self, item: ResolvedItem, filters: str, taken: int) -> Sql:
+        names = self.names
+        first, *others = sorted(item.tags)
+        params: list[Any] = [first]
+        tables = f"{names.tags} g JOIN {names.events} e ON e.position = g.position"
+        if filters:
+            tables += f" JOIN {names.streams} s ON s.key = e.stream"
+        where = f"g.tag = ${taken + 1} AND g.position > $1{filters}"
+        for tag in others:
+            params.append(tag)
+            where += f" AND EXISTS (SELECT FROM {names.tags} o WHERE o.tag = ${taken + len(params)} AND o.position = g.position)"
+        if item.types is not None:
+            params.append(sorted(item.types))
+            where += (
+                f" AND g.type IN (SELECT key FROM {names.types} WHERE type_name = ANY (${taken + len(params)}::text[]))"
+            )
+        return f"SELECT g.position FROM {tables} WHERE {where} ORDER BY g.position LIMIT $2", params
+
+    def _filters(self, request: ReadRequest) -> str:
+        """Return further conditions on `e` and `s`; their parameters are those of `request_params`."""
+        number, filters = 2, ""
+        if request.up_to is not None:
+            number += 1
+            filters += f" AND e.position <= ${number}"
+        if request.partition is not None:
+            filters += f" AND s.partition_hash % ${number + 1}::bigint = ${number + 2}::bigint"
+            number += 2
+        if request.since_us is not None:
+            number += 1
+            filters += f" AND e.occurred_at > timestamptz 'epoch' + ${number}::bigint * interval '1 microsecond'"
+        return filters
+
+
+def request_params(request: ReadRequest) -> list[Any]:
+    """Return the first parameters of each statement: position, limit, then what the filters need."""
+    params: list[Any] = [request.after, request.limit]
+    if request.up_to is not None:
+        params.append(request.up_to)
+    if request.partition is not None:
+        index, total = request.partition
+        params += [total, index]
+    if request.since_us is not None:
+        params.append(request.since_us)
+    return params

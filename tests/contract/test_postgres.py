@@ -1,0 +1,127 @@
+"""The PostgreSQL stores keep every promise of the contract suites, on a real server, with each form of payload."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from typing import Any, TypeVar
+
+import pytest
+import pytest_asyncio
+from tests.postgres_schemas import EmptySchemas
+
+from lexigram.events.buses.dead_letter import DeadLetterStore
+from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.sagas.sql import SqlSagaStore
+from lexigram.events.sagas.store import SagaStore
+from lexigram.events.stores.postgres import (
+    PostgresCheckpointStore,
+    PostgresDeadLetterStore,
+    PostgresEventStore,
+    PostgresIdempotencyStore,
+    PostgresSnapshotStore,
+)
+from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
+from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
+from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.saga_store import SagaStoreContract, a_record
+from lexigram.events.testing.samples import added
+from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+
+S = TypeVar("S")
+
+
+class OwnSchema:
+    """Gives each store of a test tables of its own."""
+
+    payload = "json"
+
+    @pytest.fixture(autouse=True)
+    def _configs(self, postgres_url: str) -> None:
+        schemas = EmptySchemas(postgres_url, self.payload)
+        self.configs: Iterator[PostgresEventStoreConfig] = (schemas.config(number) for number in count())
+        self._made: list[Any] = []
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _close(self, _configs: None) -> AsyncIterator[None]:
+        yield
+        for store in self._made:
+            await store.close()
+
+    def made(self, store: S) -> S:
+        """Close this store after the test."""
+        self._made.append(store)
+        return store
+
+
+class TestPostgresEventStore(OwnSchema, DurableEventStoreContract):
+    async def make_store(self, **options: Any) -> PostgresEventStore:
+        self.config = next(self.configs)
+        return PostgresEventStore(self.config, **options)
+
+    async def reopen(self, store: Any) -> PostgresEventStore:
+        await store.close()
+        return PostgresEventStore(self.config)
+
+
+class TestPostgresEventStoreWithJsonb(OwnSchema, EventStoreContract):
+    payload = "jsonb"
+
+    async def make_store(self, **options: Any) -> PostgresEventStore:
+        return PostgresEventStore(next(self.configs), **options)
+
+
+class TestPostgresEventStoreWithBinaryPayloads(OwnSchema, EventStoreContract):
+    payload = "binary"
+
+    async def make_store(self, **options: Any) -> PostgresEventStore:
+        return PostgresEventStore(next(self.configs), codec=EventCodec(format="binary"), **options)
+
+
+class TestPostgresDeadLetterStore(OwnSchema, DurableDeadLetterStoreContract):
+    async def make_store(self) -> DeadLetterStore:
+        self.config = next(self.configs)
+        return self.made(PostgresDeadLetterStore(self.config))
+
+    async def reopen(self, store: Any) -> DeadLetterStore:
+        await store.close()
+        return self.made(PostgresDeadLetterStore(self.config))
+
+
+class TestSagaStoreOnPostgres(OwnSchema, SagaStoreContract):
+    async def make_store(self) -> SagaStore:
+        return self.made(SqlSagaStore(next(self.configs)))
+
+    async def test_a_save_in_a_unit_of_work_is_undone_with_it(self) -> None:
+        """Sagas and events of one database share the transaction."""
+        async with PostgresEventStore(next(self.configs)) as events:
+            sagas = SqlSagaStore(events)
+            await sagas.initialize()
+            with pytest.raises(ValueError, match="no"):
+                async with events.unit_of_work():
+                    await sagas.save(a_record())
+                    await events.append("a", added("1"))
+                    raise ValueError("no")
+            assert await sagas.load("s-1") is None
+            assert await events.head() == 0
+            async with events.unit_of_work():
+                await sagas.save(a_record())
+                assert await sagas.load("s-1") is not None
+            assert await sagas.load("s-1") is not None
+            await sagas.close()
+
+
+class TestPostgresSnapshotStore(OwnSchema, SnapshotStoreContract):
+    async def make_store(self) -> PostgresSnapshotStore:
+        return self.made(PostgresSnapshotStore(next(self.configs)))
+
+
+class TestPostgresCheckpointStore(OwnSchema, CheckpointStoreContract):
+    async def make_store(self) -> PostgresCheckpointStore:
+        return self.made(PostgresCheckpointStore(next(self.configs)))
+
+
+class TestPostgresIdempotencyStore(OwnSchema, IdempotencyStoreContract):
+    async def make_store(self) -> PostgresIdempotencyStore:
+        return self.made(PostgresIdempotencyStore(next(self.configs)))
