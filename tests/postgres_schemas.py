@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 from uuid import uuid4
 
-from tools.servers.base import program
-
 from lexigram.events.config import PostgresEventStoreConfig
+from tools.servers.base import program
 
 _EMPTY = """DO $$ DECLARE t record; BEGIN
 FOR t IN SELECT format('%I.%I', schemaname, tablename) AS name, tablename FROM pg_tables WHERE schemaname = '{schema}' LOOP
@@ -37,4 +36,4 @@ class EmptySchemas:
         command = [program("psql"), "-qAt", self.url, "-c", _EMPTY.format(schema=schema)]
         subprocess.run(command, check=True, capture_output=True)
         values = {"pool_min_size": 1, **settings}
-        return PostgresEventStoreConfig(dsn=self.url, schema_name=schema, payload_format=self._payload, **values)  # type: ignore[arg-type]
+        return PostgresEventStoreConfig(dsn=self.url, schema_name=schema, payload_format=self._payload, **values)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 WAITING: dict[str, int] = {
-    "lexigram.events.stores.postgres": 5,
     "lexigram.events.stores.migration": 5,
-    "lexigram.events.stores.registry_factories.create_postgres_store": 5,
     "lexigram.events.stores.outbox": 6,
     "lexigram.events.adapters": 7,
     "lexigram.events.admin": 7,

@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
-from tests.postgres_schemas import EmptySchemas
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.sql import SqlSagaStore
+from lexigram.events.sagas.postgres import PostgresSagaStore
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.stores.postgres import (
     PostgresCheckpointStore,
@@ -28,6 +27,7 @@ from lexigram.events.testing.event_store import DurableEventStoreContract, Event
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import added
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+from tests.postgres_schemas import EmptySchemas
 
 S = TypeVar("S")
 
@@ -91,12 +91,12 @@ class TestPostgresDeadLetterStore(OwnSchema, DurableDeadLetterStoreContract):
 
 class TestSagaStoreOnPostgres(OwnSchema, SagaStoreContract):
     async def make_store(self) -> SagaStore:
-        return self.made(SqlSagaStore(next(self.configs)))
+        return self.made(PostgresSagaStore(next(self.configs)))
 
     async def test_a_save_in_a_unit_of_work_is_undone_with_it(self) -> None:
         """Sagas and events of one database share the transaction."""
         async with PostgresEventStore(next(self.configs)) as events:
-            sagas = SqlSagaStore(events)
+            sagas = PostgresSagaStore(events)
             await sagas.initialize()
             with pytest.raises(ValueError, match="no"):
                 async with events.unit_of_work():

@@ -15,7 +15,6 @@ from lexigram.contracts.events.protocols.store import EventStoreProtocol as Even
 from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol as SnapshotStoreProtocol
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol as SagaManagerProtocol
 from lexigram.contracts.workflow.protocols import SagaProtocol as SagaProtocol
-
 from lexigram.events.aggregates.aggregate import AggregateRoot as AggregateRoot
 from lexigram.events.aggregates.aggregate import VersionedAggregateRoot as VersionedAggregateRoot
 from lexigram.events.aggregates.entity import Entity as Entity
@@ -151,6 +150,8 @@ from lexigram.events.stores.mongodb import MongoDBDeadLetterStore as MongoDBDead
 from lexigram.events.stores.mongodb import MongoDBEventStore as MongoDBEventStore
 from lexigram.events.stores.mongodb import MongoDBIdempotencyStore as MongoDBIdempotencyStore
 from lexigram.events.stores.mongodb import MongoDBSnapshotStore as MongoDBSnapshotStore
+from lexigram.events.stores.postgres import PostgresEventStore as PostgresEventStore
+from lexigram.events.stores.postgres import PostgresSnapshotStore as PostgresSnapshotStore
 from lexigram.events.stores.redis import RedisCheckpointStore as RedisCheckpointStore
 from lexigram.events.stores.redis import RedisDeadLetterStore as RedisDeadLetterStore
 from lexigram.events.stores.redis import RedisEventStore as RedisEventStore

@@ -112,7 +112,7 @@ class WebSocketMessageType(StrEnum):
     PONG = "pong"
 
 
-EVENT_STORE_BACKENDS: Final[tuple[str, ...]] = ("memory", "sqlite", "redis", "mongodb")
+EVENT_STORE_BACKENDS: Final[tuple[str, ...]] = ("memory", "sqlite", "redis", "mongodb", "postgres")
 """Store backends that can boot. Each has a row in `stores/registry_factories.py` and one in `di/backends.py`."""
 
 EVENT_BUS_BACKENDS: Final[tuple[str, ...]] = ("memory",)

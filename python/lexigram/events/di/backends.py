@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from lexigram.events.stores._snapshots import AbstractSnapshotStore
     from lexigram.events.stores.base import AbstractCheckpointStore, AbstractEventStore, AbstractIdempotencyStore
 
-__all__ = ["COMPANIONS", "StoreSet", "inmemory_stores", "mongodb_stores", "redis_stores", "sqlite_stores"]
+__all__ = [
+    "COMPANIONS",
+    "StoreSet",
+    "inmemory_stores",
+    "mongodb_stores",
+    "postgres_stores",
+    "redis_stores",
+    "sqlite_stores",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,30 @@ def mongodb_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet
     )
 
 
+def postgres_stores(events: AbstractEventStore, config: EventsConfig) -> StoreSet:
+    """Return PostgreSQL stores on the same connections and tables as `events`."""
+    from lexigram.events.sagas.postgres import PostgresSagaStore
+    from lexigram.events.stores.postgres import (
+        PostgresCheckpointStore,
+        PostgresDeadLetterStore,
+        PostgresIdempotencyStore,
+        PostgresSnapshotStore,
+    )
+
+    return StoreSet(
+        events,
+        PostgresSnapshotStore(events),
+        PostgresCheckpointStore(events),
+        PostgresIdempotencyStore(events),
+        PostgresDeadLetterStore(events),
+        PostgresSagaStore(events),
+    )
+
+
 COMPANIONS: dict[str, Callable[[AbstractEventStore, EventsConfig], StoreSet]] = {
     "memory": inmemory_stores,
     "sqlite": sqlite_stores,
     "mongodb": mongodb_stores,
     "redis": redis_stores,
+    "postgres": postgres_stores,
 }

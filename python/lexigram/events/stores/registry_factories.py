@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerResolverProtocol
-
     from lexigram.events.config import EventsConfig
     from lexigram.events.stores.base import AbstractEventStore
 
-__all__ = ["FACTORIES", "create_inmemory_store", "create_mongodb_store", "create_redis_store", "create_sqlite_store"]
+__all__ = [
+    "FACTORIES",
+    "create_inmemory_store",
+    "create_mongodb_store",
+    "create_postgres_store",
+    "create_redis_store",
+    "create_sqlite_store",
+]
 
 
 def create_inmemory_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
@@ -56,9 +62,17 @@ def create_mongodb_store(config: EventsConfig, container: ContainerResolverProto
     return MongoDBEventStore(None, config.mongodb)
 
 
+def create_postgres_store(config: EventsConfig, container: ContainerResolverProtocol | None) -> AbstractEventStore:
+    """Return a PostgreSQL event store on the server of `config.postgres`."""
+    from lexigram.events.stores.postgres import PostgresEventStore
+
+    return PostgresEventStore(config.postgres)
+
+
 FACTORIES = {
     "memory": create_inmemory_store,
     "sqlite": create_sqlite_store,
     "redis": create_redis_store,
+    "postgres": create_postgres_store,
     "mongodb": create_mongodb_store,
 }

@@ -13,7 +13,6 @@ from lexigram.events.stores.postgres.settings import PostgresSettings
 
 if TYPE_CHECKING:
     from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
-
     from lexigram.events.stores.postgres.engine import PostgresEngine
     from lexigram.events.stores.postgres.names import TableNames
 

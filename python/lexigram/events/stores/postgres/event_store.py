@@ -17,7 +17,6 @@ from lexigram.events.stores.postgres.statements import EventStatements
 
 if TYPE_CHECKING:
     from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
-
     from lexigram.events.config import PostgresEventStoreConfig
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.stores.condition import ResolvedCondition
