@@ -11,7 +11,7 @@ from lexigram.events.stores._primitives import Appended, Page, ReadRequest, Stre
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.partition import partition_of
 from lexigram.events.stores.redis.operations import AppendOperation
-from lexigram.events.stores.redis.shared import log_of
+from lexigram.events.stores.redis.shared import event_log_of
 from lexigram.events.stores.redis.unit import RedisUnitOfWork
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
 
@@ -60,7 +60,7 @@ class RedisEventStore(AbstractEventStore):
         retry_seconds: float = 10.0,
     ) -> None:
         super().__init__(schema_evolution, registry=registry)
-        self.log = log_of(
+        self.log = event_log_of(
             store,
             namespace,
             require_durable=require_durable,

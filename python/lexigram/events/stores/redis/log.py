@@ -67,14 +67,8 @@ class RedisLog:
     """
 
     def __init__(self, connection: RedisConnection, namespace: str, require_durable: bool = False) -> None:
-        if not isinstance(namespace, str) or _NAMESPACE.fullmatch(namespace) is None:
-            raise EventValidationError(
-                "namespace must start with a letter and have at most 63 letters, digits, '_', ':', '.' and '-', "
-                f"got {namespace!r}",
-                field="namespace",
-            )
         self.connection = connection
-        self.namespace = namespace
+        self.namespace = check_namespace(namespace)
         self.prefix = f"{{{namespace}}}:"
         self.wakeup = RedisWakeup(connection, f"{self.prefix}appended")
         self.is_durable: bool | None = None
@@ -259,6 +253,17 @@ class RedisLog:
     async def evaluate(self, script: Script, *arguments: Any) -> Any:
         """Run a reading script on this namespace."""
         return await self.connection.evaluate(script, self._key, *arguments)
+
+
+def check_namespace(namespace: object) -> str:
+    """Return a namespace if it can be put in front of keys, as a hash tag too."""
+    if not isinstance(namespace, str) or _NAMESPACE.fullmatch(namespace) is None:
+        raise EventValidationError(
+            "namespace must start with a letter or '_' and have at most 63 letters, digits, '_', ':', '.' and '-', "
+            f"got {namespace!r}",
+            field="namespace",
+        )
+    return namespace
 
 
 def _rows(lengths: bytes, pieces: bytes, width: int) -> list[tuple[Any, ...]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from lexigram.contracts.infra.state import StateStoreProtocol
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
 from lexigram.events.stores.redis.connection import RedisConnection
 from lexigram.events.stores.redis.log import RedisLog
+from lexigram.events.stores.redis.state_log import StateLog
 
 if TYPE_CHECKING:
     from lexigram.events.config import RedisEventStoreConfig
@@ -16,13 +18,26 @@ if TYPE_CHECKING:
 def log_of(
     store: Any, namespace: str = "lexigram:events", *, require_durable: bool = False, **options: Any
 ) -> RedisLog:
-    """Return the log of another store, or a new one on an address, a configuration, a client or a state store."""
+    """Return the log of another store, or a new one on an address, a configuration or a client.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024, it is none of them; a state store keeps events only.
+    """
     other = store if isinstance(store, RedisLog) else getattr(store, "log", None)
     if isinstance(other, RedisLog):
         return other
     if hasattr(store, "url") and hasattr(store, "namespace"):
         return _configured(store, require_durable)
     return RedisLog(RedisConnection(store, **options), namespace, require_durable)
+
+
+def event_log_of(store: Any, namespace: str, *, require_durable: bool, **options: Any) -> RedisLog | StateLog:
+    """Return the log of an event store, which may also be kept in a framework's state store."""
+    if isinstance(store, StateStoreProtocol):
+        if require_durable:
+            raise EventValidationError("a state store does not say whether it is durable", field="require_durable")
+        return StateLog(store, namespace)
+    return log_of(store, namespace, require_durable=require_durable, **options)
 
 
 class RedisPart:

@@ -10,6 +10,7 @@ from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import Appended, already_stored
 from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.operations import AppendOperation, SmallOperation, version_conflict
+from lexigram.events.stores.redis.state_log import StateLog
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
 
@@ -37,9 +38,9 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         connect: Opens it.
     """
 
-    resource: RedisLog
+    resource: RedisLog | StateLog
 
-    def __init__(self, log: RedisLog, connect: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, log: RedisLog | StateLog, connect: Callable[[], Awaitable[Any]]) -> None:
         super().__init__(log)
         self._connect = connect
         self._outcomes: list[Outcome] = []
