@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events import _core
 from lexigram.events.exceptions import SerializationError
 from lexigram.events.messages import shapes, timetext

@@ -11,12 +11,17 @@ from typing import Any, Generic, Literal, NamedTuple, NewType, NotRequired, Opti
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-from lexigram.domain.models.value_object import ValueObject as FrameworkValueObject
+import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from lexigram.events import DomainEvent, Event
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+from lexigram.domain.models.value_object import ValueObject as FrameworkValueObject
+from lexigram.events import DomainEvent, Event, EventCodec
 from lexigram.events.messages import shapes
+
+JSON = EventCodec()
+BINARY = EventCodec(format="binary")
+both = pytest.mark.parametrize("codec", [JSON, BINARY], ids=["json", "binary"])
 
 T = TypeVar("T")
 U = TypeVar("U", bound=UUID)
@@ -323,7 +328,7 @@ def _event_values(event: Any) -> dict[str, Any]:
     return {name: getattr(event, name) for name in sorted(names - skipped) if hasattr(event, name)}
 
 
-def event_class(**annotations: Any) -> type[DomainEvent]:
+def event_class(**annotations: Any) -> Any:
     """Return a new event class with these fields."""
     return type("Sample", (DomainEvent,), {"__annotations__": annotations, "__module__": __name__})
 
@@ -331,3 +336,9 @@ def event_class(**annotations: Any) -> type[DomainEvent]:
 def ad_hoc(**values: Any) -> Event:
     """Return an event with attributes of no declared type."""
     return Event(**values)
+
+
+def there_and_back(codec: EventCodec, event: Any) -> Any:
+    """Return what a store would read back at version 3, position 7."""
+    row = codec.encode(event)
+    return codec.decode(row.type_name, row.event_type, row.payload, 3, 7)

@@ -12,12 +12,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
 from lexigram.contracts.events.messages import Command as ContractCommand
 from lexigram.contracts.events.messages import IdempotentCommand as ContractIdempotentCommand
 from lexigram.contracts.events.messages import Message, MessageMetadata
 from lexigram.contracts.events.messages import PaginatedQuery as ContractPaginatedQuery
 from lexigram.contracts.events.messages import Query as ContractQuery
-
 from lexigram.events import Command, EventValidationError, IdempotentCommand, PagedResult, PaginatedQuery, Query
 
 

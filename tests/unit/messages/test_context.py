@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.contracts.events.messages import Command as ContractCommand
 from lexigram.contracts.events.messages import MessageMetadata
-
 from lexigram.events import Command, DomainEvent, MessageContext, current_context, message_context
 from lexigram.events.messages.stamping import rebuild
 

@@ -12,8 +12,8 @@ from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import pytest
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, Event
 from lexigram.events.messages.context import message_context
 

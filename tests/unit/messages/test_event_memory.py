@@ -15,8 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from lexigram.contracts.events.messages import MessageMetadata
 
+from lexigram.contracts.events.messages import MessageMetadata
 from lexigram.events import Command, DomainEvent, Event, message_context
 from lexigram.events.messages.stamping import prepare, rebuild, stamp
 

@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from pydantic import BaseModel
 
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, Event, EventValidationError, IntegrationEvent
 
 

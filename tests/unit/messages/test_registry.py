@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, EventCodec, EventValidationError, event_type
 from lexigram.events.messages.registry import EventTypeRegistry, default_registry, full_name
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, EventValidationError
 from lexigram.events.messages.stamping import prepare, rebuild, stamp
 

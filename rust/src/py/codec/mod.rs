@@ -36,9 +36,9 @@ use self::sink_json::Json;
 use crate::core::binary::Reader;
 use crate::core::{transcode, wire};
 use crate::errors::{EventValidationError, SerializationError};
-use crate::py::event::{MessageRef, Planned, UNSTAMPED};
+use crate::py::event::{Planned, UNSTAMPED};
 use crate::py::metadata::{Meta, stored};
-use crate::py::{event, values};
+use crate::py::{builder, event, values};
 
 /// Deepest nesting of values, written or read.
 pub const MAX_DEPTH: usize = 128;
@@ -349,12 +349,11 @@ fn head(
 
 /// Gives a decoded event its version and position.
 fn number(event: &Bound<'_, PyAny>, plan: &RecordPlan, version: u32, sequence_number: Option<i64>) -> Res<()> {
-    if let Some(message) = MessageRef::event(event) {
-        crate::py::builder::stamp(message, version, sequence_number.unwrap_or(UNSTAMPED));
+    let py = event.py();
+    if let Some(planned) = plan.fields(py)?.message.and_then(|layout| Planned::fresh(event, layout)) {
+        builder::stamp(planned.message(), version, sequence_number.unwrap_or(UNSTAMPED));
         return Ok(());
     }
-    let py = event.py();
-    debug_assert_eq!(plan.style, Style::Contract);
     event::generic_setattr(event, intern!(py, "version"), version.into_pyobject(py)?.as_any())?;
     event::generic_setattr(event, intern!(py, "sequence_number"), sequence_number.into_pyobject(py)?.as_any())?;
     Ok(())
