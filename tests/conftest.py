@@ -54,3 +54,11 @@ def own_redis(services: Services) -> Iterator[Server]:
     group = Services()
     yield group.get("redis")
     group.stop()
+
+
+@pytest.fixture
+def own_mongo(services: Services) -> Iterator[Server]:
+    """A MongoDB-protocol server of this test alone, to be stopped, killed and restarted."""
+    group = Services()
+    yield group.get("mongo")
+    group.stop()
