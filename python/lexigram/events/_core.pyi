@@ -3,10 +3,11 @@
 Each part has one Python importer, named with it. Nothing in here is called with a lock held that user code could want.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Self, final
+from types import TracebackType
+from typing import Any, Self, TypeVar, final
 from uuid import UUID
 
 from typing_extensions import disjoint_base
@@ -247,6 +248,23 @@ class EventLog:
 
     def clear(self) -> None:
         """Forget everything, positions included."""
+
+_T = TypeVar("_T")
+
+@final
+class EventStream(AsyncGenerator[_T, None]):
+    """The items of lists, one by one, without ever suspending; what it is made from is only read while it is awaited.
+
+    Behaves like an async generator, except that awaiting one `anext` again takes the next item.
+    """
+
+    def __new__(cls, batches: Iterable[list[_T]]) -> EventStream[_T]: ...
+    def __anext__(self) -> Coroutine[Any, Any, _T]: ...
+    def asend(self, value: None, /) -> Coroutine[Any, Any, _T]: ...
+    def athrow(
+        self, typ: type[BaseException] | BaseException, val: object = ..., tb: TracebackType | None = ..., /
+    ) -> Coroutine[Any, Any, _T]: ...
+    def aclose(self) -> Coroutine[Any, Any, None]: ...
 
 # The codec: imported by messages/codec.py and messages/plain.py; `registry_changed` by messages/registry.py.
 

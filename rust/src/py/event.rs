@@ -1,4 +1,5 @@
-//! Memory of message objects: the only file with `unsafe`. Everything above it works through safe handles.
+//! Memory of message objects: with `awaitable.rs` the only file with `unsafe`. Everything above it works through safe
+//! handles.
 //!
 //! A message is one block: `Layout`, the slots a class declared itself (`__slots__`), then one trailing word per
 //! field, exposed to Python as ordinary member descriptors. The number of trailing words is kept in the object, so
@@ -277,7 +278,8 @@ impl SlotTable {
     /// The places of these attributes, None unless every one is a slot and the class looks attributes up as usual.
     pub fn of<'py>(class: &Bound<'py, PyType>, names: &[Bound<'py, PyString>]) -> PyResult<Option<Self>> {
         // SAFETY: reading plain fields of a live type object.
-        let (size, lookup) = unsafe { ((*class.as_type_ptr()).tp_basicsize as usize, (*class.as_type_ptr()).tp_getattro) };
+        let (size, lookup) =
+            unsafe { ((*class.as_type_ptr()).tp_basicsize as usize, (*class.as_type_ptr()).tp_getattro) };
         if lookup.map(|f| f as usize) != Some(ffi::PyObject_GenericGetAttr as *const () as usize) {
             return Ok(None);
         }
@@ -616,7 +618,7 @@ pub fn bare_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyA
 // What the interpreter calls
 
 /// Runs `call`, turning an error or a panic into a raised exception and `failed`.
-fn guarded<'py, T>(failed: T, call: impl FnOnce(Python<'py>) -> PyResult<T>) -> T {
+pub(super) fn guarded<'py, T>(failed: T, call: impl FnOnce(Python<'py>) -> PyResult<T>) -> T {
     // SAFETY: the interpreter calls slot functions with the lock held, and 'py ends before they return.
     let py = unsafe { Python::assume_attached() };
     match catch_unwind(AssertUnwindSafe(|| call(py))) {

@@ -2,6 +2,7 @@
 use pyo3::prelude::*;
 
 pub mod address;
+mod awaitable;
 pub mod builder;
 mod channel;
 pub mod clock;
@@ -27,6 +28,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     address::register(m)?;
     clock::register(m)?;
     m.add_class::<channel::ChannelBase>()?;
+    awaitable::register(m)?;
     m.add_class::<log::EventLog>()?;
     Ok(())
 }

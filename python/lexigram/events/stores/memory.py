@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events._core import EventLog
+from lexigram.events._core import EventLog, EventStream
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores._memory_unit import Batch, MemoryUnitOfWork, plain_condition, plain_query
@@ -173,15 +173,11 @@ class InMemoryEventStore(AbstractEventStore):
             return self._read_since(request, request.since_us)
         return self._log_page(request, request.after, request.limit)
 
-    async def _events(self, request: ReadRequest, batch_size: int) -> AsyncIterator[Any]:
+    def _events(self, request: ReadRequest, batch_size: int) -> AsyncIterator[Any]:
         if self._schema_evolution is not None or request.since_us is not None:
-            async for event in super()._events(request, batch_size):
-                yield event
-            return
-        # The same in one loop, because here the loop itself is what an event costs.
-        for events in self._log_batches(request, batch_size):
-            for event in events:
-                yield event
+            return super()._events(request, batch_size)
+        # Nothing is waited for, so that an async generator would only cost time.
+        return EventStream(self._log_batches(request, batch_size))
 
     async def _batches(self, request: ReadRequest, batch_size: int) -> AsyncIterator[list[Any]]:
         if self._schema_evolution is not None or request.since_us is not None:
