@@ -93,6 +93,12 @@ def test_every_root_export_loads() -> None:
     assert not broken
 
 
+def test_no_root_export_hides_behind_a_module() -> None:
+    """Importing `lexigram.events.x` sets the attribute `x`, so no public name may be called like a module."""
+    package = Path(lexigram.events.__file__).parent
+    assert not {path.stem for path in package.iterdir()} & set(lexigram.events.__all__)
+
+
 def test_what_waits_is_not_there_yet() -> None:
     """A row of the waiting list is taken off as soon as its part has landed."""
     landed = []

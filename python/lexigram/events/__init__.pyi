@@ -104,7 +104,6 @@ from lexigram.events.messages.unknown import UnknownEvent as UnknownEvent
 from lexigram.events.middleware.base import AbstractMiddleware as AbstractMiddleware
 from lexigram.events.middleware.base import MiddlewareChain as MiddlewareChain
 from lexigram.events.middleware.base import NextHandler as NextHandler
-from lexigram.events.middleware.base import middleware as middleware
 from lexigram.events.module import EventsModule as EventsModule
 from lexigram.events.projections.base import InlineProjection as InlineProjection
 from lexigram.events.projections.manager import ProjectionManager as ProjectionManager

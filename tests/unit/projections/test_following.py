@@ -181,6 +181,45 @@ async def test_parking_goes_on_and_keeps_the_order_of_the_aggregate(
     await letters.close()
 
 
+async def test_parking_keeps_the_order_within_one_batch() -> None:
+    """Where events are applied one by one, too, what follows the failed one in the same batch waits behind it."""
+    seen: list[str] = []
+    mails, letters, store = InlineProjection("mails"), InMemoryDeadLetterStore(), InMemoryEventStore()
+
+    @mails.handle(Sold)
+    def mail(event: Sold) -> None:
+        if event.item == "x" and not seen.count("repaired"):
+            raise ValueError("no address")
+        seen.append(event.item)
+
+    items = [("1", "a"), ("1", "x"), ("1", "b"), ("2", "c")]
+    await store.append("s", [Sold(item=item, count=1, aggregate_id=aggregate) for aggregate, item in items])
+    async with ProjectionManager(store, dead_letters=letters, on_error="park") as manager:
+        manager.register(mails)
+        await manager.wait_for("mails", 4, timeout=5)
+        assert seen == ["a", "c"]
+        seen.append("repaired")
+        assert await letters.replay((await letters.list_entries())[0].entry_id, manager)
+        assert seen == ["a", "c", "repaired", "x", "b"]
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+async def test_events_removed_from_the_end_of_the_log_are_gone_past(store: SqliteEventStore, kept: int) -> None:
+    """Nothing is left to wait for: the projection reaches the head, and goes on live behind the hole."""
+    projection = Totals()
+    for number in range(5):
+        await store.append("kept" if number < kept else "gone", [Sold(item="a", count=1)])
+    await store.compact("gone", 5)
+    async with ProjectionManager(store) as manager:
+        manager.register(projection)
+        await manager.wait_for("totals", 5, timeout=5)
+        head = await sell(store, "a")
+        await manager.wait_for("totals", head, timeout=5)
+        status = manager.get_status("totals")
+        assert status is not None
+        assert (status["position"], status["lag"], status["events_processed"]) == (6, 0, kept + 1)
+
+
 async def test_a_rebuild_takes_the_parked_events_back(store: SqliteEventStore) -> None:
     """They are applied by the rebuild, so a later replay must not apply them again."""
     letters, projection = InMemoryDeadLetterStore(), Totals()

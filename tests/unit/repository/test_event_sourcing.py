@@ -29,6 +29,7 @@ from lexigram.events import (
     VersionedAggregateRoot,
 )
 from lexigram.events.repository.base import AbstractRepository
+from lexigram.events.stores.memory import InMemoryEventStore
 
 
 class Bus:
@@ -447,3 +448,11 @@ def test_the_repository_is_the_contracts() -> None:
     assert issubclass(EventSourcingRepository, AbstractRepository)
     assert EventSourcingRepository[Order] == EventSourcingRepository[Order]
     assert EventSourcingRepository(Order, object()).aggregate_type is Order
+
+
+async def test_an_aggregate_without_id_is_not_looked_for() -> None:
+    """None is no id, and must not find the stream called "None"."""
+    repository = EventSourcingRepository(Order, InMemoryEventStore())
+    for look in (repository.get, repository.exists, repository.get_or_raise):
+        with pytest.raises(EventValidationError, match="aggregate_id"):
+            await look(None)  # type: ignore[arg-type]

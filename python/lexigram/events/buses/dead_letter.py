@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, Lane, ReplayReport
@@ -198,8 +198,18 @@ class DeadLetterStore(ABC):
             else:
                 del self._lane_locks[lane]
 
-    async def close(self) -> None:  # noqa: B027 - not every store holds something
+    async def connect(self) -> None:  # noqa: B027 - not every store holds something
+        """Open what the store needs; a second call does nothing."""
+
+    async def close(self) -> None:  # noqa: B027
         """Release what the store holds; closing twice is fine."""
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def _replay_in_lane(self, entry: DeadLetterEntry, event_bus: Any) -> bool | None:
         """Return whether the replay succeeded, or None if an earlier entry of the lane blocks it."""

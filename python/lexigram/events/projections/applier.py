@@ -106,15 +106,12 @@ class BatchApplier:
         wanted = [item for item in batch if self.projection.can_handle(item[0])]
         last, before = batch[-1][1], self.applied
         parked = None if strict else self._parked
-        if parked is not None and wanted and await parked.any():
-            for event, position in wanted:
-                await self._apply_or_park(parked, event, position)
-        elif self._transactional and wanted:
+        if self._transactional and wanted:
             await self._apply_range(wanted, last, parked)
         else:
             for item in wanted:
                 await self._apply_range([item], item[1], parked)
-        await self._skip_to(last)
+        await self.skip_to(last)
         return self.applied - before
 
     async def flush(self) -> None:
@@ -143,7 +140,14 @@ class BatchApplier:
             await self._call([(event, 0)])
 
     async def _apply_range(self, wanted: Sequence[Positioned], last: int, parked: ParkedEvents | None) -> None:
-        """Apply events together; where that fails, the first half and then the second, down to the failing event."""
+        """Apply events together; where that fails, the first half and then the second, down to the failing event.
+
+        As soon as an event is parked, each one after it is asked whether it has to wait.
+        """
+        if parked is not None and await parked.any():
+            for event, position in wanted:
+                await self._apply_or_park(parked, event, position)
+            return
         try:
             await self._apply_together(wanted, last)
             return
@@ -220,7 +224,7 @@ class BatchApplier:
             finally:
                 leave_message(token)
 
-    async def _skip_to(self, last: int) -> None:
+    async def skip_to(self, last: int) -> None:
         """Note events that do not concern the projection; stored now and then, as losing that costs nothing."""
         self.projection.advance(last)
         if last - self._stored >= self._interval:

@@ -51,6 +51,11 @@ class LogReader:
             self.head = max(self.head, await head())
         return self.head
 
+    async def end_of_gap(self, after: int) -> int:
+        """Return the position up to which nothing follows `after`, now and for ever: what was there is removed."""
+        head = await self.refresh()  # before reading: whatever is at or below it is visible
+        return after if head <= after or await self.read(after, 1) else head
+
     async def wait(self, after: int) -> None:
         """Return when there may be events after a position: as soon as the store tells, or after a while."""
         wait_for_events = getattr(self.store, "wait_for_events", None)

@@ -55,6 +55,7 @@ class ProjectionRunner:
         self._applied_at: tuple[float, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._phase = ProjectionState.RUNNING
+        self._found_nothing = False
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._history: deque[tuple[float, int]] = deque()
 
@@ -206,6 +207,9 @@ class ProjectionRunner:
                 return
             await self._prepare()
             batch = await self._reader.read(self.projection.position, self._batch_size)
+            if not batch and self._found_nothing:
+                await self._skip_gap(self._reader)
+            self._found_nothing = not batch
             if batch and not await self._predecessors(batch[-1][1]):
                 return
             if batch:
@@ -219,6 +223,14 @@ class ProjectionRunner:
             return
         self._phase = ProjectionState.LIVE
         await self._wait()
+
+    async def _skip_gap(self, reader: LogReader) -> None:
+        """Go on behind the last events of the log where compaction has removed them."""
+        position = self.projection.position
+        end = await reader.end_of_gap(position)
+        if end > position:
+            await self.applier.skip_to(end)
+            self._moved(end - position)
 
     async def _predecessors(self, position: int) -> bool:
         """Wait for the projections this one depends on; False if this one was paused meanwhile."""

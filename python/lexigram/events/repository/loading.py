@@ -57,7 +57,9 @@ class AggregateLoader(Generic[TAggregate]):
 
         Raises:
             EventLoadError: LEX_ERR_EVT_011, an event cannot be replayed, or events are gone that no snapshot covers.
+            EventValidationError: LEX_ERR_EVT_024, no id.
         """
+        _check_id(aggregate_id)
         if self.snapshot_store is not None:
             snapshot = await latest_snapshot(self.snapshot_store, aggregate_id)
             if snapshot is not None:
@@ -74,6 +76,7 @@ class AggregateLoader(Generic[TAggregate]):
 
     async def exists(self, aggregate_id: UUID | str) -> bool:
         """Return whether there are events, or a snapshot that stands for them. Reads no events where the store can."""
+        _check_id(aggregate_id)
         stream_exists = getattr(self.event_store, "stream_exists", None)
         if stream_exists is None:
             return bool(await self.event_store.read(str(aggregate_id), count=1))
@@ -145,6 +148,12 @@ class AggregateLoader(Generic[TAggregate]):
             return len(await self.event_store.read(str(aggregate_id)))
         version: int = await version_of(str(aggregate_id))
         return version
+
+
+def _check_id(aggregate_id: object) -> None:
+    """Refuse None, whose text would be a stream id like any other."""
+    if aggregate_id is None:
+        raise EventValidationError("aggregate_id must be a UUID or a str, not None", field="aggregate_id")
 
 
 def _warn(snapshot: Snapshot, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
@@ -64,6 +64,13 @@ class SagaStore(ABC):
 
     async def close(self) -> None:  # noqa: B027
         """Release what the store holds; twice is fine."""
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 class InMemorySagaStore(SagaStore):

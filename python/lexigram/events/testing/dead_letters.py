@@ -58,6 +58,12 @@ class DeadLetterStoreContract:
         yield store
         await store.close()
 
+    async def test_a_store_is_opened_and_closed_by_async_with(self, store: DeadLetterStore) -> None:
+        """Like every other store."""
+        async with store as opened:
+            assert opened is store
+            await store.save(letter("1"))
+
     async def test_an_entry_comes_back_with_its_typed_event(self, store: DeadLetterStore) -> None:
         """Class, field types, ids, error, attempts and handler are kept."""
         aggregate = uuid4()

@@ -31,13 +31,20 @@ class EventBusContract(DeliveryContract, FailureContract):
         config = EventBusConfig(**{"retry_delay_seconds": 0.001, **settings})
         if dead_letters is None and config.enable_dead_letter:
             dead_letters = await self.make_dead_letters()
+            self._opened.append(dead_letters)
         return EventBusImpl(config=config, dead_letters=dead_letters)
 
+    @pytest_asyncio.fixture(autouse=True)
+    async def _stores_are_closed(self) -> AsyncIterator[None]:
+        """Close the dead-letter stores of every bus that the test made."""
+        self._opened: list[DeadLetterStore] = []
+        yield
+        for store in self._opened:
+            await store.close()
+
     @pytest_asyncio.fixture
-    async def bus(self) -> AsyncIterator[EventBusImpl]:
+    async def bus(self, _stores_are_closed: None) -> AsyncIterator[EventBusImpl]:
         """A new bus with default configuration but short retry delays, closed after the test."""
         bus = await self.make_bus()
         yield bus
         await bus.close(1)
-        if bus.dead_letters is not None:
-            await bus.dead_letters.close()

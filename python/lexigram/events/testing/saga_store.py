@@ -53,6 +53,12 @@ class SagaStoreContract(ABC):
         yield store
         await store.close()
 
+    async def test_a_store_is_opened_and_closed_by_async_with(self, store: SagaStore) -> None:
+        """Like every other store."""
+        async with store as opened:
+            assert opened is store
+            assert await store.load("s-1") is None
+
     async def test_a_record_comes_back_equal(self, store: SagaStore) -> None:
         """Every field and every value type, also after a second save."""
         record = a_record()
