@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import random
 import sys
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +32,15 @@ from lexigram.events.stores.mongodb.idempotency_store import MongoDBIdempotencyS
 from lexigram.events.testing.samples import ItemAdded, ItemRemoved, added, positions, skus, versions
 
 METHOD = "spawn" if sys.platform == "win32" else "forkserver"
+
+
+@pytest.fixture(autouse=True)
+def _sockets_of_the_driver() -> Iterator[None]:
+    """pymongo leaves a socket to the collector when a client is closed while it connects; that is not our finding."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest_asyncio.fixture
