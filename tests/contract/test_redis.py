@@ -14,16 +14,18 @@ from lexigram.events.buses.dead_letter_entry import DeadLetterEntry
 from lexigram.events.exceptions import ConcurrencyError, EventStoreError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.redis import RedisSagaStore
+from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
 from lexigram.events.stores.redis.dead_letters import RedisDeadLetterStore
 from lexigram.events.stores.redis.event_store import RedisEventStore
 from lexigram.events.stores.redis.idempotency_store import RedisIdempotencyStore
+from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.snapshot_store import RedisSnapshotStore
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
-from lexigram.events.testing.samples import added
+from lexigram.events.testing.samples import ItemAdded, added, skus
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
 
 
@@ -189,3 +191,33 @@ async def test_the_published_names_work(events: RedisEventStore) -> None:
     assert [event.sku for event in await events.load("a", after_version=1)] == ["2", "3"]
     assert [event.sku for event in await events.load("a")] == ["1", "2", "3"]
     assert await events.get_version("a") == 3
+
+
+async def test_rare_matches_are_found_behind_thousands_of_candidates(events: RedisEventStore) -> None:
+    """One call looks at ten thousand at most, so that nobody waits for it; the query goes on until the end."""
+    for start in range(0, 24_000, 4000):
+        tags = ("x",) if start < 12_000 else ("y",)
+        await events.append("a", added(*map(str, range(start, start + 4000)), tags=tags))
+    await events.append("b", added("both", tags=("x", "y")))
+    assert skus(await events.query(tags=["x", "y"])) == ["both"]
+    assert skus(await events.query(tags=["x", "y"], limit=1)) == ["both"]
+    with pytest.raises(ConcurrencyError):
+        await events.append("c", added("no"), condition=AppendCondition(EventQuery(tags=["x", "y"])))
+    either = EventQuery(tags=["x", "y"]) | EventQuery(ItemAdded, "x")
+    assert len(await events.query(either)) == 12_001
+    assert await events.compact("a", 24_000) == 24_000
+    assert skus(await events.read_all()) == ["both"]
+
+
+async def test_what_was_removed_leaves_only_counters(events: RedisEventStore) -> None:
+    """After everything has been removed only counters remain, so nothing grows with what is gone."""
+    await events.append("a", [ItemAdded(sku="1", tags=("x", "y"))])
+    await events.append("b", added("2"))
+    before = await events.head()
+    for stream in ("a", "b"):
+        await events.delete_stream(stream)
+    log = events.log
+    assert isinstance(log, RedisLog)
+    keys = {key.decode() for key in await log.connection.read("KEYS", f"*{log.namespace}*")}
+    assert {key.removeprefix(log.prefix) for key in keys} == {"format", "head", "log", "removed", "versions"}
+    assert await events.head() == before

@@ -39,6 +39,21 @@ def write(url: str, namespace: str, name: str, count: int) -> None:
     asyncio.run(main())
 
 
+def write_many(url: str, namespace: str, batches: int, size: int) -> None:
+    """Append batches from several coroutines as fast as they go."""
+
+    async def main() -> None:
+        async with RedisEventStore(url, namespace) as store:
+
+            async def one(number: int) -> None:
+                for n in range(number, batches, WRITERS):
+                    await store.append(f"s{n % 50}", batch(str(n), size))
+
+            await asyncio.gather(*(one(number) for number in range(WRITERS)))
+
+    asyncio.run(main())
+
+
 def write_until_killed(url: str, namespace: str, name: str, acks: Connection) -> None:
     """Append batches and units of work for ever; report the name of each that was acknowledged."""
 

@@ -129,6 +129,36 @@ async def test_a_follower_sees_no_gap_while_two_processes_and_two_stores_write(r
         assert await check_the_log(two, {event.batch for event in seen}) == total
 
 
+async def follow(url: str, batches: int, size: int) -> None:
+    """Follow while a process appends batches, and look at every position."""
+    name = namespace()
+    writer = process(redis_writer.write_many, url, name, batches, size)
+    async with RedisEventStore(url, name) as store:
+        async with asyncio.timeout(3000):
+            expected = 0
+            async for event in store.subscribe(batch_size=1000):
+                expected += 1
+                assert event.sequence_number == expected, "the next position, none skipped"
+                if expected == batches * size:
+                    break
+        await asyncio.to_thread(writer.join)
+        assert writer.exitcode == 0
+        assert await store.head() == batches * size
+
+
+@pytest.mark.slow
+async def test_a_follower_of_100_000_events_skips_none(redis_url: str) -> None:
+    """While they are being written by another process."""
+    await follow(redis_url, 500, 200)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+async def test_a_follower_of_a_million_events_skips_none(redis_url: str) -> None:
+    """The same, ten times as long."""
+    await follow(redis_url, 5000, 200)
+
+
 async def test_another_process_wakes_a_follower_without_polling(redis_url: str) -> None:
     """With a backstop of a minute, what another connection appends arrives at once."""
     name = namespace()

@@ -83,19 +83,19 @@ class Committer:
                 size += len(group.arguments)
         return groups
 
-    async def _send(self, groups: Sequence[_Group], *, again: bool = False) -> None:
+    async def _send(self, groups: Sequence[_Group]) -> None:
         arguments: list[Argument] = ["0", len(groups)]
         for group in groups:
             arguments += group.arguments
         try:
-            replies = await self._connection.change(groups[0].script, self._key, arguments, again=again)
+            replies = await self._connection.change(groups[0].script, self._key, arguments)
         except EventPersistenceError as error:
             if len(groups) == 1:
                 _fail(groups[0], error)
                 return
-            # One of them cannot be executed at all. What was stored already is found by its ids.
+            # One of them cannot be executed at all. What is stored already is found by its ids or its token.
             for group in groups:
-                await self._send((group,), again=True)
+                await self._send((group,))
         except EventError as error:
             for group in groups:
                 _fail(group, error)

@@ -107,22 +107,20 @@ class RedisConnection:
 
     async def read(self, *command: Argument) -> Any:
         """Execute a command that changes nothing, again if the connection is lost."""
-        return await self._repeated(lambda _: self._execute(*command))
+        return await self._repeated(lambda: self._execute(*command))
 
     async def evaluate(self, script: Script, key: str, *arguments: Argument) -> Any:
         """Run a script that changes nothing, again if the connection is lost."""
-        return await self._repeated(lambda _: self._evaluate(script, key, arguments))
+        return await self._repeated(lambda: self._evaluate(script, key, arguments))
 
-    async def change(self, script: Script, key: str, arguments: list[Argument], *, again: bool = False) -> Any:
-        """Run a script that writes. It is told (1 before the arguments) if an earlier try may have been executed.
+    async def change(self, script: Script, key: str, arguments: list[Argument]) -> Any:
+        """Run a script that writes and that may be run twice: it finds out itself what it has done already.
 
         Raises:
             EventStoreConnectionError: LEX_ERR_EVT_014, out of reach for `retry_seconds`; the outcome is unknown.
             EventPersistenceError: LEX_ERR_EVT_012, the server refuses.
         """
-        return await self._repeated(
-            lambda more: self._evaluate(script, key, [int(again or more), *arguments]), writing=True
-        )
+        return await self._repeated(lambda: self._evaluate(script, key, arguments), writing=True)
 
     async def _repeated(self, call: Any, *, writing: bool = False) -> Any:
         from lexigram.events.stores.redis.errors import FAILURES, clear_error, may_pass
@@ -130,7 +128,7 @@ class RedisConnection:
         attempt, end = 0, monotonic() + self.retry_seconds
         while True:
             try:
-                return await call(int(attempt > 0))
+                return await call()
             except FAILURES as error:
                 if not may_pass(error) or monotonic() >= end:
                     raise clear_error(error, self.name, writing=writing) from error

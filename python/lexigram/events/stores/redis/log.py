@@ -153,10 +153,10 @@ class RedisLog:
                 await asyncio.wait((future,))
             except asyncio.CancelledError as error:
                 cancelled = error
-        answers = self._answers(operations, future.result())
         if cancelled is not None:
+            future.exception()
             raise cancelled
-        return answers
+        return self._answers(operations, future.result())
 
     async def foresee(self, operation: Any) -> Any:
         """Check one operation without executing it; return what it is based on."""

@@ -218,7 +218,7 @@ OPS.compact = {
 """
 
 MAIN: Final = """
-local retried, foreseeing = take() == '1', take() == '1'
+local foreseeing = take() == '1'
 local replies = {}
 for g = 1, tonumber(take()) do
   local token, ops, reply = take(), {}, nil
@@ -227,7 +227,8 @@ for g = 1, tonumber(take()) do
     ops[o] = OPS[kind].parse()
     ops[o].kind = OPS[kind]
   end
-  if token ~= '' and retried then
+  -- Executed before? On a retry, and also if the first try was under way so long that the retry overtook it.
+  if token ~= '' then
     local kept = call('GET', P .. 'done:' .. token)
     if kept then reply = cmsgpack.unpack(kept) end
   end

@@ -105,10 +105,10 @@ class StateLog:
                 await asyncio.wait((task,))
             except asyncio.CancelledError as error:
                 cancelled = error
-        answers = task.result()
         if cancelled is not None:
+            task.exception()
             raise cancelled
-        return answers
+        return task.result()
 
     async def foresee(self, operation: Any) -> tuple[int, int]:
         """Check one append without executing it; return its version and position if it is stored, else (base, 0)."""

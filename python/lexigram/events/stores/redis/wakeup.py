@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,8 @@ from lexigram.events.stores._wakeup import Wakeup
 
 if TYPE_CHECKING:
     from lexigram.events.stores.redis.connection import RedisConnection
+
+logger = logging.getLogger(__name__)
 
 _PING_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.5
@@ -53,7 +56,9 @@ class RedisWakeup(Wakeup):
                 # What came before that was not announced here.
                 self.notify()
                 await self._follow(channel)
-            except FAILURES:
+            except Exception:
+                # Whatever it is, readers go on by polling meanwhile.
+                logger.debug("the channel of %s failed", self._connection.name, exc_info=True)
                 await asyncio.sleep(_PAUSE_SECONDS)
             finally:
                 with suppress(*FAILURES):
