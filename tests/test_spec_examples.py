@@ -30,6 +30,8 @@ TESTED = {
         "HandlerRegistry, container": "test_buses.test_handler_registry_with_a_container",
         "InMemoryEventStore": "test_stores.test_in_memory_event_store",
         "InMemorySnapshotStore": "test_stores.test_in_memory_snapshot_store",
+        "MongoDBEventStore": "test_mongodb_stores.test_mongodb_event_store",
+        "MongoDBSnapshotStore": "test_mongodb_stores.test_mongodb_snapshot_store",
         "PagedResult": "test_buses.test_paged_result",
         "QueryBusImpl": "test_buses.test_query_bus_and_query_handler",
         "QueryHandlerProtocol": "test_buses.test_query_bus_and_query_handler",
@@ -61,8 +63,6 @@ TESTED = {
 }
 
 WAITING = {
-    ("api-reference.md", "MongoDBEventStore"): "the MongoDB backend is a later issue",
-    ("api-reference.md", "MongoDBSnapshotStore"): "the MongoDB backend is a later issue",
     ("api-reference.md", "RedisEventStore"): "the Redis backend is a later issue",
     ("api-reference.md", "WebhookDispatcher"): "webhooks are a later issue",
     ("package-page.md", "option 1, booting it"): "booting with PostgreSQL and a Redis bus needs those backends",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.messages.codec import EventCodec
@@ -99,6 +100,10 @@ class MongoDBEventStore(AbstractEventStore):
 
         return MongoDBCheckpointStore(self)
 
+    async def save(self, stream_id: str, events: Sequence[Any], expected_version: int | None = None) -> int:
+        """Append events to a stream: the spelling of the documents' example for `append`."""
+        return await self.append(stream_id, events, expected_version)
+
     async def find_by_type(  # the documents' spelling beside the contract's
         self, event_type: type | str, count: int = 100, start: int = 0, *, limit: int | None = None, offset: int = 0
     ) -> list[Any]:
@@ -130,14 +135,31 @@ class MongoDBEventStore(AbstractEventStore):
         return self._watch((event_types,) if isinstance(event_types, type | str) else event_types)
 
     async def _watch(self, event_types: Iterable[type | str] | None) -> AsyncIterator[Any]:
-        position = await self.head()
-        following = self.subscribe(position, event_types=event_types)
-        try:
-            async with self._signal.listening():
-                async for event in following:
-                    yield event
-        finally:
-            await following.aclose()  # type: ignore[attr-defined]
+        async with aclosing(self.subscribe(await self.head(), event_types=event_types)) as following:  # type: ignore[type-var]
+            async for event in following:
+                yield event
+
+    async def subscribe(
+        self,
+        from_position: int = 0,
+        batch_size: int = 100,
+        event_types: Iterable[type | str] | None = None,
+    ) -> AsyncIterator[Any]:
+        """Yield the events after a position, then go on with new ones; see `AbstractEventStore.subscribe`.
+
+        Other processes' events wake the reader where the server has change streams.
+        """
+        await self._ready()
+        self._signal.start()
+        async with aclosing(super().subscribe(from_position, batch_size, event_types)) as following:  # type: ignore[type-var]
+            async for event in following:
+                yield event
+
+    async def wait_for_events(self, position: int, timeout_seconds: float) -> bool:
+        """Wait until there is an event after `position`; return whether there is. Woken like `subscribe`."""
+        await self._ready()
+        self._signal.start()
+        return await super().wait_for_events(position, timeout_seconds)
 
     async def _committer(self) -> CommitLog:
         await self._ready()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pymongo.errors import OperationFailure
@@ -21,7 +20,7 @@ _PAUSE_SECONDS: Final = 1.0
 
 
 class ChangeSignal:
-    """Listens while somebody follows the log. A signal only wakes: which events there are, the log says.
+    """Listens from the first reader that follows the log until the store is closed. A signal only wakes: which events there are, the log says.
 
     Attributes:
         is_supported: None until it was tried; False where the server refuses change streams.
@@ -31,21 +30,12 @@ class ChangeSignal:
         self.is_supported: bool | None = None
         self._database = database
         self._wakeup = wakeup
-        self._listeners = 0
         self._task: asyncio.Task[None] | None = None
 
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """Listen for the time of the block."""
-        self._listeners += 1
-        if self._task is None and self.is_supported is not False:
+    def start(self) -> None:
+        """Listen until `stop`; does nothing while it listens already or the server has refused."""
+        if self.is_supported is not False and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._listen(), name="mongodb-changes")
-        try:
-            yield
-        finally:
-            self._listeners -= 1
-            if not self._listeners:
-                await self.stop()
 
     async def stop(self) -> None:
         """Stop listening."""
