@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import create_model
-from tests.unit.messages import codec_oracle
-from tests.unit.messages.codec_samples import Access, Colour, Number, Odd, Point, Word, same
 
 from lexigram.events import DomainEvent, Event, EventCodec, SerializationError
 from lexigram.events.messages import shapes
 from lexigram.events.messages.registry import default_registry
+from tests.unit.messages import codec_oracle
+from tests.unit.messages.codec_samples import Access, Colour, Number, Odd, Point, Word, same
 
 JSON = EventCodec()
 BINARY = EventCodec(format="binary")

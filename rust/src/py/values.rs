@@ -30,7 +30,7 @@ fn uuid_parts(py: Python<'_>) -> PyResult<&'static UuidParts> {
 
 /// Whether `value` is exactly a `uuid.UUID`.
 pub fn is_uuid(value: &Bound<'_, PyAny>) -> bool {
-    uuid_parts(value.py()).is_ok_and(|parts| value.get_type_ptr() as usize == parts.class.as_ptr() as usize)
+    uuid_parts(value.py()).is_ok_and(|parts| std::ptr::eq(value.get_type_ptr().cast(), parts.class.as_ptr()))
 }
 
 /// The sixteen bytes of a value that is exactly a `uuid.UUID`, None for anything else.

@@ -29,8 +29,8 @@ pub struct Encoder<'c, 'py, S> {
 }
 
 impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
-    pub fn new(py: Python<'py>, names: &'c Names, sink: S) -> PyResult<Self> {
-        Ok(Self { py, sink, names, known: known::get(py)?, last_shape: (0, 0), shapes: Vec::new() })
+    pub fn new(py: Python<'py>, names: &'c Names, sink: S, shapes: Vec<usize>) -> PyResult<Self> {
+        Ok(Self { py, sink, names, known: known::get(py)?, last_shape: (0, 0), shapes })
     }
 
     /// Writes a value under a node: the usual cases here, where they can be inlined, the others by `value`.

@@ -51,7 +51,7 @@ const KEPT_BUFFER: usize = 64 * 1024;
 
 thread_local! {
     /// Taken while in use, so that an encoder that is called by what it encodes gets its own.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: Cell<(Vec<u8>, Vec<usize>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 /// One event as a store writes it; `payload` has everything except version and position.
@@ -261,21 +261,23 @@ impl CodecCore {
         magic: u8,
         write: impl FnOnce(&mut Encoder<'_, 'py, S>) -> Res<()>,
     ) -> Res<Bound<'py, PyBytes>> {
-        let mut buffer = BUFFER.take();
+        let (mut buffer, shapes) = BUFFERS.take();
         buffer.clear();
         if magic != 0 {
             buffer.push(magic);
         }
-        let mut encoder = Encoder::new(py, &self.names, sink(buffer))?;
+        let mut encoder = Encoder::new(py, &self.names, sink(buffer), shapes)?;
         let written = write(&mut encoder);
         let buffer = std::mem::take(encoder.sink.out());
+        let mut shapes = encoder.shapes;
         let result = match written {
             Ok(()) if buffer.len() > MAX_PAYLOAD_BYTES => fail(format!("larger than {MAX_PAYLOAD_BYTES} bytes")),
             Ok(()) => Ok(PyBytes::new(py, &buffer)),
             Err(fault) => Err(fault),
         };
         if buffer.capacity() <= KEPT_BUFFER {
-            BUFFER.set(buffer);
+            shapes.clear();
+            BUFFERS.set((buffer, shapes));
         }
         result
     }
