@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from lexigram.events.stores.mongodb.event_store import MongoDBEventStore as MongoDBEventStore
     from lexigram.events.stores.mongodb.idempotency_store import MongoDBIdempotencyStore as MongoDBIdempotencyStore
     from lexigram.events.stores.mongodb.snapshot_store import MongoDBSnapshotStore as MongoDBSnapshotStore
+
+if find_spec("pymongo") is None:
+    raise ImportError("the MongoDB stores need the driver: pip install 'lexigram-events[mongo]'", name="pymongo")
 
 _MODULES = {
     "MongoDBCheckpointStore": "checkpoint_store",

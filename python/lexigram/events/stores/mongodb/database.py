@@ -7,6 +7,12 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+
 from lexigram.events.exceptions import (
     EventLoadError,
     EventPersistenceError,
@@ -14,20 +20,8 @@ from lexigram.events.exceptions import (
     EventValidationError,
 )
 from lexigram.events.stores.mongodb.config import MongoSettings
+from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
 from lexigram.events.stores.unit_of_work import current_unit_of_work
-
-try:
-    from bson.codec_options import CodecOptions
-    from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
-    from pymongo.asynchronous.database import AsyncDatabase
-    from pymongo.errors import DuplicateKeyError
-    from pymongo.read_concern import ReadConcern
-
-    from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
-except ImportError as error:  # pragma: no cover - the test of missing drivers runs in another process
-    raise ImportError(
-        "the MongoDB stores need pymongo 4.13 or later: pip install 'lexigram-events[mongo]'", name="pymongo"
-    ) from error
 
 if TYPE_CHECKING:
     from lexigram.events.stores.mongodb.documents import Index
