@@ -135,12 +135,12 @@ BEGIN
     END IF;
     before := head;
 
-    SELECT array_agg(s.key ORDER BY u.o), array_agg(greatest(s.removed_version, m.version, 0) ORDER BY u.o)
-    INTO keys, current
-    FROM unnest(p_streams) WITH ORDINALITY u(id, o)
-    LEFT JOIN {streams} s ON s.stream_id = u.id
-    LEFT JOIN LATERAL (
-        SELECT e.version FROM {events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1) m ON true;
+    SELECT array_agg(q.key), array_agg(q.version) INTO keys, current
+    FROM (
+        SELECT s.key, greatest(s.removed_version, 0, (
+            SELECT e.version FROM {events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1)) AS version
+        FROM unnest(p_streams) WITH ORDINALITY u(id, o) LEFT JOIN {streams} s ON s.stream_id = u.id
+        ORDER BY u.o) q;
 
     SELECT array_agg(t.key ORDER BY u.o) INTO kinds
     FROM unnest(p_type_names, p_event_types) WITH ORDINALITY u(n, e, o)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from lexigram.events.exceptions import (
@@ -28,6 +29,10 @@ from lexigram.events.stores.postgres.schema import migrate
 from lexigram.events.stores.postgres.settings import PostgresSettings
 from lexigram.events.stores.postgres.unit import PostgresUnitOfWork, changed, check_timeout
 from lexigram.events.stores.unit_of_work import current_unit_of_work
+
+if TYPE_CHECKING:
+    from lexigram.events.messages.codec import EncodedEvent
+    from lexigram.events.stores.condition import ResolvedCondition
 
 T = TypeVar("T")
 
@@ -132,12 +137,17 @@ class PostgresEngine:
 
     # Appending
 
-    async def append(self, request: AppendRequest, unit: PostgresUnitOfWork | None) -> Any:
-        """Store an append with its neighbours, or inside `unit`."""
-        if unit is not None:
-            return await unit.append(request)
-        self.check_open()
-        return await self.committer.append(request)
+    def append(
+        self,
+        stream_id: str,
+        events: Sequence[EncodedEvent],
+        expected_version: int | None,
+        condition: ResolvedCondition | None,
+        unit: PostgresUnitOfWork | None,
+    ) -> Awaitable[Any]:
+        """Store an append with its neighbours, or inside `unit`; await where it was stored."""
+        request = AppendRequest(stream_id, events, expected_version, condition)
+        return self.committer.append(request) if unit is None else unit.append(request)
 
     async def append_in(self, connection: Any, request: AppendRequest) -> Any:
         """Store one append in the open transaction of `connection`."""
@@ -159,15 +169,26 @@ class PostgresEngine:
         return await connection.fetchrow(self._call, careful, self._lock_timeout, True, *arrays)
 
     async def is_stored(self, request: AppendRequest) -> bool:
-        """Tell whether an append whose commit got no answer is stored; waits until its transaction has ended."""
+        """Tell whether an append whose commit got no answer is stored; waits until its transaction has ended.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014, the server did not come back in time.
+        """
+        deadline, pause = monotonic() + self.settings.reconnect_seconds, 0.05
+        while True:
+            try:
+                return await self._look_up(UUID(bytes=request.events[0].event_id))
+            except EventStoreConnectionError:
+                if monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    async def _look_up(self, event_id: UUID) -> bool:
+        lock = f"(1280853334::bigint << 32) | '{self.names.events}'::regclass::oid::bigint"
         async with self.transaction() as connection:
-            await connection.fetch(
-                f"SELECT pg_advisory_xact_lock((1280853334::bigint << 32) | '{self.names.events}'::regclass::oid::bigint)"
-            )
-            found = await connection.fetch(
-                f"SELECT 1 FROM {self.names.events} WHERE event_id = $1", UUID(bytes=request.events[0].event_id)
-            )
-            return bool(found)
+            await connection.fetch(f"SELECT pg_advisory_xact_lock({lock})")
+            return bool(await connection.fetch(f"SELECT 1 FROM {self.names.events} WHERE event_id = $1", event_id))
 
     # Statements
 

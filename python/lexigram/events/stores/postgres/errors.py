@@ -47,6 +47,9 @@ def is_lost(error: BaseException) -> bool:
         return str(error.sqlstate or "").startswith(_LOST_CLASSES)
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, asyncpg.DataError)
+    if isinstance(error, asyncpg.InternalClientError):
+        # The driver's way of saying that a connection broke in the middle of an exchange.
+        return True
     return isinstance(error, OSError | asyncio.IncompleteReadError | EOFError | TimeoutError)
 
 

@@ -133,12 +133,10 @@ class PostgresEventStore(AbstractEventStore):
         condition: ResolvedCondition | None,
         unit_of_work: AbstractUnitOfWork | None,
     ) -> Appended:
-        from lexigram.events.stores.postgres.batch import AppendRequest
-
         encode = self._codec.encode
-        request = AppendRequest(stream_id, [encode(event) for event in events], expected_version, condition)
+        encoded = [encode(event) for event in events]
         unit: Any = unit_of_work
-        stored: Appended = await self._engine.append(request, unit)
+        stored: Appended = await self._engine.append(stream_id, encoded, expected_version, condition, unit)
         return stored
 
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:

@@ -56,6 +56,11 @@ class TableNames:
         return self._qualified(f"{self.prefix}{self.snapshots_table}")
 
     @property
+    def meta_name(self) -> str:
+        """Name of the table `meta` as the catalogue has it."""
+        return self._beside("meta")
+
+    @property
     def meta(self) -> str:
         """Schema version."""
         return self.beside("meta")

@@ -56,8 +56,14 @@ async def migrate(connection: Any, names: TableNames, payload: str, *, create: b
 
 
 async def _version(connection: Any, names: TableNames) -> int:
-    (row,) = await connection.fetch("SELECT to_regclass($1::text) IS NOT NULL", names.meta)
-    if not row[0]:
+    # Not `to_regclass`: inside one transaction it goes on seeing that a schema was missing.
+    found = await connection.fetch(
+        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relname = $1 AND n.nspname = ANY (CASE WHEN $2::text IS NULL THEN current_schemas(false)::text[] ELSE ARRAY[$2::text] END)",
+        names.meta_name,
+        names.schema,
+    )
+    if not found:
         return 0
     rows = await connection.fetch(f"SELECT value FROM {names.meta} WHERE key = 'schema_version'")
     return int(rows[0][0]) if rows else 0

@@ -1,0 +1,149 @@
+"""Rates of the PostgreSQL store against the unsafe way: `python tools/services.py run postgres -- python -m benches.postgres_rates`.
+
+The unsafe way is a pool of ten connections, each append one INSERT with a position from a sequence: what a first
+version usually looks like, and what lets readers skip events (docs/decisions/0003-order-on-postgresql.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+from lexigram.events import AggregateRoot, DomainEvent, EventSourcingRepository
+from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.stores.postgres import PostgresEventStore
+
+UNSAFE_TABLE = """CREATE TABLE {table} (position bigserial PRIMARY KEY, stream_id text NOT NULL, version bigint NOT NULL,
+event_id uuid NOT NULL UNIQUE, type text NOT NULL, payload json NOT NULL, UNIQUE (stream_id, version))"""
+
+
+class ItemAdded(DomainEvent):
+    """A typical event."""
+
+    sku: str
+    quantity: int
+    price: Decimal
+    note: str = "delivered to the neighbour"
+
+
+class Cart(AggregateRoot):
+    """An aggregate with one counter."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.items = 0
+
+    def add(self) -> None:
+        """Record one item."""
+        self._apply(event())
+
+    def _handle_item_added(self, _: ItemAdded) -> None:
+        self.items += 1
+
+
+def event(tags: tuple[str, ...] = ()) -> ItemAdded:
+    """Return a fresh event."""
+    return ItemAdded(sku="A-1001", quantity=3, price=Decimal("19.90"), tags=tags)
+
+
+async def rate(
+    append: Callable[[int, int], Awaitable[Any]], writers: int, seconds: float
+) -> tuple[float, float, float]:
+    """Return appends per second and the median and 99th percentile of their latency in ms."""
+    latencies: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def write(writer: int) -> None:
+        count = 0
+        while (started := time.perf_counter()) < end:
+            await append(writer, count)
+            latencies.append(time.perf_counter() - started)
+            count += 1
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(write(number) for number in range(writers)))
+    elapsed = time.perf_counter() - begun
+    cuts = statistics.quantiles(latencies, n=100)
+    return len(latencies) / elapsed, cuts[49] * 1000, cuts[98] * 1000
+
+
+def show(name: str, writers: int, result: tuple[float, float, float]) -> None:
+    """Print one line."""
+    print(f"{name:<34} {writers:>4} writers {result[0]:>9,.0f}/s   p50 {result[1]:6.2f} ms   p99 {result[2]:6.2f} ms")
+
+
+async def unsafe(url: str, seconds: float) -> float:
+    """Measure the pool without a lock at 64 writers."""
+    table, codec = f"unsafe_{uuid4().hex[:8]}", EventCodec()
+    async with asyncpg.create_pool(url, min_size=10, max_size=10) as pool:
+        await pool.execute(UNSAFE_TABLE.format(table=table))
+        sql = f"INSERT INTO {table} (stream_id, version, event_id, type, payload) VALUES ($1, $2, $3, $4, $5)"
+
+        async def append(writer: int, count: int) -> None:
+            encoded = codec.encode(event())
+            await pool.execute(sql, f"s{writer}", count, encoded.event_id.hex(), "ItemAdded", encoded.payload.decode())
+
+        result = await rate(append, 64, seconds)
+    show("unsafe: one INSERT each, pool of 10", 64, result)
+    return result[0]
+
+
+async def measure(url: str, seconds: float) -> None:
+    """Print all rates."""
+    config = PostgresEventStoreConfig(dsn=url, schema_name=f"bench_{uuid4().hex[:8]}")
+    async with PostgresEventStore(config) as store:
+
+        async def one(writer: int, _: int) -> None:
+            await store.append(f"s{writer}", [event()])
+
+        async def tagged(writer: int, count: int) -> None:
+            await store.append(f"t{writer}", [event((f"cart:{writer}", f"sku:{count % 50}"))])
+
+        async def many(_: int, count: int) -> None:
+            await store.append("bulk", [event() for _ in range(100)])
+
+        await rate(one, 8, 0.3)
+        safe = 0.0
+        for writers in (1, 8, 64, 256):
+            result = await rate(one, writers, seconds)
+            safe = result[0] if writers == 64 else safe
+            show("append of one event", writers, result)
+        show("append of one event, two tags", 64, await rate(tagged, 64, seconds))
+        result = await rate(many, 1, seconds)
+        show("append of 100 events", 1, result)
+        print(f"{'':<34} {1e6 / result[0] / 100:.1f} us per event")
+        bare = await unsafe(url, seconds)
+        print(f"ratio to the unsafe way at 64 writers: {safe / bare:.1f}")
+
+        repository = EventSourcingRepository(Cart, store)
+        cart = Cart("cart-1")
+        for _ in range(1000):
+            cart.add()
+        await repository.save(cart)
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            assert (await repository.get("cart-1")).items == 1000
+            times.append(time.perf_counter() - started)
+        print(f"repository load of 1,000 events: {statistics.median(times) * 1000:.1f} ms")
+
+
+def main() -> None:
+    """Run on the server that LEXIGRAM_TEST_POSTGRES_URL names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
+    asyncio.run(measure(os.environ["LEXIGRAM_TEST_POSTGRES_URL"], parser.parse_args().seconds))
+
+
+if __name__ == "__main__":
+    main()

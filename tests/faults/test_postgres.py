@@ -1,0 +1,525 @@
+"""PostgreSQL under races, crashes, cuts and cancellation: nothing acknowledged is lost, nothing is stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import random
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.exceptions import (
+    ConcurrencyError,
+    EventError,
+    EventPersistenceError,
+    EventStoreConnectionError,
+    EventStoreError,
+)
+from lexigram.events.stores.condition import AppendCondition, EventQuery
+from lexigram.events.stores.postgres import PostgresCheckpointStore, PostgresEventStore
+from lexigram.events.testing.samples import ItemAdded, added, positions, skus, versions
+from tests.faults import postgres_writer
+from tests.faults.postgres_writer import Posted, batch
+from tests.postgres_schemas import EmptySchemas
+
+if TYPE_CHECKING:
+    from tools.services import Services
+
+METHOD = "spawn" if sys.platform == "win32" else "forkserver"
+
+
+@pytest.fixture
+def config(postgres_url: str) -> PostgresEventStoreConfig:
+    """Empty tables on the shared server."""
+    return EmptySchemas(postgres_url, purpose="faults").config()
+
+
+@pytest_asyncio.fixture
+async def store(config: PostgresEventStoreConfig) -> AsyncIterator[PostgresEventStore]:
+    """A store on them."""
+    async with PostgresEventStore(config) as opened:
+        yield opened
+
+
+def through(config: PostgresEventStoreConfig, port: int, **changes: Any) -> PostgresEventStoreConfig:
+    """Return the same tables by way of another port."""
+    assert config.dsn is not None
+    head, _, rest = config.dsn.get_secret_value().rpartition(":")
+    dsn = f"{head}:{port}/{rest.partition('/')[2]}"
+    return PostgresEventStoreConfig(dsn=dsn, schema_name=config.schema_name, pool_min_size=1, **changes)
+
+
+async def check_log(store: PostgresEventStore, acknowledged: set[str] = frozenset()) -> list[Posted]:  # type: ignore[assignment]
+    """Assert that positions and versions have no hole, batches are whole and contiguous, and nothing is there twice."""
+    events: list[Posted] = [event async for event in store.stream_all(batch_size=2000)]
+    assert positions(events) == list(range(1, await store.head() + 1))
+    assert len({event.event_id for event in events}) == len(events)
+    batches: dict[str, list[Posted]] = defaultdict(list)
+    for event in events:
+        batches[event.batch].append(event)
+    for name, found in batches.items():
+        assert [event.index for event in found] == list(range(found[0].size)), f"batch {name} is torn or out of order"
+        assert positions(found) == list(range(positions(found)[0], positions(found)[0] + len(found))), name
+    assert acknowledged <= set(batches), "an acknowledged batch is missing"
+    for stream_id in await store.get_stream_ids():
+        stored = await store.read(stream_id)
+        assert versions(stored) == list(range(1, len(stored) + 1)), stream_id
+    return events
+
+
+async def follow(store: PostgresEventStore, count: int) -> list[int]:
+    """Return the positions of the first `count` events as a subscriber sees them."""
+    seen: list[int] = []
+    async for event in store.subscribe(batch_size=50):
+        seen.append(event.sequence_number)
+        if len(seen) == count:
+            return seen
+    raise AssertionError
+
+
+async def open_transactions(store: PostgresEventStore) -> int:
+    """Return how many sessions of the server are inside a transaction, this one aside."""
+    row = await store.engine.fetch_one(
+        "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
+    )
+    return int(row[0])
+
+
+async def test_a_reader_skips_nothing_behind_a_transaction_held_open(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """A writer appends first and commits last; the reader that follows sees every position, in order."""
+    async with PostgresEventStore(config) as slow, PostgresEventStore(config) as other:
+        reading = asyncio.create_task(follow(store, 3 + 2 * 150))
+
+        async def slow_writer() -> None:
+            for n in range(3):
+                async with slow.unit_of_work():
+                    await slow.append("slow", batch(f"slow{n}", 1))
+                    await asyncio.sleep(0.15)
+
+        async def writer(one: PostgresEventStore, name: str) -> None:
+            for n in range(150):
+                await one.append(f"{name}{n % 3}", batch(f"{name}{n}", 1))
+
+        await asyncio.gather(slow_writer(), writer(store, "a"), writer(other, "b"))
+        async with asyncio.timeout(20):
+            assert await reading == list(range(1, 304))
+        await check_log(store)
+
+
+async def test_a_transaction_that_has_not_appended_yet_holds_nobody_up(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """The lock is taken by the first append, so a unit of work that only reads and computes blocks no one."""
+    async with store.unit_of_work() as unit:
+        assert await unit.fetch_one("SELECT 1") == (1,)
+        async with asyncio.timeout(5):
+            async with PostgresEventStore(config) as other:
+                await other.append("outside", added("1"))
+        await store.append("inside", added("2"))
+    assert skus(await store.read_all()) == ["1", "2"]
+
+
+async def test_two_processes_and_two_stores_share_one_log(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """Their appends interleave without a hole, and a subscriber in a third place is woken by each of them."""
+    assert config.dsn is not None
+    context = multiprocessing.get_context(METHOD)
+    if METHOD == "forkserver":
+        context.set_forkserver_preload([postgres_writer.__name__])
+    arguments = (config.dsn.get_secret_value(), config.schema_name)
+    processes = [
+        context.Process(target=postgres_writer.write, args=(*arguments, name, 90), daemon=True) for name in ("p", "q")
+    ]
+    total = 3 * 180
+    reading = asyncio.create_task(follow(store, total))
+    for process in processes:
+        process.start()
+    async with PostgresEventStore(config) as second:
+        await asyncio.gather(*(second.append(f"shared-{n % 5}", batch(f"r/{n}", 1 + n % 3)) for n in range(90)))
+    while any(process.is_alive() for process in processes):
+        await asyncio.sleep(0.01)
+    assert [process.exitcode for process in processes] == [0, 0]
+    async with asyncio.timeout(20):
+        assert await reading == list(range(1, total + 1))
+    await check_log(store)
+
+
+async def test_of_64_racing_coroutines_one_wins_each_version(store: PostgresEventStore) -> None:
+    """64 coroutines increase one stream by optimistic concurrency: each version has one winner, none is missing."""
+
+    async def racer() -> int:
+        wins = 0
+        for _ in range(5):
+            version = await store.get_stream_version("hot")
+            with suppress(ConcurrencyError):
+                await store.append("hot", added("x"), expected_version=version)
+                wins += 1
+        return wins
+
+    wins = await asyncio.gather(*(racer() for _ in range(64)))
+    stored = await store.read("hot")
+    assert versions(stored) == list(range(1, sum(wins) + 1))
+    assert sum(wins) >= 5
+
+
+async def test_appends_share_commits_and_a_conflict_costs_its_neighbours_nothing(store: PostgresEventStore) -> None:
+    """200 concurrent appends, half of them wrong, take a few commits; each gets its own answer."""
+    await store.append("taken", added("0"))
+    before = store.engine.committer.commits
+    outcomes = await asyncio.gather(
+        *(
+            store.append("taken", added("no"), expected_version=0)
+            if n % 2
+            else store.append(f"free{n}", added("yes"), expected_version=0)
+            for n in range(200)
+        ),
+        return_exceptions=True,
+    )
+    assert outcomes[::2] == [1] * 100
+    assert all(isinstance(outcome, ConcurrencyError) and outcome.actual_version == 1 for outcome in outcomes[1::2])
+    assert store.engine.committer.commits - before <= 5
+    assert await store.head() == 101
+
+
+async def test_one_append_that_cannot_be_stored_costs_its_neighbours_nothing(postgres_url: str) -> None:
+    """A payload that jsonb refuses fails alone, with an error of ours."""
+    config = EmptySchemas(postgres_url, "jsonb", "faults").config()
+    async with PostgresEventStore(config) as store:
+        outcomes = await asyncio.gather(
+            *(store.append(f"s{n}", [ItemAdded(sku="a\x00b" if n == 3 else "fine")]) for n in range(8)),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes.pop(3), EventError)
+        assert outcomes == [1] * 7
+        assert await store.head() == 7
+
+
+async def test_cancelled_appends_leave_no_open_transaction_and_no_half_batch(store: PostgresEventStore) -> None:
+    """Cancelled after 0, 1, 2, … turns of the loop, alone and inside units of work: whole or not at all."""
+
+    async def plain(n: int) -> None:
+        await store.append(f"c{n % 3}", batch(f"plain{n}", 3))
+
+    async def in_unit(n: int) -> None:
+        async with store.unit_of_work():
+            await store.append(f"c{n % 3}", batch(f"unit{n}", 2))
+            await store.append("other", batch(f"unit{n}+", 1))
+
+    for n in range(60):
+        task = asyncio.create_task((plain if n % 2 else in_unit)(n))
+        for _ in range(n // 2):
+            await asyncio.sleep(0)
+        if n >= 40:
+            await asyncio.sleep(random.uniform(0, 0.01))
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    await store.append("after", batch("after", 1))
+    events = await check_log(store, {"after"})
+    names = {event.batch for event in events}
+    assert all((f"{name}+" in names) for name in names if name.startswith("unit") and not name.endswith("+"))
+    assert await open_transactions(store) == 0
+
+
+@pytest.mark.slow
+async def test_a_killed_server_loses_nothing_acknowledged(services: Services, own_postgres: Any) -> None:
+    """kill -9 under load, restart: the same stores go on by themselves; 0 acknowledged lost, 0 stored twice."""
+    config = PostgresEventStoreConfig(dsn=own_postgres.url, schema_name="killed", pool_min_size=1)
+    acknowledged: set[str] = set()
+    stop = asyncio.Event()
+    async with PostgresEventStore(config) as store, PostgresEventStore(config) as second:
+
+        async def writer(one: PostgresEventStore, number: int) -> None:
+            for n in range(100_000):
+                if stop.is_set():
+                    return
+                name = f"{number}/{n}"
+                await one.append(f"s{n % 7}", batch(name, 1 + n % 3))
+                acknowledged.add(name)
+
+        writers = [asyncio.create_task(writer((store, second)[n % 2], n)) for n in range(12)]
+        for _ in range(2):
+            await asyncio.sleep(0.4)
+            own_postgres.kill()
+            before = len(acknowledged)
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(own_postgres.restart)
+            async with asyncio.timeout(20):
+                while len(acknowledged) <= before + 12:
+                    await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.gather(*writers)
+        events = await check_log(store, acknowledged)
+        assert {event.batch for event in events} == acknowledged
+
+
+@pytest.mark.slow
+async def test_a_killed_client_leaves_only_whole_batches(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """kill -9 of writing processes: everything they had acknowledged is there, nothing is torn, others go on."""
+    assert config.dsn is not None
+    context = multiprocessing.get_context(METHOD)
+    acknowledged: set[str] = set()
+    for run in range(3):
+        reading, writing = context.Pipe(duplex=False)
+        process = context.Process(
+            target=postgres_writer.write_until_killed,
+            args=(config.dsn.get_secret_value(), config.schema_name, f"run{run}", writing),
+            daemon=True,
+        )
+        process.start()
+        writing.close()
+        assert await asyncio.to_thread(reading.poll, 30)
+        await asyncio.sleep(random.uniform(0.02, 0.15))
+        process.kill()
+        process.join()
+        with suppress(EOFError, OSError):
+            while True:
+                acknowledged.add(reading.recv_bytes().decode())
+        reading.close()
+        async with asyncio.timeout(10):
+            await store.append("survivor", batch(f"survivor{run}", 1))
+    events = await check_log(store, acknowledged)
+    names = {event.batch for event in events}
+    assert all(name[:-1] in names for name in names if name.endswith("+"))
+
+
+class Cuts:
+    """A proxy in front of the server whose answers, requests or both can be stopped."""
+
+    def __init__(self, services: Services) -> None:
+        self._toxiproxy: Any = services.get("toxiproxy")
+        self.name = f"postgres_{uuid4().hex[:8]}"
+        self.port: int = self._toxiproxy.proxy(self.name, services.get("postgres").port)  # type: ignore[attr-defined]
+
+    def add(self, kind: str, stream: str, **attributes: int) -> None:
+        body = {"name": f"{kind}_{stream}", "type": kind, "stream": stream, "attributes": attributes}
+        self._toxiproxy.call("POST", f"/proxies/{self.name}/toxics", body)
+
+    def remove(self, kind: str, stream: str) -> None:
+        self._toxiproxy.call("DELETE", f"/proxies/{self.name}/toxics/{kind}_{stream}")
+
+
+@pytest.mark.parametrize("stream", ["upstream", "downstream"])
+@pytest.mark.parametrize(("kind", "attributes"), [("reset_peer", {"timeout": 0}), ("limit_data", {"bytes": 40})])
+async def test_a_cut_connection_neither_loses_nor_repeats_an_append(
+    services: Services, config: PostgresEventStoreConfig, kind: str, attributes: dict[str, int], stream: str
+) -> None:
+    """Cut before the request or before the answer of the commit: the append is resolved by its event ids."""
+    cuts = Cuts(services)
+    async with PostgresEventStore(through(config, cuts.port, listen=False)) as store:
+        await store.append("a", batch("warm", 1))
+        await asyncio.to_thread(cuts.add, kind, stream, **attributes)
+        appends = [asyncio.create_task(store.append(f"s{n}", batch(f"cut{n}", 2), 0)) for n in range(5)]
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(cuts.remove, kind, stream)
+        async with asyncio.timeout(20):
+            assert await asyncio.gather(*appends) == [2] * 5
+        events = await check_log(store, {f"cut{n}" for n in range(5)})
+        assert len(events) == 11
+
+
+async def test_a_unit_of_work_whose_commit_got_no_answer_is_looked_up(
+    services: Services, config: PostgresEventStoreConfig
+) -> None:
+    """The answer to COMMIT is lost, the transaction is there: the block ends well and its events are stamped."""
+    cuts = Cuts(services)
+    async with PostgresEventStore(through(config, cuts.port, listen=False)) as store:
+        events = batch("unit", 2)
+        lifted = asyncio.create_task(asyncio.sleep(0))
+        async with store.unit_of_work():
+            await store.append("a", events)
+            await asyncio.to_thread(cuts.add, "limit_data", "downstream", bytes=0)
+
+            async def lift() -> None:
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(cuts.remove, "limit_data", "downstream")
+
+            lifted = asyncio.create_task(lift())
+        await lifted
+        assert positions(events) == [1, 2]
+        await check_log(store, {"unit"})
+
+
+async def test_a_server_that_is_away_gives_one_clear_error(config: PostgresEventStoreConfig) -> None:
+    """Connecting to a closed port fails at once, with our error and without the password."""
+    store = PostgresEventStore("postgresql://ada:s3cr3t@127.0.0.1:1/x")
+    with pytest.raises(EventStoreConnectionError) as caught:
+        await store.connect()
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+    assert "s3cr3t" not in repr(store.database.settings)
+
+
+async def test_parallel_first_connections_migrate_once(postgres_url: str) -> None:
+    """Eight stores that find no tables make them together; all of them work."""
+    config = PostgresEventStoreConfig(dsn=postgres_url, schema_name=f"race_{uuid4().hex[:8]}", pool_min_size=1)
+    stores = [PostgresEventStore(config) for _ in range(8)]
+    await asyncio.gather(*(store.connect() for store in stores))
+    await asyncio.gather(*(store.append("a", added(str(n))) for n, store in enumerate(stores)))
+    assert await stores[0].head() == 8
+    assert versions(await stores[7].read("a")) == list(range(1, 9))
+    for store in stores:
+        await store.close()
+
+
+async def test_tables_of_a_newer_release_are_refused(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """A downgrade says so and changes nothing; without permission to create, missing tables are an error too."""
+    meta = store.engine.names.meta
+    await store.engine.execute(f"UPDATE {meta} SET value = 99 WHERE key = 'schema_version'")
+    try:
+        with pytest.raises(EventStoreConnectionError, match="newer release"):
+            await PostgresEventStore(config).connect()
+    finally:
+        await store.engine.execute(f"UPDATE {meta} SET value = 1 WHERE key = 'schema_version'")
+    missing = PostgresEventStoreConfig(dsn=config.dsn, schema_name="nothing_here", auto_create_tables=False)
+    with pytest.raises(EventStoreConnectionError, match="auto_create_tables"):
+        await PostgresEventStore(missing).connect()
+
+
+async def test_a_foreign_row_is_noticed_by_writers_and_readers(store: PostgresEventStore) -> None:
+    """Somebody inserts past the head by hand: appends and reads refuse with a clear error instead of trusting it."""
+    await store.append("a", added("1"))
+    names = store.engine.names
+    await store.engine.execute(
+        f"INSERT INTO {names.events} SELECT position + 5, stream, version + 1, type, gen_random_uuid(), occurred_at, payload "
+        f"FROM {names.events}"
+    )
+    with pytest.raises(EventPersistenceError, match="something else than this library"):
+        await store.append("a", added("2"))
+    with pytest.raises(EventError, match="something else than this library"):
+        await store.read_all()
+    await store.engine.execute(f"DELETE FROM {names.events} WHERE position > 1")
+    assert await store.append("a", added("2")) == 2
+
+
+async def test_a_server_that_defaults_to_repeatable_read_is_refused_not_trusted(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """With a pool of the application in another isolation level checks would see a stale snapshot; appends refuse."""
+    assert config.dsn is not None
+    settings = {"default_transaction_isolation": "repeatable read"}
+    async with asyncpg.create_pool(config.dsn.get_secret_value(), min_size=1, server_settings=settings) as pool:
+        async with PostgresEventStore(config, pool=pool) as over:
+            with pytest.raises(EventPersistenceError, match="read committed"):
+                await over.append("a", added("1"))
+    assert await store.head() == 0
+
+
+async def test_a_pool_of_the_application_is_used_and_stays_open(config: PostgresEventStoreConfig) -> None:
+    """Appends, reads, units of work and wake-ups run on it; closing the store gives every connection back."""
+    assert config.dsn is not None
+    async with asyncpg.create_pool(config.dsn.get_secret_value(), min_size=1, max_size=6) as pool:
+        async with PostgresEventStore(config, pool=pool) as store:
+            await asyncio.gather(*(store.append(f"s{n}", added("1")) for n in range(10)))
+            async with store.unit_of_work() as unit:
+                assert await unit.fetch_one("SELECT count(*) FROM pg_class WHERE relname = $1", ("pg_class",)) == (1,)
+                await store.append("u", added("2"))
+            assert len(await store.read_all()) == 11
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_slow_unit_of_work_is_rolled_back_and_the_store_goes_on(store: PostgresEventStore) -> None:
+    """Longer than its timeout: the block fails with a clear error, the lock is free, nothing is stored."""
+    with pytest.raises(EventStoreError, match=r"longer than 0\.1 s"):
+        async with store.unit_of_work(timeout_seconds=0.1):
+            await store.append("a", added("1"))
+            await asyncio.sleep(0.3)
+    assert await store.head() == 0
+    async with asyncio.timeout(5):
+        assert await store.append("a", added("1")) == 1
+
+
+async def test_a_lock_held_too_long_is_an_error_that_says_so(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """An append gives up after lock_timeout, and succeeds once the other writer has committed."""
+    patient = PostgresEventStoreConfig(
+        dsn=config.dsn, schema_name=config.schema_name, pool_min_size=1, lock_timeout=0.2
+    )
+    async with PostgresEventStore(patient) as other:
+        async with store.unit_of_work():
+            await store.append("a", added("1"))
+            with pytest.raises(EventStoreConnectionError, match="lock"):
+                await other.append("b", added("2"))
+        assert await other.append("b", added("2")) == 1
+
+
+async def test_a_condition_holds_against_racing_stores(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """Ten appends of two stores with one condition: exactly one is stored."""
+    condition = AppendCondition(EventQuery(tags="seat:1"))
+    async with PostgresEventStore(config) as other:
+        outcomes = await asyncio.gather(
+            *(
+                (store, other)[n % 2].append(f"s{n}", added("1", tags=["seat:1"]), condition=condition)
+                for n in range(10)
+            ),
+            return_exceptions=True,
+        )
+    assert sum(outcome == 1 for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, ConcurrencyError) for outcome in outcomes) == 9
+
+
+async def test_pgbouncer_in_transaction_mode_works(services: Services, config: PostgresEventStoreConfig) -> None:
+    """Behind it nothing is prepared and nobody listens: appends, units of work, conditions and polling still work."""
+    bouncer: Any = services.get("pgbouncer")
+    async with PostgresEventStore(config) as direct:
+        pooled = through(config, bouncer.port, transaction_pooling=True)
+        async with PostgresEventStore(pooled) as store, PostgresCheckpointStore(store.database) as checkpoints:
+            assert not store.engine.is_listening
+            reading = asyncio.create_task(follow(store, 64 + 3))
+            await asyncio.gather(*(store.append(f"s{n % 9}", batch(f"b{n}", 1)) for n in range(60)))
+            await asyncio.gather(*(direct.append(f"s{n % 9}", batch(f"d{n}", 1)) for n in range(4)))
+            async with store.unit_of_work():
+                await store.append("u", batch("u", 3))
+                await checkpoints.save_checkpoint("orders", 67)
+            assert await checkpoints.get_checkpoint("orders") == 67
+            async with asyncio.timeout(10):
+                assert await reading == list(range(1, 68))
+            with pytest.raises(ConcurrencyError):
+                await store.append("u", batch("no", 1), expected_version=0)
+            await asyncio.gather(*(store.read(f"s{n % 9}") for n in range(50)))
+            await check_log(store)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+async def test_ten_million_events_and_none_is_skipped(store: PostgresEventStore) -> None:
+    """A follower of 64 writers, one of them slow, sees 10,000,000 positions in order."""
+    reading = asyncio.create_task(count_in_order(store, 10_000_000))
+
+    async def writer(number: int) -> None:
+        for n in range(10_000_000 // 64 // 25):
+            await store.append(f"s{number}", batch(f"{number}/{n}", 25))
+
+    await asyncio.gather(*(writer(number) for number in range(64)))
+    await store.append("rest", batch("rest", 10_000_000 - await store.head()))
+    assert await reading == 10_000_000
+
+
+async def count_in_order(store: PostgresEventStore, count: int) -> int:
+    """Follow the log and return how many events came without a gap."""
+    seen = 0
+    async for event in store.subscribe(batch_size=2000):
+        assert event.sequence_number == seen + 1
+        seen += 1
+        if seen == count:
+            break
+    return seen
