@@ -133,7 +133,9 @@ async def measure(url: str, seconds: float) -> None:
         times = []
         for _ in range(20):
             started = time.perf_counter()
-            assert (await repository.get("cart-1")).items == 1000
+            loaded = await repository.get("cart-1")
+            assert loaded is not None
+            assert loaded.items == 1000
             times.append(time.perf_counter() - started)
         print(f"repository load of 1,000 events: {statistics.median(times) * 1000:.1f} ms")
 

@@ -140,7 +140,8 @@ async def test_two_processes_and_two_stores_share_one_log(
         context.set_forkserver_preload([postgres_writer.__name__])
     arguments = (config.dsn.get_secret_value(), config.schema_name)
     processes = [
-        context.Process(target=postgres_writer.write, args=(*arguments, name, 90), daemon=True) for name in ("p", "q")
+        context.Process(target=postgres_writer.write, args=(*arguments, name, 90), daemon=True)  # type: ignore[attr-defined]
+        for name in ("p", "q")
     ]
     total = 3 * 180
     reading = asyncio.create_task(follow(store, total))
@@ -275,7 +276,7 @@ async def test_a_killed_client_leaves_only_whole_batches(
     acknowledged: set[str] = set()
     for run in range(3):
         reading, writing = context.Pipe(duplex=False)
-        process = context.Process(
+        process = context.Process(  # type: ignore[attr-defined]
             target=postgres_writer.write_until_killed,
             args=(config.dsn.get_secret_value(), config.schema_name, f"run{run}", writing),
             daemon=True,

@@ -168,7 +168,7 @@ async def test_a_failing_event_leaves_rows_and_checkpoint_before_it(config: Even
         manager.register(Openings())
         await manager.start()
         async with asyncio.timeout(10):
-            while manager.get("openings").state.value != "faulted":
+            while (manager.get_status("openings") or {})["state"] != "faulted":
                 await asyncio.sleep(0.01)
         await manager.stop()
         rows = await store.engine.fetch_all("SELECT person, n FROM openings")

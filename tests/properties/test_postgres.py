@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lexigram.events.stores.postgres import PostgresEventStore
 from tests.postgres_schemas import EmptySchemas
 from tests.properties.store_machine import StoreMachine
-from tests.properties.test_event_stores import LONG, QUICK
+
+QUICK = settings(
+    max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+LONG = settings(QUICK, max_examples=1000, stateful_step_count=100)
 
 
 class PostgresMachine(StoreMachine):
