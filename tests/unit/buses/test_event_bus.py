@@ -24,6 +24,7 @@ from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.events.hooks import EventHandledHook, EventPublishedHook
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.services.result_pattern_service import EventBusWithResultPattern
+from lexigram.events.testing.samples import ItemAdded, added
 from lexigram.hooks import HookRegistry
 
 
@@ -542,3 +543,29 @@ async def test_room_granted_to_a_cancelled_publisher_goes_to_the_next() -> None:
         await second
     assert first.cancelled()
     assert (topic.queued, topic.waiting, backlog.waiting) == (1, 0, 0)
+
+
+async def test_dead_letters_that_the_store_refused_are_stored_at_close() -> None:
+    """The store was out of order for a while: nothing is lost as long as it is back before the end."""
+
+    class Shaky(InMemoryDeadLetterStore):
+        broken = True
+
+        async def _put(self, entry: Any) -> None:
+            if self.broken:
+                raise ConnectionError("out of order")
+            await super()._put(entry)
+
+    store = Shaky()
+    bus = EventBusImpl(config=EventBusConfig(max_handler_retries=0), dead_letters=store)
+
+    @bus.handler(ItemAdded)
+    async def broken(event: Any) -> None:
+        raise ValueError("no")
+
+    await bus.publish(added("1", "2"))
+    await bus.flush()
+    assert await store.get_count() == 0
+    store.broken = False
+    assert (await bus.close()).drained
+    assert await store.get_count() == 2

@@ -209,3 +209,22 @@ def test_numbered_parameters_become_positional_ones_outside_of_literals() -> Non
     assert bind("SELECT ?", ([4],)) == ("SELECT ?", [4])
     with pytest.raises(EventValidationError, match="needs 2 parameters, 1 were given"):
         bind("SELECT $2", ("a",))
+
+
+def test_what_is_no_event_class_in_handles_is_refused_at_registration() -> None:
+    """Not at the first event; a method `handles()`, as in the contract of event handlers, works."""
+
+    class Wrong(ProjectionProtocol):
+        handles: Any = ["Sold"]
+
+        async def apply(self, event: Any) -> None:
+            """Never called."""
+
+    for wrong in (["Sold"], "Sold", 3):
+        Wrong.handles = wrong
+        with pytest.raises(EventValidationError, match="handles must list event classes"):
+            ProjectionManager().register(Wrong())
+    Wrong.handles = lambda self: [DomainEvent]
+    manager = ProjectionManager()
+    manager.register(Wrong())
+    assert manager.get_all()[0].can_handle(DomainEvent())

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import Field
 from tests.unit.aggregates.domain import Address, Colour, Counter, ItemAdded, Note, Order
 
 from lexigram.events import (
@@ -18,6 +19,8 @@ from lexigram.events import (
     EventLoadError,
     EventSourcingRepository,
     EventValidationError,
+    InMemoryEventStore,
+    InMemorySnapshotStore,
     OnDemandPolicy,
     Snapshot,
 )
@@ -228,3 +231,24 @@ async def test_the_policy_sees_what_was_saved(event_store: Any, snapshot_store: 
 
     await counted(event_store, snapshot_store, 4, snapshot_policy=Watching(2))
     assert calls == [(1, False, 1), (2, False, 2), (1, True, 3), (2, True, 4)]
+
+
+async def test_a_snapshot_with_values_of_another_kind_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """A field that was a number and is a list now: the events are replayed, and the log says what to do."""
+
+    class Tally(AggregateRoot):
+        counts: list[int] = Field(default_factory=list)
+
+        def _handle_item_added(self, event: ItemAdded) -> None:
+            self.counts.append(event.quantity)
+
+    events, snapshots = InMemoryEventStore(), InMemorySnapshotStore()
+    repository = EventSourcingRepository(Tally, events, snapshots)
+    tally = Tally(id="t")
+    tally._apply(ItemAdded(sku="p", quantity=2))
+    await repository.save(tally)
+    await snapshots.save_snapshot(Snapshot("t", "Tally", 1, {"counts": 2}))
+    with caplog.at_level(logging.WARNING):
+        loaded = await repository.get_or_raise("t")
+    assert loaded.counts == [2]
+    assert "snapshot_schema_version" in caplog.text

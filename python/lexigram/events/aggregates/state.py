@@ -6,8 +6,10 @@ The data is what the codec writes as JSON, so it survives every snapshot store a
 from __future__ import annotations
 
 import json
-from typing import Any, TypedDict
+from decimal import Decimal
+from typing import Any, TypedDict, get_origin
 
+from lexigram.events.exceptions import SerializationError
 from lexigram.events.messages import shapes
 from lexigram.events.messages.codec import EventCodec
 
@@ -24,6 +26,14 @@ _NOT_STATE = frozenset(
         "_snapshot_time",
     }
 )
+
+_FAMILIES: dict[str, tuple[type[Any], ...]] = {
+    "number": (int, float, bool, Decimal),
+    "text": (str,),
+    "collection": (list, tuple, set, frozenset),
+    "mapping": (dict,),
+}
+"""An annotation and a value of different families mean that the class has changed since; None fits everywhere."""
 
 _codec = EventCodec()
 _shapes: dict[tuple[type[Any], frozenset[str]], Any] = {}
@@ -48,7 +58,21 @@ def write_state(aggregate: Any, state: dict[str, Any]) -> None:
     """
     values = {name: value for name, value in state.items() if name not in _NOT_STATE}
     shape = _shape(type(aggregate), frozenset(values))
-    aggregate.__dict__.update(_codec.decode_value(json.dumps(values).encode(), shape))
+    decoded = _codec.decode_value(json.dumps(values).encode(), shape)
+    for name, annotation in shape.__annotations__.items():
+        wanted, found = _family(get_origin(annotation) or annotation), _family(type(decoded[name]))
+        if wanted is not None and found is not None and wanted != found:
+            raise SerializationError(
+                f"{type(aggregate).__name__}.{name} is a {found} in the snapshot and a {wanted} in the class; "
+                "increase snapshot_schema_version when a field changes its type",
+                field=name,
+            )
+    aggregate.__dict__.update(decoded)
+
+
+def _family(kind: Any) -> str | None:
+    """Return what kinds of values may stand in for each other; None for those that nothing is known about."""
+    return next((name for name, kinds in _FAMILIES.items() if kind in kinds), None)
 
 
 def _shape(cls: type[Any], names: frozenset[str]) -> Any:

@@ -254,7 +254,10 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
                 await self.flush()
         except TimeoutError:
             pass
-        return await self._abandon() if self._backlog.busy else CloseReport()
+        if self._backlog.busy:
+            return await self._abandon()
+        await self._parking.store_unsaved()
+        return CloseReport()
 
     async def _abandon(self) -> CloseReport:
         """Stop the workers and turn what is left into dead letters."""

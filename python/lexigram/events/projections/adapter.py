@@ -7,7 +7,7 @@ from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.projections.base import InlineProjection, ProjectionProtocol, settled
-from lexigram.events.projections.routing import handled_types
+from lexigram.events.projections.routing import EventRoutes, handled_types
 
 
 class AdaptedProjection(ProjectionProtocol):
@@ -64,6 +64,7 @@ def as_projection(candidate: Any) -> ProjectionProtocol:
         projection = candidate
     if not isinstance(projection.name, str) or not projection.name:
         raise EventValidationError(f"{type(candidate).__name__}.name must be a non-empty string", field="name")
+    EventRoutes(projection.handles)  # a mistake in `handles` shows at registration, not at the first event
     return projection
 
 

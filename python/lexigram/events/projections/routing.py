@@ -18,6 +18,12 @@ class EventRoutes:
     __slots__ = ("_known", "types")
 
     def __init__(self, wanted: Iterable[type[Any]]) -> None:
+        if callable(wanted) and not isinstance(
+            wanted, type
+        ):  # a method, as in the contract's MultiEventHandlerProtocol
+            wanted = wanted()
+        if isinstance(wanted, str) or not isinstance(wanted, type | Iterable):
+            raise EventValidationError(f"handles must list event classes, not {wanted!r}", field="handles")
         self.types = (wanted,) if isinstance(wanted, type) else tuple(wanted)
         for cls in self.types:
             if not isinstance(cls, type):
