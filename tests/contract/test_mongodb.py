@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest_asyncio
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.messages.codec import EventCodec
@@ -49,6 +49,14 @@ class TestMongoDBEventStore(OwnDatabase, DurableEventStoreContract):
     async def reopen(self, store: Any) -> MongoDBEventStore:
         await store.close()
         return MongoDBEventStore(store.mongo.settings)
+
+    async def test_everything_is_written_and_read_by_a_majority(self, store: Any) -> None:
+        """Whatever the address says: what is acknowledged, shown or built upon survives a failover."""
+        commits = store.events
+        assert commits.write_concern.document == {"w": "majority", "j": True}
+        assert commits.read_concern.document == {"level": "majority"}
+        assert commits.read_preference == ReadPreference.PRIMARY
+        assert store._log.knowledge._commits.read_concern.document == {"level": "majority"}
 
 
 class TestMongoDBEventStoreWithBinaryPayloads(OwnDatabase, EventStoreContract):

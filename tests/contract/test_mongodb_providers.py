@@ -8,8 +8,6 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from lexigram.nosql.backends.mongodb.backend import MongoDBDocumentStore
-from lexigram.nosql.config import MongoDBConfig as DocumentStoreConfig
 from pymongo import AsyncMongoClient
 
 from lexigram.events.exceptions import EventValidationError
@@ -18,6 +16,8 @@ from lexigram.events.stores.mongodb.snapshot_store import MongoDBSnapshotStore
 from lexigram.events.testing.event_store import DurableEventStoreContract
 from lexigram.events.testing.samples import added
 from lexigram.events.types import Snapshot
+from lexigram.nosql.backends.mongodb.backend import MongoDBDocumentStore
+from lexigram.nosql.config import MongoDBConfig as DocumentStoreConfig
 
 
 class TestEventStoreOverDocumentStore(DurableEventStoreContract):

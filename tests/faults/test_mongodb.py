@@ -15,8 +15,6 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
-from tests.faults import mongo_writer
-from tests.faults.mongo_writer import EACH, RACES, Counted, a_store, race, write
 
 from lexigram.events.exceptions import (
     ConcurrencyError,
@@ -30,6 +28,8 @@ from lexigram.events.stores.mongodb.config import MongoDBConfig
 from lexigram.events.stores.mongodb.event_store import MongoDBEventStore
 from lexigram.events.stores.mongodb.idempotency_store import MongoDBIdempotencyStore
 from lexigram.events.testing.samples import ItemAdded, ItemRemoved, added, positions, skus, versions
+from tests.faults import mongo_writer
+from tests.faults.mongo_writer import EACH, RACES, Counted, a_store, race, write
 
 METHOD = "spawn" if sys.platform == "win32" else "forkserver"
 

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 from pymongo import AsyncMongoClient
-from tests.faults.mongo_writer import a_store
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.testing.samples import ItemAdded, ItemRemoved
+from tests.faults.mongo_writer import a_store
 
 QUERY = EventQuery(tags="x")
 

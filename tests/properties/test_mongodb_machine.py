@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from pymongo import MongoClient
-from tests.properties.store_machine import StoreMachine
 
 from lexigram.events.stores.mongodb.config import MongoDBConfig
 from lexigram.events.stores.mongodb.event_store import MongoDBEventStore
+from tests.properties.store_machine import StoreMachine
 
 QUICK = settings(
     max_examples=6, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), database=None

@@ -7,8 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest_asyncio
-from lexigram.nosql.backends.mongodb.backend import MongoDBDocumentStore
-from lexigram.nosql.config import MongoDBConfig as DocumentStoreConfig
 from pymongo import AsyncMongoClient
 
 from lexigram.events import DomainEvent
@@ -16,6 +14,8 @@ from lexigram.events.stores.mongodb.config import MongoDBConfig
 from lexigram.events.stores.mongodb.event_store import MongoDBEventStore
 from lexigram.events.stores.mongodb.snapshot_store import MongoDBSnapshotStore
 from lexigram.events.types import Snapshot
+from lexigram.nosql.backends.mongodb.backend import MongoDBDocumentStore
+from lexigram.nosql.config import MongoDBConfig as DocumentStoreConfig
 
 
 class OrderPlaced(DomainEvent):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
-from lexigram.validation import SecretStr, field_validator
-
 from lexigram.events.config.section import ConfigSection, address_aliases, section, setting
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores.identifiers import validate_table_name
+from lexigram.validation import SecretStr, field_validator
 
 _SCHEMES: Final = ("mongodb://", "mongodb+srv://")
 

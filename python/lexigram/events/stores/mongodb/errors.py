@@ -9,10 +9,8 @@ from typing import Final, TypeVar
 
 from bson.errors import BSONError
 from pymongo.errors import (
-    AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
-    DuplicateKeyError,
     ExecutionTimeout,
     InvalidOperation,
     OperationFailure,
@@ -38,17 +36,25 @@ _REFUSED: Final = frozenset({2, 9, 13, 14, 18, 20, 26, 50, 59, 72, 115, 121, 800
 Any other failure of a write may have happened behind a connection that broke on the way (FerretDB reports the loss of
 its own database as an internal error), so the outcome is found out and not guessed."""
 
+_PASSING: Final = frozenset({1, 6, 7, 8, 64, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+"""Codes of a server that is starting, stopping, changing its role or cut off from its own parts."""
+
 _PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same operation may succeed when it is tried again, and may have happened already."""
-    if isinstance(error, DuplicateKeyError):
-        return False
-    if isinstance(error, ConnectionFailure | AutoReconnect | WriteConcernError | ExecutionTimeout):
+    """Tell whether the same operation may succeed when it is tried again."""
+    if isinstance(error, ConnectionFailure | WriteConcernError):
         return True
-    return isinstance(error, OperationFailure) and error.code not in _REFUSED
+    return isinstance(error, OperationFailure) and error.code in _PASSING
+
+
+def is_refused(error: BaseException) -> bool:
+    """Tell whether a write that failed with this certainly has not happened and never will."""
+    if is_transient(error) or isinstance(error, ExecutionTimeout):
+        return False
+    return not isinstance(error, OperationFailure) or error.code in _REFUSED
 
 
 def clear_error(
@@ -61,7 +67,7 @@ def clear_error(
         failed: Raised where the server answered with a refusal.
     """
     text = f"MongoDB: {what} failed: {_short(error)}"
-    if isinstance(error, ConnectionFailure | AutoReconnect | InvalidOperation | ConfigurationError):
+    if isinstance(error, ConnectionFailure | InvalidOperation | ConfigurationError):
         return EventStoreConnectionError(text)
     return failed(text)
 

@@ -16,7 +16,7 @@ from pymongo.errors import DocumentTooLarge, DuplicateKeyError
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError
 from lexigram.events.stores._primitives import Appended
 from lexigram.events.stores.mongodb.documents import HELD, Document, by_ids, events_of, matching_commits
-from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, clear_error, is_transient
+from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, clear_error, is_refused
 
 if TYPE_CHECKING:
     from lexigram.events.stores.condition import ResolvedQuery
@@ -45,8 +45,8 @@ class Knowledge:
     def __init__(self, database: MongoDatabase) -> None:
         self._database = database
         self._commits = database.collection()
-        # Numbers are taken after the newest commit, whether a majority has it already or not: if it is undone by a
-        # failover, so is every commit after it, and none of these is acknowledged before a majority has it.
+        # Only what a majority has is built upon: after a failover a commit that was not there yet may be gone, and a
+        # number taken after it would leave a gap that somebody fills later.
         self._newest = database.collection(majority=False)
         self.head: int | None = None
         self.versions: dict[str, int] = {}
@@ -76,7 +76,7 @@ class Knowledge:
     async def version(self, stream_id: str) -> int:
         """Return the current version of a stream, from the database."""
         last = await self._read(
-            lambda: self._newest.find_one({"a.s": stream_id}, {"a": 1}, sort=[("_id", -1)]),
+            lambda: self._commits.find_one({"a.s": stream_id}, {"a": 1}, sort=[("_id", -1)]),
             "reading a stream's version",
         )
         appends = [] if last is None else last["a"]
@@ -100,7 +100,7 @@ class Knowledge:
         if not query:
             return False
         wanted = {"q": {"$gt": after}, **HELD, "$or": matching_commits(query, {"p": {"$gt": after}})}
-        commit = await self._read(lambda: self._newest.find_one(wanted, {"q": 1}), "checking a condition")
+        commit = await self._read(lambda: self._commits.find_one(wanted, {"q": 1}), "checking a condition")
         return commit is not None
 
     async def catch_up(self) -> bool:
@@ -109,7 +109,7 @@ class Knowledge:
         if before is not None:
             wanted, limit = {"q": {"$gt": before}}, _MAX_NEW_COMMITS + 1
             new = await self._read(
-                lambda: self._newest.find(wanted, {"a": 1, "q": 1}, sort=[("q", 1)], limit=limit).to_list(None),
+                lambda: self._commits.find(wanted, {"a": 1, "q": 1}, sort=[("q", 1)], limit=limit).to_list(None),
                 "reading the newest commits",
             )
             if len(new) < limit:
@@ -118,7 +118,7 @@ class Knowledge:
                     self.head = commit["q"]
                 return bool(new)
         last = await self._read(
-            lambda: self._newest.find_one({}, {"q": 1}, sort=[("q", -1)]), "reading the last commit"
+            lambda: self._commits.find_one({}, {"q": 1}, sort=[("q", -1)]), "reading the last commit"
         )
         self.versions.clear()
         self.head = 0 if last is None else int(last["q"])
@@ -160,7 +160,7 @@ class Knowledge:
                 return is_doubtful and await self._is_ours(document, end)
             except DRIVER_ERRORS as error:
                 what = "appending events"
-                if isinstance(error, DocumentTooLarge) or not is_transient(error):
+                if isinstance(error, DocumentTooLarge) or is_refused(error):
                     raise clear_error(error, what, EventPersistenceError) from error
                 if time.monotonic() > end:
                     what += " (whether they are stored is unknown; append the same events again to find out)"
