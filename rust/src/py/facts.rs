@@ -28,7 +28,8 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order.
+    /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order
+    /// and the event type of their class.
     #[inline]
     pub fn examine(events: &Bound<'_, PyList>) -> Option<Fresh> {
         let mut fresh = Fresh { first_id: 0, is_ordered: true, tagged: Vec::new() };
@@ -36,7 +37,7 @@ impl Fresh {
         for (n, event) in events.iter().enumerate() {
             let message = MessageRef::event(&event)?;
             let id = id(message);
-            if message.body().sequence.get() != UNSTAMPED || id <= last {
+            if message.body().sequence.get() != UNSTAMPED || id <= last || has_own_type(message) {
                 return None;
             }
             if n == 0 {
@@ -61,6 +62,12 @@ pub fn id(message: MessageRef<'_, '_>) -> u128 {
 /// The ids of a batch of our events.
 pub fn all_ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
     events.iter().filter_map(|event| MessageRef::event(&event).map(id))
+}
+
+/// Tells whether the event was given another event type than its class has.
+#[inline]
+fn has_own_type(message: MessageRef<'_, '_>) -> bool {
+    message.body().rare().is_some_and(|rare| peek(message.py(), &rare.event_type).is_some())
 }
 
 #[inline]

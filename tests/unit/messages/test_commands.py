@@ -192,3 +192,12 @@ def test_impossible_pages_are_refused() -> None:
     """A page size of zero would divide by it."""
     with pytest.raises(EventValidationError, match="page_size"):
         PagedResult(items=[], total=1, page=1, page_size=0)
+
+
+@pytest.mark.parametrize("wrong", ["5", 1.5, None])
+def test_a_page_number_that_is_no_integer_is_refused_by_name(wrong: Any) -> None:
+    """The message says which one, instead of an error from a comparison."""
+    for name in ("total", "page", "page_size"):
+        with pytest.raises(EventValidationError, match=name) as caught:
+            PagedResult([], **{"total": 1, "page": 1, "page_size": 1, name: wrong})
+        assert caught.value.field == name

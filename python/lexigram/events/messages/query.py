@@ -10,7 +10,6 @@ from uuid import UUID
 from lexigram.contracts.events.messages import MessageMetadata
 from lexigram.contracts.events.messages import PaginatedQuery as ContractPaginatedQuery
 from lexigram.contracts.events.messages import Query as ContractQuery
-
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.base import leave_unslotted
@@ -94,8 +93,10 @@ class PagedResult(Generic[TResult]):
 
     def __init__(self, items: list[TResult], total: int, page: int, page_size: int) -> None:
         for name, value, minimum in (("total", total, 0), ("page", page, 1), ("page_size", page_size, 1)):
-            if value < minimum:
-                raise EventValidationError(f"{name} must be at least {minimum}, not {value!r}", field=name)
+            if not isinstance(value, int) or value < minimum:
+                raise EventValidationError(
+                    f"{name} must be an integer of at least {minimum}, not {value!r}", field=name
+                )
         self.items = items
         self.total = total
         self.page = page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -12,6 +11,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.record import decode_record, encode_record
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores.sqlite.database import Database
 from lexigram.events.stores.sqlite.deferred import DeferredUnitOfWork
 
@@ -41,7 +41,7 @@ class SqlSagaStore(SagaStore):
         self._table = f'"{self._database.names.prefix}event_sagas"'
         self._index = f'"{self._database.names.prefix}event_sagas_by_status"'
         self._open = False
-        self._opening = asyncio.Lock()
+        self._opening = LoopLock()
 
     async def initialize(self) -> None:
         """Connect and create the table; every other method does so too when it is used first."""

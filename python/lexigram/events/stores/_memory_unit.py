@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.stores._memory_kinds import matches
 from lexigram.events.stores._primitives import already_stored
-from lexigram.events.stores.condition import ResolvedCondition, ResolvedQuery
+from lexigram.events.stores.condition import ResolvedCondition
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
 if TYPE_CHECKING:
@@ -25,18 +26,6 @@ class Batch(NamedTuple):
     type_names: list[str]
     expected_version: int | None
     condition: Condition | None
-
-
-def plain_query(query: ResolvedQuery | None) -> Query | None:
-    """Return a query in the log's form."""
-    if query is None:
-        return None
-    return [(None if item.types is None else list(item.types), list(item.tags)) for item in query]
-
-
-def plain_condition(condition: ResolvedCondition | None) -> Condition | None:
-    """Return a condition in the log's form."""
-    return None if condition is None else (plain_query(condition.query) or [], condition.after)
 
 
 class MemoryUnitOfWork(AbstractUnitOfWork):
@@ -102,7 +91,7 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
     def _matches(condition: ResolvedCondition, batch: Batch) -> bool:
         events: Sequence[Any] = batch.events
         return any(
-            item.matches(name, getattr(event, "tags", ()))
+            matches(item, name, event)
             for event, name in zip(events, batch.type_names, strict=True)
             for item in condition.query
         )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol
-
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._validation import check_id, check_number
 from lexigram.events.types import Snapshot
 
@@ -26,12 +26,14 @@ class AbstractSnapshotStore(SnapshotStoreProtocol, ABC):
     def __init__(self) -> None:
         self._is_open = False
         self._is_closed = False
+        self._opening = LoopLock()
 
     async def connect(self) -> None:
         """Open the store; create or migrate what it needs. A second call does nothing."""
-        if not self._is_open:
-            await self._open()
-            self._is_open, self._is_closed = True, False
+        async with self._opening:
+            if not self._is_open:
+                await self._open()
+                self._is_open, self._is_closed = True, False
 
     async def close(self) -> None:
         """Release all resources; a second call does nothing."""

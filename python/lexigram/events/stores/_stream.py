@@ -75,7 +75,8 @@ class EventStreamMixin(EventStorePrimitives):
         """Yield the events of these types after a position, in global order. Cost follows the matching events.
 
         Args:
-            event_types: Classes (subclasses included), class names, full names or aliases.
+            event_types: Classes (subclasses included), class names, full names, aliases, or the `event_type` that
+                events or their classes were given.
             from_position: Last position processed (exclusive).
             batch_size: Events fetched at a time, at least 1.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Generic, TypeVar
 
 from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.stores._loop_lock import LoopLock
 
 E = TypeVar("E")
 
@@ -20,7 +20,7 @@ class StoreTables(Generic[E]):
         self.database = database
         self._is_open = False
         self._is_closed = False
-        self._connecting = asyncio.Lock()
+        self._connecting = LoopLock()
 
     async def connect(self) -> None:
         """Open the database; create or migrate the tables. A second call does nothing; it also reopens a closed store.

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from lexigram.contracts.events.protocols.store import EventStoreProtocol
-
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventValidationError
 from lexigram.events.messages.registry import default_registry
 from lexigram.events.messages.stamping import prepare, stamp
 from lexigram.events.stores._evolution import evolve
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._primitives import Page, ReadRequest
 from lexigram.events.stores._records import StoredEvent as StoredEvent
 from lexigram.events.stores._stream import EventStreamMixin
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from lexigram.contracts.core.health import HealthCheckResult
     from lexigram.contracts.core.hooks import HookRegistryProtocol
-
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.types import StreamInfo
 
@@ -59,7 +58,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         self._hooks: HookRegistryProtocol | None = None
         self._is_open = False
         self._is_closed = False
-        self._opening: asyncio.Lock | None = None
+        self._opening = LoopLock()
 
     # Life cycle
 
@@ -71,8 +70,6 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         """
         if self._is_open:
             return
-        if self._opening is None:
-            self._opening = asyncio.Lock()
         async with self._opening:
             if not self._is_open:
                 await self._open()

@@ -40,7 +40,8 @@ class EventQuery:
     """Selects events by type and tag, across streams: any of the types AND all of the tags; `a | b` selects either.
 
     Args:
-        types: Classes (subclasses included), class names, full names or aliases; None selects every type.
+        types: Classes (subclasses included), class names, full names, aliases, or the `event_type` that events or their
+            classes were given; None selects every type.
         tags: Tags that an event must all carry; None or empty asks for none.
 
     Raises:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from lexigram.events._core import EventLog, EventStream
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
-from lexigram.events.stores._memory_unit import Batch, MemoryUnitOfWork, plain_condition, plain_query
+from lexigram.events.stores._memory_kinds import EventKinds, is_common
+from lexigram.events.stores._memory_unit import Batch, Condition, MemoryUnitOfWork, Query
 from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.stores._stream import microseconds
 from lexigram.events.stores._validation import check_number
 from lexigram.events.stores.base import AbstractEventStore
-from lexigram.events.stores.condition import AppendCondition, ResolvedCondition
+from lexigram.events.stores.condition import AppendCondition, ResolvedCondition, ResolvedQuery
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, innermost_unit_of_work
 from lexigram.events.types import Snapshot
 
@@ -47,6 +48,7 @@ class InMemoryEventStore(AbstractEventStore):
         self.log = EventLog(stamp, check_number(max_events_per_stream, "max_events_per_stream"))
         self._append_fresh = self.log.append
         self._known: set[type] = set()
+        self._kinds = EventKinds(self._registry)
 
     async def append(
         self,
@@ -95,6 +97,7 @@ class InMemoryEventStore(AbstractEventStore):
         """Forget all events, streams and positions. For tests; readers must start again."""
         self.log.clear()
         self._known.clear()
+        self._kinds.clear()
 
     def get_all_streams(self) -> list[str]:
         """Return the ids of all streams that hold events, sorted."""
@@ -114,7 +117,7 @@ class InMemoryEventStore(AbstractEventStore):
         for batch in batches:
             for event, name in zip(batch.events, batch.type_names, strict=True):
                 cls = type(event)
-                if cls not in self._known and cls is not UnknownEvent:
+                if cls not in self._known and is_common(name) and cls is not UnknownEvent:
                     self.log.learn(cls, name)
                     self._known.add(cls)
         return stored
@@ -122,11 +125,18 @@ class InMemoryEventStore(AbstractEventStore):
     def _batch(
         self, stream_id: str, events: Sequence[Any], expected: int | None, condition: ResolvedCondition | None
     ) -> Batch:
-        names = [
-            event.type_name if isinstance(event, UnknownEvent) else self._registry.type_name(type(event))
-            for event in events
-        ]
-        return Batch(stream_id, list(events), names, expected, plain_condition(condition))
+        names = [self._kinds.name(event) for event in events]
+        return Batch(stream_id, list(events), names, expected, self._plain_condition(condition))
+
+    def _plain_query(self, query: ResolvedQuery | None) -> Query | None:
+        """Return a query in the log's form."""
+        if query is None:
+            return None
+        return [(None if item.types is None else self._kinds.selected(item.types), list(item.tags)) for item in query]
+
+    def _plain_condition(self, condition: ResolvedCondition | None) -> Condition | None:
+        """Return a condition in the log's form."""
+        return None if condition is None else (self._plain_query(condition.query) or [], condition.after)
 
     async def _ready(self) -> None:
         """Do nothing: it is always open."""
@@ -188,7 +198,7 @@ class InMemoryEventStore(AbstractEventStore):
             yield batch
 
     def _log_batches(self, request: ReadRequest, batch_size: int) -> Iterator[list[Any]]:
-        after, query = request.after, plain_query(request.query)
+        after, query = request.after, self._plain_query(request.query)
         while True:
             events, after, _ = self.log.page(after, batch_size, request.up_to, query, request.partition, False)
             if events:
@@ -197,7 +207,7 @@ class InMemoryEventStore(AbstractEventStore):
                 return
 
     def _log_page(self, request: ReadRequest, after: int, limit: int | None) -> Page:
-        query = plain_query(request.query)
+        query = self._plain_query(request.query)
         return Page(*self.log.page(after, limit, request.up_to, query, request.partition, request.with_stream_ids))
 
     def _read_since(self, request: ReadRequest, since_us: int) -> Page:
@@ -220,7 +230,7 @@ class InMemoryEventStore(AbstractEventStore):
     async def _count(self, request: ReadRequest) -> int:
         if request.since_us is not None:
             return len(self._read_since(replace(request, limit=None), request.since_us).events)
-        return self.log.count(request.after, request.up_to, plain_query(request.query), request.partition)
+        return self.log.count(request.after, request.up_to, self._plain_query(request.query), request.partition)
 
     async def _bounds(self, stream_id: str) -> StreamBounds:
         return StreamBounds(*self.log.bounds(stream_id))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import EventStoreConnectionError
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._tables import StoreTables
 from lexigram.events.stores.sqlite.engine import SqliteEngine
 from lexigram.events.stores.sqlite.engine_base import AbstractEngine
@@ -51,7 +51,7 @@ class Database:
         self._config = config
         self._provider = provider
         self._engine: AbstractEngine | None = None
-        self._opening = asyncio.Lock()
+        self._opening = LoopLock()
         self._users = 0
 
     @property

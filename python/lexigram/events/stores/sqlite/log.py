@@ -118,10 +118,10 @@ class EventLog:
         return connection.execute(s.delete_events, (key, up_to)).rowcount
 
     def type_keys(self, connection: sqlite3.Connection) -> dict[str, list[int]]:
-        """Return the keys of all event types by stored name."""
+        """Return the keys of all event types by stored name and by an event type of their own."""
         keys: dict[str, list[int]] = {}
-        for key, type_name, _ in connection.execute(self.statements.types):
-            keys.setdefault(type_name, []).append(key)
+        for key, type_name, event_type in connection.execute(self.statements.types):
+            _add_type(keys, key, type_name, event_type)
         return keys
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -131,7 +131,7 @@ class EventLog:
         if not self._types_known:
             for key, type_name, event_type in connection.execute(self.statements.types).fetchall():
                 self._types[type_name, event_type] = key
-                self._keys.setdefault(type_name, []).append(key)
+                _add_type(self._keys, key, type_name, event_type)
             self._types_known = True
         if len(self._streams) > MAX_CACHED_STREAMS:
             self._streams.clear()
@@ -186,7 +186,7 @@ class EventLog:
         key = len(self._types) + 1
         connection.execute(self.statements.insert_type, (key, type_name, event_type))
         self._types[type_name, event_type] = key
-        self._keys.setdefault(type_name, []).append(key)
+        _add_type(self._keys, key, type_name, event_type)
         return key
 
     def _insert(self, connection: sqlite3.Connection, new: _New) -> None:
@@ -240,3 +240,10 @@ class EventLog:
             if found == expected:
                 return Appended(expected[-1][1], expected[-1][2])
         return already_stored(request.stream_id)
+
+
+def _add_type(keys: dict[str, list[int]], key: int, type_name: str, event_type: str) -> None:
+    keys.setdefault(type_name, []).append(key)
+    # Otherwise it is the class name, which the registry has made a full name of.
+    if event_type not in (type_name, type_name.rpartition(".")[2]):
+        keys.setdefault(event_type, []).append(key)

@@ -1,0 +1,28 @@
+"""A lock for objects that live longer than one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from weakref import WeakKeyDictionary
+
+
+class LoopLock:
+    """An asyncio lock of which each event loop has its own.
+
+    `asyncio.Lock` belongs for ever to the first loop in which somebody waited for it; a store is used in one loop after
+    the other by test runners and by programs that call `asyncio.run` twice.
+    """
+
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    async def __aenter__(self) -> None:
+        await self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()).acquire()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self._locks[asyncio.get_running_loop()].release()
