@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -339,3 +340,22 @@ async def test_cancelling_the_caller_does_not_stop_the_saga() -> None:
         await caller
     gate.set()
     assert (await manager.wait_for("g", 5)).status is SagaStatus.COMPLETED
+
+
+async def test_a_saga_is_not_started_with_what_is_no_data() -> None:
+    """The error names the argument; an id that is a UUID is kept as text."""
+
+    class Short(SagaBase):
+        @saga_step()
+        async def only(self, ctx: SagaContext) -> None:
+            """Nothing to do."""
+
+    manager = SagaManager()
+    manager.register(Short)
+    for wrong in ([1], "order", 3):
+        with pytest.raises(EventValidationError, match="data must be a dict"):
+            await manager.start("Short", wrong)  # type: ignore[arg-type]
+    with pytest.raises(EventValidationError, match="saga_id"):
+        await manager.start("Short", saga_id=5)  # type: ignore[arg-type]
+    own_id = uuid4()
+    assert await manager.start("Short", saga_id=own_id) == str(own_id)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.projections.base import settled
@@ -79,8 +79,8 @@ class SagaEngine:
     async def start(
         self,
         saga_name: str,
-        data: dict[str, Any] | None = None,
-        saga_id: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        saga_id: UUID | str | None = None,
         *,
         wait: bool = True,
         metadata: dict[str, Any] | None = None,
@@ -91,14 +91,20 @@ class SagaEngine:
         starts nothing and returns it, so a repeated request has one effect.
 
         Args:
-            saga_id: Its id; a random one if None.
+            data: What its steps find in `ctx.data`.
+            saga_id: Its id, kept as text; a random one if None.
             wait: Return when it has ended (or waits for an operator); False returns when it is stored.
 
         Raises:
             SagaError: LEX_ERR_EVT_026; the name is unknown, or the id belongs to another kind of saga.
+            EventValidationError: LEX_ERR_EVT_024; the data is no mapping, or the id neither str nor UUID.
         """
         definition = self._definition(saga_name)
-        record = self._new_record(definition, data or {}, saga_id or str(uuid4()), metadata)
+        if data is not None and not isinstance(data, Mapping):
+            raise EventValidationError(f"data must be a dict, not {type(data).__name__}", field="data")
+        if saga_id is not None and not isinstance(saga_id, str | UUID):
+            raise EventValidationError(f"saga_id must be a str or UUID, not {type(saga_id).__name__}", field="saga_id")
+        record = self._new_record(definition, dict(data or {}), str(saga_id or uuid4()), metadata)
         if not await self.store.create(record):
             known = await self.store.load(record.saga_id)
             if known is not None and known.saga_name != saga_name:
