@@ -24,9 +24,10 @@ from lexigram.events.exceptions import (
 )
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.redis import log as redis_log
+from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
 from lexigram.events.stores.redis.event_store import RedisEventStore
 from lexigram.events.testing.samples import added, positions, skus, versions
-from tests.faults import redis_writer
+from tests.faults import redis_shop, redis_writer
 from tests.faults.redis_writer import Noted, batch
 from tools.services import Services
 
@@ -52,7 +53,7 @@ def process(target: Any, *arguments: Any) -> multiprocessing.process.BaseProcess
     """Start a process that dies with this one."""
     context = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
-        context.set_forkserver_preload([redis_writer.__name__])
+        context.set_forkserver_preload([redis_writer.__name__, redis_shop.__name__])
     started = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
     started.start()
     return started  # type: ignore[no-any-return]
@@ -227,6 +228,29 @@ async def test_killed_writers_leave_nothing_half_done(redis_url: str) -> None:
         await check_the_log(store, acknowledged)
 
 
+async def test_sagas_killed_anywhere_run_every_step_exactly_once(redis_url: str) -> None:
+    """Step appends and saga state are one call: after kill -9, again and again, no step is missing or repeated."""
+    name, orders = namespace(), 120
+    for run in range(3):
+        reading, writing = multiprocessing.get_context(METHOD).Pipe(duplex=False)
+        worker = process(redis_shop.main, redis_url, name, orders, writing)
+        writing.close()
+        await asyncio.to_thread(reading.recv_bytes)
+        await asyncio.sleep(0.15 + run * 0.1)
+        worker.kill()
+        await asyncio.to_thread(worker.join)
+        reading.close()
+    await redis_shop.run(redis_url, name, orders)
+    async with RedisEventStore(redis_url, name) as store, RedisCheckpointStore(store) as checkpoints:
+        for order in range(orders):
+            did = [event.what for event in await store.read(f"saga-{order}")]
+            assert did == ["reserved", "charged", "refunded" if order % 3 == 0 else "shipped"], order
+        head = await store.head()
+        assert await checkpoints.get_checkpoint("seen") == head == orders * 3
+    # A projection goes on where the last process has left it.
+    assert await redis_shop.run(redis_url, name, orders) == []
+
+
 @pytest.fixture
 def proxied(services: Services, redis_url: str) -> Iterator[tuple[Any, str]]:
     """The proxy's control and the address of the server through it."""
@@ -338,15 +362,22 @@ async def test_a_cancelled_unit_of_work_is_whole_or_not_there(store: RedisEventS
     await check_the_log(store, names)
 
 
-async def test_cancelled_reads_leave_the_connections_usable(store: RedisEventStore) -> None:
-    """A reader that goes away in the middle of an answer does not give the next one its rest."""
+async def test_a_cancelled_reader_stops_and_leaves_the_connections_usable(store: RedisEventStore) -> None:
+    """Cancelled anywhere in a read, it ends there (drivers have lost cancellations), and the next answer is the next's."""
     await store.append("a", batch("x", 500))
-    for turns in range(30):
-        task = asyncio.create_task(store.read_all())
+
+    async def read() -> None:
+        while True:
+            await store.read("a", limit=5)
+            await store.head()
+
+    for turns in range(40):
+        task = asyncio.create_task(read())
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        assert await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)
+        assert task.cancelled()
         assert await store.head() == 500
         assert len(await store.read("a", limit=7)) == 7
 

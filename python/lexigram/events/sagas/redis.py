@@ -42,6 +42,10 @@ class RedisSagaStore(RedisPart, SagaStore):
         """Return a block whose appends and saga states are written together; the engine of sagas runs steps in it."""
         return RedisUnitOfWork(self.log, self._ready)
 
+    def joins(self, unit: Any) -> bool:
+        """Return whether `unit` is of this store's namespace, so that a save in it commits with its appends."""
+        return getattr(unit, "resource", None) is self.log
+
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga; return False, with nothing written, if one of this id is there."""
         log = await self._ready()

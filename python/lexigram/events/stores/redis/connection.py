@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _ADDRESS: Final = re.compile(r"(redis|rediss|unix)://")
 _RAW: Final[dict[str, Any]] = {"NEVER_DECODE": True}
 _FORMAT: Final = b"1"
+_CLOSING_SECONDS: Final = 2.0
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -56,6 +57,7 @@ class RedisConnection:
         self._client: Any = None if is_address else client
         self._max_connections = max_connections
         self._timeout = command_timeout_seconds
+        self._calls: set[asyncio.Future[Any]] = set()
         self.retry_seconds = retry_seconds
         self.name = _shown(client) if is_address else f"Redis behind {type(client).__name__}"
 
@@ -100,7 +102,11 @@ class RedisConnection:
             raise
 
     async def close(self) -> None:
-        """Close a client made here; one that was given belongs to the application."""
+        """Close a client made here, after the answers under way; one that was given belongs to the application."""
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=_CLOSING_SECONDS)
+            for call in late:
+                call.cancel()
         if self._address is not None and self._client is not None:
             client, self._client = self._client, None
             await client.aclose(close_connection_pool=True)
@@ -147,21 +153,32 @@ class RedisConnection:
         from lexigram.events.stores.redis.errors import FAILURES, clear_error
 
         try:
-            await self.client.execute_command("PING")
+            await self._command("PING")
         except FAILURES as error:
             raise clear_error(error, self.name) from error
 
     async def _execute(self, *command: Argument) -> Any:
-        return await self.client.execute_command(*command, **_RAW)
+        return await self._command(*command, **_RAW)
+
+    async def _command(self, *command: Argument, **options: Any) -> Any:
+        """Have the driver execute a command in a task of its own.
+
+        A caller that is cancelled leaves at once, and the connection reads its answer to the end. Without this the
+        driver can lose a cancellation (its `asyncio.wait_for` does on Python 3.11), and the caller would go on.
+        """
+        call = asyncio.ensure_future(self.client.execute_command(*command, **options))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return await asyncio.shield(call)
 
     async def _evaluate(self, script: Script, key: str, arguments: Any) -> Any:
         from redis.exceptions import NoScriptError
 
         try:
-            return await self.client.execute_command("EVALSHA", script.digest, 1, key, *arguments, **_RAW)
+            return await self._command("EVALSHA", script.digest, 1, key, *arguments, **_RAW)
         except NoScriptError:
             # A server that has been restarted has forgotten it.
-            return await self.client.execute_command("EVAL", script.text, 1, key, *arguments, **_RAW)
+            return await self._command("EVAL", script.text, 1, key, *arguments, **_RAW)
 
     async def check_format(self, key: str) -> None:
         """Mark a new namespace with the form of its data, or check that it is one that we know.
@@ -193,7 +210,7 @@ class RedisConnection:
         return found
 
     async def _settings(self, pattern: str) -> dict[str, str]:
-        reply = await self.client.execute_command("CONFIG GET", pattern)
+        reply = await self._command("CONFIG GET", pattern)
         pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
         return {_as_text(name): _as_text(value) for name, value in pairs}
 

@@ -10,6 +10,8 @@ from lexigram.events.stores._evolution import decode_rows
 from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.partition import partition_of
+from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
+from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.operations import AppendOperation
 from lexigram.events.stores.redis.shared import event_log_of
 from lexigram.events.stores.redis.unit import RedisUnitOfWork
@@ -91,6 +93,14 @@ class RedisEventStore(AbstractEventStore):
         There is no SQL: `execute` and its like raise `EventStoreError`.
         """
         return RedisUnitOfWork(self.log, self._ready)
+
+    def deferred_unit_of_work(self) -> RedisUnitOfWork:
+        """Return `unit_of_work()`, which locks nothing and is checked at its end; the engine of sagas asks for one."""
+        return self.unit_of_work()
+
+    def checkpoint_store(self) -> RedisCheckpointStore | None:
+        """Return a checkpoint store in the same namespace, or None on a state store; close it like any other."""
+        return RedisCheckpointStore(self.log) if isinstance(self.log, RedisLog) else None
 
     async def _open(self) -> None:
         await self.log.open()

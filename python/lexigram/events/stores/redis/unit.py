@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventStoreError
 from lexigram.events.stores._primitives import Appended, already_stored
 from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.operations import AppendOperation, SmallOperation, version_conflict
@@ -107,6 +107,9 @@ class RedisUnitOfWork(AbstractUnitOfWork):
                             "an event of this unit of work matches the condition; nothing was written"
                         )
         self._ids |= ids
+
+    def _no_sql(self) -> EventStoreError:
+        return EventStoreError("Redis has no SQL: a unit of work takes appends and what the Redis stores save")
 
     async def _begin(self) -> None:
         """Nothing to do: Redis is only changed at the end."""
