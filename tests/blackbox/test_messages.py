@@ -1,0 +1,79 @@
+"""Messages in the hands of a program that knows only the documents."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from lexigram.events import Command, DomainEvent, Event, IntegrationEvent, SqliteEventStore
+
+
+class Plain(DomainEvent):
+    order_id: str
+    lines: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Decorated(DomainEvent):
+    order_id: str
+    total: Decimal = Decimal("0.10")
+
+
+class PlainBelowDecorated(Decorated):
+    extra: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slotted(DomainEvent):
+    order_id: str
+
+
+class Shipped(IntegrationEvent):
+    order_id: str
+
+
+class Place(Command[str]):
+    order_id: str
+
+
+EVENTS: list[Any] = [
+    Plain(order_id="a", lines=[1]),
+    Decorated(order_id="a"),
+    PlainBelowDecorated(order_id="a", extra=1),
+    Slotted(order_id="a"),
+    Shipped(order_id="a", source_service="shop", destination_services=["post"]),
+    Event(event_type="ping", data={"a": (1, Decimal("1.0"))}),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+async def test_every_kind_of_event_class_keeps_class_and_fields_everywhere(event: Any, tmp_path: Path) -> None:
+    """Copies, pickles of every protocol, the `with_` helpers and a database file give the same event."""
+    pickles = [pickle.loads(pickle.dumps(event, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for other in (copy.copy(event), copy.deepcopy(event), event.with_version(3), *pickles):
+        assert type(other) is type(event)
+        assert other == event
+    helped = event.for_aggregate(uuid4(), "Order").with_correlation_id(uuid4()).with_causation_id(uuid4())
+    assert type(helped) is type(event)
+    assert (helped.event_id, helped.to_dict().keys()) == (event.event_id, event.to_dict().keys())
+    async with SqliteEventStore(tmp_path / "events.db") as store:
+        await store.append("s", [copy.copy(event)])
+    async with SqliteEventStore(tmp_path / "events.db") as store:
+        (stored,) = await store.read("s")
+    assert type(stored) is type(event)
+    assert stored == event
+
+
+@pytest.mark.parametrize("cls", [Plain, Decorated, PlainBelowDecorated, Slotted, Shipped, Place])
+def test_missing_and_unknown_fields_are_named_together(cls: Any) -> None:
+    """However the class was written, one error tells everything that is wrong."""
+    with pytest.raises(TypeError) as caught:
+        cls(colour="red", shape="round")
+    assert all(name in str(caught.value) for name in ("order_id", "colour", "shape"))
