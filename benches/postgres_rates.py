@@ -1,7 +1,7 @@
 """Rates of the PostgreSQL store against the unsafe way: `python tools/services.py run postgres -- python -m benches.postgres_rates`.
 
 The unsafe way is a pool of ten connections, each append one INSERT with a position from a sequence: what a first
-version usually looks like, and what lets readers skip events (docs/decisions/0003-order-on-postgresql.md).
+version usually looks like, and what lets readers skip events (docs/decisions/0009-order-on-postgresql.md).
 """
 
 from __future__ import annotations

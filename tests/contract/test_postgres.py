@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 import pytest_asyncio
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.postgres import PostgresSagaStore
 from lexigram.events.sagas.store import SagaStore
@@ -27,6 +28,7 @@ from lexigram.events.testing.event_store import DurableEventStoreContract, Event
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import added
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+from lexigram.sql.providers.postgres_provider import PostgresProvider
 from tests.postgres_schemas import EmptySchemas
 
 S = TypeVar("S")
@@ -125,3 +127,36 @@ class TestPostgresCheckpointStore(OwnSchema, CheckpointStoreContract):
 class TestPostgresIdempotencyStore(OwnSchema, IdempotencyStoreContract):
     async def make_store(self) -> PostgresIdempotencyStore:
         return self.made(PostgresIdempotencyStore(next(self.configs)))
+
+
+class Configured(NamedTuple):
+    """A provider that says where its database is, and the tables to use there."""
+
+    config: PostgresEventStoreConfig
+    provider: Any
+
+
+class TestPostgresEventStoreWithThePublishedProvider(OwnSchema, DurableEventStoreContract):
+    """The constructor of the documents: a configuration of tables, and the framework's provider for the address."""
+
+    async def make_store(self, **options: Any) -> PostgresEventStore:
+        config = next(self.configs)
+        assert config.dsn is not None
+        published: Any = PostgresProvider
+        provider = published(config.dsn.get_secret_value())
+        tables = PostgresEventStoreConfig(schema_name=config.schema_name, pool_min_size=1)
+        self.configured = Configured(tables, provider)
+        return PostgresEventStore(tables, provider, **options)
+
+    async def reopen(self, store: Any) -> PostgresEventStore:
+        await store.close()
+        return PostgresEventStore(*self.configured)
+
+
+def test_a_provider_without_an_address_is_refused() -> None:
+    """The error says what to give instead."""
+    with pytest.raises(EventValidationError, match=r"config\.dsn") as caught:
+        PostgresEventStore(None, object())  # type: ignore[arg-type]
+    assert caught.value.field == "provider"
+    with pytest.raises(EventValidationError, match="needs a dsn"):
+        PostgresEventStore()

@@ -2,7 +2,7 @@
 
 The lock is taken in a statement of its own. Each later statement of a VOLATILE function takes a fresh snapshot under
 READ COMMITTED, so the checks see everything that was committed before the lock was free: one statement that locks and
-checks would see the state from before it waited. Source: docs/decisions/0003-order-on-postgresql.md.
+checks would see the state from before it waited. Source: docs/decisions/0009-order-on-postgresql.md.
 """
 
 from __future__ import annotations
