@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
-import sys
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lexigram.events.exceptions import (
     ConcurrencyError,
-    EventError,
-    EventLoadError,
-    EventPersistenceError,
-    EventStoreConnectionError,
-    EventValidationError,
 )
-from lexigram.events.stores.condition import AppendCondition, EventQuery
-from lexigram.events.stores.redis import log as redis_log
 from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
 from lexigram.events.stores.redis.event_store import RedisEventStore
 from lexigram.events.testing.samples import added, positions, skus, versions
 from tests.faults import redis_shop, redis_writer
+from tests.faults.redis_checks import METHOD, check_the_log, namespace, process
 from tests.faults.redis_writer import Noted, batch
-from tools.services import Services
 
 if TYPE_CHECKING:
     from tools.servers.base import Server
-
-METHOD = "spawn" if sys.platform == "win32" else "forkserver"
-
-
-def namespace() -> str:
-    """Return a namespace that no other test uses."""
-    return f"test:{uuid4().hex}"
 
 
 @pytest.fixture
@@ -47,35 +29,6 @@ async def store(redis_url: str) -> AsyncIterator[RedisEventStore]:
     """A new, empty store."""
     async with RedisEventStore(redis_url, namespace()) as store:
         yield store
-
-
-def process(target: Any, *arguments: Any) -> multiprocessing.process.BaseProcess:
-    """Start a process that dies with this one."""
-    context = multiprocessing.get_context(METHOD)
-    if METHOD == "forkserver":
-        context.set_forkserver_preload([redis_writer.__name__, redis_shop.__name__])
-    started = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
-    started.start()
-    return started  # type: ignore[no-any-return]
-
-
-async def check_the_log(store: RedisEventStore, acknowledged: set[str]) -> int:
-    """Check that the log is whole and holds every acknowledged batch once; return the number of events."""
-    events: list[Noted] = [event async for event in store.stream_all(batch_size=1000)]
-    assert positions(events) == list(range(1, await store.head() + 1)), "positions are gap-free"
-    assert len({event.event_id for event in events}) == len(events), "every event is there once"
-    batches: dict[str, list[Noted]] = defaultdict(list)
-    for event in events:
-        batches[event.batch].append(event)
-    for name, found in batches.items():
-        assert [event.index for event in found] == list(range(found[0].size)), f"batch {name} is whole and in order"
-        assert found[-1].sequence_number == (found[0].sequence_number or 0) + found[0].size - 1, f"{name} is contiguous"
-        assert not name.endswith("+") or name[:-1] in batches, f"the unit of work of {name} is whole"
-    assert acknowledged <= batches.keys(), "everything acknowledged is there"
-    for stream_id in await store.get_stream_ids():
-        stored = await store.read(stream_id)
-        assert versions(stored) == list(range(1, len(stored) + 1)), f"versions of {stream_id}"
-    return len(events)
 
 
 async def test_64_coroutines_racing_on_one_stream_have_one_winner_per_version(store: RedisEventStore) -> None:
@@ -249,270 +202,3 @@ async def test_sagas_killed_anywhere_run_every_step_exactly_once(redis_url: str)
         assert await checkpoints.get_checkpoint("seen") == head == orders * 3
     # A projection goes on where the last process has left it.
     assert await redis_shop.run(redis_url, name, orders) == []
-
-
-@pytest.fixture
-def proxied(services: Services, redis_url: str) -> Iterator[tuple[Any, str]]:
-    """The proxy's control and the address of the server through it."""
-    proxy: Any = services.get("toxiproxy")
-    name = f"redis-{uuid4().hex[:8]}"
-    port = proxy.proxy(name, int(redis_url.rpartition(":")[2].partition("/")[0]))
-    yield _Toxics(proxy, name), f"redis://127.0.0.1:{port}/0"
-    proxy.call("DELETE", f"/proxies/{name}")
-
-
-class _Toxics:
-    """Puts faults into one proxied link."""
-
-    def __init__(self, proxy: Any, name: str) -> None:
-        self._proxy, self._path = proxy, f"/proxies/{name}/toxics"
-
-    def add(self, kind: str, stream: str, **attributes: int) -> None:
-        """Let it break: `downstream` is what the server answers, `upstream` what it is asked."""
-        self._proxy.call(
-            "POST", self._path, {"name": "fault", "type": kind, "stream": stream, "attributes": attributes}
-        )
-
-    def remove(self) -> None:
-        """Let it work again."""
-        self._proxy.call("DELETE", f"{self._path}/fault")
-
-
-@pytest.mark.parametrize(
-    ("kind", "stream", "attributes"),
-    [
-        ("limit_data", "downstream", {"bytes": 0}),
-        ("limit_data", "upstream", {"bytes": 300}),
-        ("reset_peer", "downstream", {"timeout": 0}),
-        ("timeout", "downstream", {"timeout": 0}),
-        ("timeout", "upstream", {"timeout": 0}),
-    ],
-    ids=["answer lost", "cut in the request", "reset", "half-open answers", "half-open requests"],
-)
-async def test_an_append_with_unknown_outcome_is_resolved(
-    proxied: tuple[Any, str], kind: str, stream: str, attributes: dict[str, int]
-) -> None:
-    """The link breaks while appends and units of work are under way and heals later: each is stored exactly once."""
-    toxics, url = proxied
-    async with RedisEventStore(url, namespace(), command_timeout_seconds=0.4, retry_seconds=20.0) as store:
-        await store.append("a", batch("first", 2))
-        toxics.add(kind, stream, **attributes)
-
-        async def unit() -> None:
-            async with store.unit_of_work():
-                await store.append("a", batch("u", 2))
-                await store.append("b", batch("u+", 1))
-
-        appends = [asyncio.create_task(store.append("a", batch(f"n{n}", 2))) for n in range(8)]
-        tasks = [*appends, asyncio.create_task(unit())]
-        await asyncio.sleep(0.6)
-        toxics.remove()
-        await asyncio.gather(*tasks)
-        assert await check_the_log(store, {"first", "u", "u+", *(f"n{n}" for n in range(8))}) == 2 + 16 + 3
-
-
-async def test_an_unreachable_server_is_our_error_and_the_same_append_works_later(proxied: tuple[Any, str]) -> None:
-    """After `retry_seconds` the caller is told that the outcome is unknown; the same events again store nothing twice."""
-    toxics, url = proxied
-    async with RedisEventStore(url, namespace(), command_timeout_seconds=0.2, retry_seconds=0.1) as store:
-        events = batch("b", 3)
-        toxics.add("limit_data", "downstream", bytes=0)
-        with pytest.raises(EventStoreConnectionError, match="unknown"):
-            await store.append("a", events, expected_version=0)
-        with pytest.raises(EventStoreConnectionError):
-            await store.read("a")
-        toxics.remove()
-        assert await store.append("a", events, expected_version=0) == 3
-        assert await check_the_log(store, {"b"}) == 3
-
-
-async def test_a_cancelled_append_is_whole_or_not_there(store: RedisEventStore) -> None:
-    """Cancelled after 0, 1, 2, … turns of the loop: no half batch, the store works on, and a retry finds what is there."""
-    done: set[str] = set()
-    for turns in range(24):
-        events = batch(f"c{turns}", 5)
-        task = asyncio.create_task(store.append("a", events))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            await store.append("a", events)
-        done.add(f"c{turns}")
-    assert await check_the_log(store, done) == 24 * 5
-
-
-async def test_a_cancelled_unit_of_work_is_whole_or_not_there(store: RedisEventStore) -> None:
-    """Cancelled at any point, its two appends are both there or both missing."""
-
-    async def unit(name: str) -> None:
-        async with store.unit_of_work():
-            await store.append("a", batch(name, 2))
-            await store.append("b", batch(f"{name}+", 1))
-
-    for turns in range(0, 120, 4):
-        task = asyncio.create_task(unit(f"u{turns}"))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    names = {event.batch for event in await store.read_all()}
-    assert {name for name in names if not name.endswith("+")} == {name[:-1] for name in names if name.endswith("+")}
-    await check_the_log(store, names)
-
-
-async def test_a_cancelled_reader_stops_and_leaves_the_connections_usable(store: RedisEventStore) -> None:
-    """Cancelled anywhere in a read, it ends there (drivers have lost cancellations), and the next answer is the next's."""
-    await store.append("a", batch("x", 500))
-
-    async def read() -> None:
-        while True:
-            await store.read("a", limit=5)
-            await store.head()
-
-    for turns in range(40):
-        task = asyncio.create_task(read())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        assert await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)
-        assert task.cancelled()
-        assert await store.head() == 500
-        assert len(await store.read("a", limit=7)) == 7
-
-
-async def test_a_server_that_may_lose_events_is_not_called_durable(
-    own_redis: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One warning for each server says why; `require_durable` refuses it; with `appendfsync always` all is well."""
-    async with RedisEventStore(own_redis.url, require_durable=True) as store:
-        assert store.is_durable
-        for setting, reason in (
-            (("appendfsync", "everysec"), "appendfsync is everysec"),
-            (("appendonly", "no"), "appendonly is not yes"),
-        ):
-            await store.log.connection.read("CONFIG", "SET", *setting)
-            redis_log._warned.clear()
-            caplog.clear()
-            with caplog.at_level(logging.WARNING):
-                for _ in range(2):
-                    async with RedisEventStore(own_redis.url, namespace()) as lax:
-                        assert lax.is_durable is False
-            assert [reason in record.message for record in caplog.records] == [True]
-            with pytest.raises(EventPersistenceError, match=reason):
-                await RedisEventStore(own_redis.url, require_durable=True).connect()
-        for setting in (("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory", "100mb")):
-            await store.log.connection.read("CONFIG", "SET", *setting)
-        await store.log.connection.read("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        with pytest.raises(EventPersistenceError, match="removes events"):
-            await RedisEventStore(own_redis.url, require_durable=True).connect()
-    own_redis.kill()  # it would take its time
-
-
-async def test_a_full_server_refuses_the_append_and_writes_nothing(own_redis: Server) -> None:
-    """`maxmemory` reached: our error, no half batch, and appends work again once there is room."""
-    async with RedisEventStore(own_redis.url, namespace()) as store:
-        await store.append("a", batch("first", 2))
-        await store.log.connection.read("CONFIG", "SET", "maxmemory", "1kb")
-        with pytest.raises(EventPersistenceError, match="memory is full"):
-            await store.append("a", batch("second", 2))
-        outcomes = await asyncio.gather(
-            *(store.append("a", batch(str(n), 2)) for n in range(3)), return_exceptions=True
-        )
-        assert [type(outcome) for outcome in outcomes] == [EventPersistenceError] * 3
-        await store.log.connection.read("CONFIG", "SET", "maxmemory", "0")
-        await store.append("a", batch("third", 2))
-        assert await check_the_log(store, {"first", "third"}) == 4
-
-
-async def test_no_error_of_the_driver_comes_out(own_redis: Server) -> None:
-    """A key that somebody else has overwritten, a wrong password, a stopped server: each is an error of ours."""
-    async with RedisEventStore(own_redis.url, "mine", retry_seconds=0.0) as store:
-        await store.append("a", added("1"))
-        connection = store.log.connection
-        await connection.read("RENAME", "{mine}:log", "{mine}:kept")
-        await connection.read("SET", "{mine}:log", "x")
-        with pytest.raises(EventLoadError):
-            await store.read_all()
-        with pytest.raises(EventPersistenceError):
-            await store.append("a", added("2"))
-        await connection.read("SET", "{mine}:format", "2")
-        with pytest.raises(EventError, match="later release"):
-            await RedisEventStore(own_redis.url, "mine").connect()
-        await connection.read("CONFIG", "SET", "requirepass", "secret")
-        with pytest.raises(EventStoreConnectionError):
-            await RedisEventStore(own_redis.url).connect()
-        own_redis.kill()
-        for call in (store.head(), store.append("a", added("3")), store.get_stream_ids()):
-            with pytest.raises(EventStoreConnectionError):
-                await call
-
-
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        (("http://127.0.0.1",), "store"),
-        ((5,), "store"),
-        (("redis://127.0.0.1/0", "a{b}"), "namespace"),
-        (("redis://127.0.0.1/0", ""), "namespace"),
-        (("redis://127.0.0.1/0", "x" * 64), "namespace"),
-    ],
-)
-def test_bad_arguments_are_refused_by_name(arguments: tuple[Any, ...], field: str) -> None:
-    """At construction, before anything is connected."""
-    with pytest.raises(EventValidationError) as caught:
-        RedisEventStore(*arguments)
-    assert caught.value.field == field
-
-
-async def test_it_works_in_a_cluster_because_all_keys_share_a_hash_tag(services: Services) -> None:
-    """A server in cluster mode refuses keys of different slots in one call: none of ours are."""
-    from redis.asyncio import Redis as Client
-    from redis.asyncio import RedisCluster
-
-    from tools.servers.redis import Redis
-
-    class ClusterRedis(Redis):
-        name = "redis-cluster"
-
-        def spawn(self, command: Any, env: Any = None, cwd: Any = None) -> None:
-            super().spawn([*command, "--cluster-enabled", "yes"], env, cwd)
-
-    server = ClusterRedis(services.home)
-    server.start()
-    async with Client.from_url(server.url) as plain:
-        await plain.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        while b"cluster_state:ok" not in await plain.execute_command("CLUSTER", "INFO"):
-            await asyncio.sleep(0.05)
-    cluster = RedisCluster.from_url(server.url)
-    try:
-        for client in (server.url, cluster):
-            async with RedisEventStore(client, namespace()) as store:
-                await store.append("a", added("1", "2", tags=["x", "y"]))
-                condition = AppendCondition(EventQuery(tags=["x", "y"]), after=2)
-                await store.append("b", added("3"), condition=condition)
-                async with store.unit_of_work():
-                    await store.append("a", added("4"), expected_version=2)
-                    await store.append("b", added("5"), expected_version=1)
-                assert skus(await store.query(tags="y")) == ["1", "2"]
-                assert await store.compact("a", 1) == 1
-                assert skus(await store.read_all()) == ["2", "3", "4", "5"]
-                assert await store.wait_for_events(4, 1.0)
-    finally:
-        await cluster.aclose()
-        server.stop()
-
-
-async def test_a_ready_client_is_used_and_left_open(redis_url: str) -> None:
-    """Whatever its settings: one that decodes answers works too, binary payloads included."""
-    from redis.asyncio import Redis
-
-    from lexigram.events.messages.codec import EventCodec
-
-    async with Redis.from_url(redis_url, decode_responses=True) as client:
-        async with RedisEventStore(client, namespace(), codec=EventCodec(format="binary")) as store:
-            await store.append("a", added("1", "ä"))
-            assert skus(await store.read("a")) == ["1", "ä"]
-            assert await store.get_stream_ids() == ["a"]
-        assert await client.ping()
