@@ -6,15 +6,47 @@ const CHUNK: usize = 1024;
 
 /// Ids of the events at positions 1, 2, 3, …
 ///
-/// For each position it keeps the highest id so far, an ascending list that can be searched by halving. An id that
-/// is lower than an earlier one (made earlier but stored later) or not in order by design (no UUIDv7) goes into a map
-/// of strays instead.
+/// For each position it keeps the first half (time and counter) of the highest id so far, an ascending list that can
+/// be searched by halving; the rest of the id is in the stored item, which has the last word. An id goes into a map
+/// of strays instead if it is lower than an earlier one (made earlier but stored later), not in order by design (no
+/// UUIDv7) or cannot be read from its item.
 #[derive(Default)]
 pub struct IdIndex {
     top: u128,
-    chunks: Vec<Box<[u128]>>,
-    last: Vec<u128>,
+    chunks: Vec<Halves>,
+    last: Vec<u64>,
     strays: HashMap<u128, u32, ahash::RandomState>,
+}
+
+/// The ascending first halves of the ids of one chunk.
+enum Halves {
+    /// As steps from the first one, because a chunk is usually filled within a minute.
+    Near { first: u64, steps: Box<[u32]> },
+    /// As they are. The highest one alone stands for a whole chunk that is gone.
+    Far(Box<[u64]>),
+}
+
+impl Halves {
+    fn of(halves: Vec<u64>) -> Self {
+        let first = halves[0];
+        let steps: Result<Box<[u32]>, _> = halves.iter().map(|half| u32::try_from(half - first)).collect();
+        steps.map_or(Self::Far(halves.into_boxed_slice()), |steps| Self::Near { first, steps })
+    }
+
+    fn at(&self, index: usize) -> u64 {
+        match self {
+            Self::Near { first, steps } => first + u64::from(steps[index]),
+            Self::Far(halves) => halves[index.min(halves.len() - 1)],
+        }
+    }
+
+    /// Returns the index of the first half that is not lower, within a chunk whose highest one is not.
+    fn lower_bound(&self, half: u64) -> usize {
+        match self {
+            Self::Near { first, steps } => steps.partition_point(|step| first + u64::from(*step) < half),
+            Self::Far(halves) => halves.partition_point(|known| *known < half),
+        }
+    }
 }
 
 impl IdIndex {
@@ -24,36 +56,50 @@ impl IdIndex {
         id > self.top && is_ordered(id)
     }
 
-    /// Records the id of the next position (1 for the first).
+    /// Records the id of the next position (1 for the first); `is_in_item` if `find` can ask for it.
     #[inline]
-    pub fn push(&mut self, id: u128) {
-        if self.is_above_all(id) {
+    pub fn push(&mut self, id: u128, is_in_item: bool) {
+        let is_next = self.is_above_all(id);
+        if is_next {
             self.top = id;
-        } else {
+        }
+        if !(is_next && is_in_item) {
             let position = (self.chunks.len() * CHUNK + self.last.len() + 1) as u32;
             self.strays.insert(id, position);
         }
         if self.last.capacity() == 0 {
             self.last.reserve_exact(CHUNK);
         }
-        self.last.push(self.top);
+        self.last.push(first_half(self.top));
         if self.last.len() == CHUNK {
-            self.chunks.push(std::mem::take(&mut self.last).into_boxed_slice());
+            self.chunks.push(Halves::of(std::mem::take(&mut self.last)));
         }
     }
 
-    /// Returns the position at which an id was recorded. Cost: logarithmic, or one comparison for an id above all.
-    pub fn find(&self, id: u128) -> Option<u32> {
+    /// Returns the position at which an id was recorded; `is_at` tells whether the item at a position has this id.
+    ///
+    /// Cost: one comparison for an id above all, otherwise logarithmic, plus a question for each position that has the
+    /// same first half.
+    pub fn find(&self, id: u128, is_at: impl Fn(u32) -> bool) -> Option<u32> {
         if self.is_above_all(id) {
             return None;
         }
         if let Some(position) = self.strays.get(&id) {
             return Some(*position);
         }
-        let n = self.chunks.partition_point(|chunk| chunk[chunk.len() - 1] < id);
-        let chunk: &[u128] = self.chunks.get(n).map_or(&self.last, |chunk| chunk);
-        let offset = chunk.partition_point(|top| *top < id);
-        (chunk.get(offset) == Some(&id)).then(|| (n * CHUNK + offset + 1) as u32)
+        let half = first_half(id);
+        let n = self.chunks.partition_point(|chunk| chunk.at(CHUNK - 1) < half);
+        let offset = self
+            .chunks
+            .get(n)
+            .map_or_else(|| self.last.partition_point(|known| *known < half), |chunk| chunk.lower_bound(half));
+        let candidates = (n * CHUNK + offset..).take_while(|index| self.half_at(*index) == Some(half));
+        candidates.map(|index| (index + 1) as u32).find(|position| is_at(*position))
+    }
+
+    fn half_at(&self, index: usize) -> Option<u64> {
+        let chunk = self.chunks.get(index / CHUNK).map(|chunk| chunk.at(index % CHUNK));
+        chunk.or_else(|| self.last.get(index - self.chunks.len() * CHUNK).copied())
     }
 
     /// Drops the strays whose position is not `alive`, and whole chunks of which `is_chunk_alive` says no.
@@ -61,12 +107,17 @@ impl IdIndex {
         self.strays.retain(|_, position| alive(*position));
         self.strays.shrink_to_fit();
         for (n, chunk) in self.chunks.iter_mut().enumerate() {
-            if chunk.len() > 1 && !is_chunk_alive(n) {
-                // The highest id alone keeps the list searchable.
-                *chunk = Box::new([chunk[chunk.len() - 1]]);
+            if !is_chunk_alive(n) {
+                // The highest one alone keeps the list searchable.
+                *chunk = Halves::Far(Box::new([chunk.at(CHUNK - 1)]));
             }
         }
     }
+}
+
+#[inline]
+fn first_half(id: u128) -> u64 {
+    (id >> 64) as u64
 }
 
 /// Tells whether an id is a UUIDv7, which begins with its time.
@@ -83,44 +134,90 @@ mod tests {
         n << 80 | 7 << 76
     }
 
+    /// An index together with the ids that the items of a log would know.
+    #[derive(Default)]
+    struct Indexed {
+        index: IdIndex,
+        items: Vec<Option<u128>>,
+    }
+
+    impl Indexed {
+        fn push(&mut self, id: u128, is_in_item: bool) {
+            self.index.push(id, is_in_item);
+            self.items.push(is_in_item.then_some(id));
+        }
+
+        fn find(&self, id: u128) -> Option<u32> {
+            self.index.find(id, |position| self.items[position as usize - 1] == Some(id))
+        }
+    }
+
     #[test]
     fn random_ids_do_not_spoil_the_order() {
-        let mut index = IdIndex::default();
+        let mut ids = Indexed::default();
         let random = (u128::MAX >> 80 << 80) | 4 << 76;
-        index.push(random);
-        (1..=3000).for_each(|n| index.push(v7(n)));
-        assert_eq!((index.strays.len(), index.find(random), index.find(v7(3000))), (1, Some(1), Some(3001)));
-        assert!(!index.is_above_all(random + 1));
-        assert_eq!(index.find(random + 1), None);
+        ids.push(random, true);
+        (1..=3000).for_each(|n| ids.push(v7(n), true));
+        assert_eq!((ids.index.strays.len(), ids.find(random), ids.find(v7(3000))), (1, Some(1), Some(3001)));
+        assert!(!ids.index.is_above_all(random + 1));
+        assert_eq!(ids.find(random + 1), None);
     }
 
     #[test]
     fn finds_every_id_in_any_order() {
-        let mut index = IdIndex::default();
-        let ids: Vec<u128> = (0..5000u128).map(|n| v7((n * 7919) % 5003 * 3 + 10)).collect();
-        ids.iter().for_each(|id| index.push(*id));
-        for (n, id) in ids.iter().enumerate() {
-            assert_eq!(index.find(*id), Some(n as u32 + 1));
-            assert_eq!(index.find(*id + 1), None);
+        // Steps of one counter, of one millisecond, and of minutes, so that chunks of both kinds are made.
+        for shift in [64, 80, 100] {
+            let mut ids = Indexed::default();
+            let all: Vec<u128> =
+                (0..5000u128).map(|n| 7 << 76 | ((n * 7919) % 5003 % 4096 * 3 + 10) << shift | n).collect();
+            all.iter().enumerate().for_each(|(n, id)| ids.push(*id, n % 5 != 0));
+            for (n, id) in all.iter().enumerate() {
+                assert_eq!(ids.find(*id), Some(n as u32 + 1));
+                assert_eq!(ids.find(*id + (1 << 40)), None);
+            }
+            assert_eq!(ids.find(0), None);
         }
-        assert_eq!(index.find(0), None);
+    }
+
+    #[test]
+    fn ids_with_the_same_first_half_are_told_apart() {
+        let mut ids = Indexed::default();
+        (0..3000).for_each(|n| ids.push(v7(5) + n, n % 7 != 0));
+        (0..3000).for_each(|n| assert_eq!(ids.find(v7(5) + n), Some(n as u32 + 1)));
+        assert_eq!(ids.find(v7(5) + 3000), None);
+    }
+
+    #[test]
+    fn ids_that_the_item_does_not_tell_are_found() {
+        let mut ids = Indexed::default();
+        (1..=2000).for_each(|n| ids.push(v7(n), false));
+        assert_eq!((ids.find(v7(1)), ids.find(v7(2000)), ids.find(v7(2001))), (Some(1), Some(2000), None));
+        assert!(!ids.index.is_above_all(v7(2000)));
     }
 
     #[test]
     fn ids_in_order_need_no_map() {
-        let mut index = IdIndex::default();
-        (1..=3000).for_each(|n| index.push(v7(n)));
-        assert!(index.strays.is_empty());
-        assert_eq!((index.find(v7(1)), index.find(v7(3000)), index.find(v7(3001))), (Some(1), Some(3000), None));
+        let mut ids = Indexed::default();
+        (1..=3000).for_each(|n| ids.push(v7(n), true));
+        assert!(ids.index.strays.is_empty());
+        assert_eq!((ids.find(v7(1)), ids.find(v7(3000)), ids.find(v7(3001))), (Some(1), Some(3000), None));
     }
 
     #[test]
     fn retain_returns_memory_and_keeps_the_rest_findable() {
-        let mut index = IdIndex::default();
-        (1..=4096).for_each(|n| index.push(v7(n)));
-        index.push(0);
-        index.retain(|_| false, |chunk| chunk == 2);
-        assert_eq!((index.find(v7(5)), index.find(v7(2500)), index.find(v7(4097))), (None, Some(2500), None));
-        assert_eq!(index.strays.len(), 0);
+        let mut ids = Indexed::default();
+        (1..=4096).for_each(|n| ids.push(v7(n), true));
+        ids.push(0, true);
+        ids.index.retain(|_| false, |chunk| chunk == 2);
+        (0..2048).for_each(|n| ids.items[n] = None);
+        assert_eq!(
+            (ids.find(v7(5)), ids.find(v7(1024)), ids.find(v7(2500)), ids.find(0)),
+            (None, None, Some(2500), None)
+        );
+        assert!(ids.index.chunks.iter().enumerate().all(|(n, chunk)| match chunk {
+            Halves::Far(halves) => n != 2 && halves.len() == 1,
+            Halves::Near { .. } => n == 2,
+        }));
+        assert_eq!(ids.index.strays.len(), 0);
     }
 }

@@ -160,9 +160,15 @@ impl<T> Log<T> {
         self.ids.is_above_all(id)
     }
 
-    /// Tells whether an event with this id is stored.
-    pub fn holds(&self, id: u128) -> bool {
-        self.ids.find(id).is_some_and(|position| self.slot(position).is_some())
+    /// Tells whether an event with this id is stored; `has_id` compares an item's own id.
+    pub fn holds(&self, id: u128, has_id: impl Fn(&T, u128) -> bool) -> bool {
+        self.find(id, has_id).is_some()
+    }
+
+    fn find(&self, id: u128, has_id: impl Fn(&T, u128) -> bool) -> Option<u32> {
+        let item = |position| self.slot(position).and_then(|slot| slot.item.as_ref());
+        let found = self.ids.find(id, |position| item(position).is_some_and(|item| has_id(item, id)));
+        found.filter(|position| item(*position).is_some())
     }
 
     /// Tells whether there are positions left for this many events.
@@ -179,10 +185,11 @@ impl<T> Log<T> {
         ids: &[u128],
         expected: Option<u64>,
         condition: Option<&Condition>,
+        has_id: impl Fn(&T, u128) -> bool,
     ) -> Result<Admission, Refusal> {
         let (number, version) = self.locate(stream);
         if !ids.iter().all(|id| self.ids.is_above_all(*id)) {
-            if let Some(stored) = self.find_batch(number, ids)? {
+            if let Some(stored) = self.find_batch(number, ids, has_id)? {
                 return Ok(Admission::Retry(stored));
             }
         }
@@ -200,9 +207,13 @@ impl<T> Log<T> {
 
     /// Finds a batch that is stored already: Some if all of it is, in this stream and order; None if nothing is.
     #[cold]
-    fn find_batch(&self, stream: Option<u32>, ids: &[u128]) -> Result<Option<Stored>, Refusal> {
-        let found: Vec<Option<u32>> =
-            ids.iter().map(|id| self.ids.find(*id).filter(|p| self.slot(*p).is_some())).collect();
+    fn find_batch(
+        &self,
+        stream: Option<u32>,
+        ids: &[u128],
+        has_id: impl Fn(&T, u128) -> bool,
+    ) -> Result<Option<Stored>, Refusal> {
+        let found: Vec<Option<u32>> = ids.iter().map(|id| self.find(*id, &has_id)).collect();
         if found.iter().all(Option::is_none) {
             return Ok(None);
         }
@@ -235,9 +246,10 @@ impl<T> Log<T> {
         number
     }
 
-    /// Stores one item after `admit` allowed it, and returns its version and position.
+    /// Stores one item after `admit` allowed it, and returns its version and position. `has_id` tells whether the
+    /// functions of that name can see the id in the item.
     #[inline]
-    pub fn push(&mut self, stream: u32, item: T, id: u128, kind: u32) -> Stored {
+    pub fn push(&mut self, stream: u32, item: T, id: u128, has_id: bool, kind: u32) -> Stored {
         self.head += 1;
         self.live += 1;
         let position = self.head;
@@ -250,7 +262,7 @@ impl<T> Log<T> {
             chunk.slots.push(Slot { item: Some(item), stream, kind });
             chunk.live += 1;
         }
-        self.ids.push(id);
+        self.ids.push(id, has_id);
         self.kinds.lists[kind as usize].push(position);
         let stream = &mut self.streams[stream as usize];
         stream.positions.push_back(position);

@@ -1,17 +1,26 @@
 use super::*;
 use crate::core::select::Selection;
 
+fn id_of(item: &u32) -> u128 {
+    (u128::from(*item) + 1000) << 80 | 7 << 76
+}
+
+/// Every fifth item does not tell its id.
+fn has_id(item: &u32, id: u128) -> bool {
+    item % 5 != 0 && id_of(item) == id
+}
+
 /// Appends `items` with UUIDv7 ids in the order of the items; kind by remainder, tag `t<item % 3>`.
 fn append(log: &mut Log<u32>, stream: &str, items: &[u32], expected: Option<u64>) -> Result<Stored, Refusal> {
-    let ids: Vec<u128> = items.iter().map(|item| (u128::from(*item) + 1000) << 80 | 7 << 76).collect();
-    match log.admit(stream, &ids, expected, None)? {
+    let ids: Vec<u128> = items.iter().map(id_of).collect();
+    match log.admit(stream, &ids, expected, None, has_id)? {
         Admission::Retry(stored) => Ok(stored),
         Admission::Fresh { .. } => {
             let number = log.stream(stream);
             let mut stored = Stored { version: 0, position: 0 };
             for (item, id) in items.iter().zip(ids) {
                 let kind = log.kind(if item % 2 == 0 { "even" } else { "odd" });
-                stored = log.push(number, *item, id, kind);
+                stored = log.push(number, *item, id, item % 5 != 0, kind);
                 log.tag(stored.position, &[format!("t{}", item % 3)]);
             }
             Ok(stored)
@@ -113,7 +122,7 @@ fn a_condition_sees_only_what_came_after() {
     let mut log = Log::default();
     append(&mut log, "a", &[1, 2], None).unwrap();
     let condition = |kinds: &[&str], after| Condition { query: query(Some(kinds), &[]), after };
-    let admit = |condition: Condition| log.admit("b", &[9999], None, Some(&condition));
+    let admit = |condition: Condition| log.admit("b", &[9999], None, Some(&condition), has_id);
     assert_eq!(admit(condition(&["odd"], 1)), Ok(Admission::Fresh { version: 0 }));
     assert_eq!(admit(condition(&["even"], 1)), Err(Refusal::Condition { position: 2 }));
     assert_eq!(admit(condition(&["odd"], 0)), Err(Refusal::Condition { position: 1 }));

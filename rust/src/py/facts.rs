@@ -59,6 +59,11 @@ pub fn id(message: MessageRef<'_, '_>) -> u128 {
     u128::from_be_bytes(message.body().id.get())
 }
 
+/// Whether a stored event is one of ours with this id. Runs no Python code.
+pub fn has_id(py: Python<'_>) -> impl Fn(&Py<PyAny>, u128) -> bool {
+    move |event, wanted| MessageRef::event(event.bind(py)).is_some_and(|message| id(message) == wanted)
+}
+
 /// The ids of a batch of our events.
 pub fn all_ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
     events.iter().filter_map(|event| MessageRef::event(&event).map(id))

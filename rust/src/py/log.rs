@@ -13,7 +13,7 @@ use pyo3::types::{PyInt, PyList, PyString, PyType};
 use super::builder;
 use super::event::MessageRef;
 use super::facts::{self, Fresh};
-use super::log_batch::{Batch, BatchArgument, Names, clamp, items, refused};
+use super::log_batch::{Batch, BatchArgument, Names, admit, clamp, items, refused};
 use crate::core::log::{Admission, Log, Refusal};
 use crate::core::select::Selection;
 
@@ -93,10 +93,9 @@ impl EventLog {
     }
 
     /// Says where a batch is stored already, or None if it may be stored; raises if it may not. Changes nothing.
-    fn check(&self, batch: BatchArgument<'_>) -> PyResult<Option<(u32, u32)>> {
+    fn check(&self, py: Python<'_>, batch: BatchArgument<'_>) -> PyResult<Option<(u32, u32)>> {
         let batch = Batch::new(batch)?;
-        let admission =
-            self.inner.lock().log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref());
+        let admission = admit(py, &self.inner.lock().log, &batch);
         match admission {
             Ok(Admission::Fresh { .. }) => Ok(None),
             Ok(Admission::Retry(stored)) => Ok(Some((stored.version, stored.position))),
@@ -231,6 +230,7 @@ impl EventLog {
         fresh: Fresh,
         expected: Option<u64>,
     ) -> PyResult<Option<u32>> {
+        let py = events.py();
         let mut evicted = Vec::new();
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -239,7 +239,7 @@ impl EventLog {
             return Ok(None);
         }
         let is_new = fresh.is_ordered && inner.log.is_above_all(fresh.first_id);
-        if !is_new && facts::all_ids(events).any(|id| inner.log.holds(id)) {
+        if !is_new && facts::all_ids(events).any(|id| inner.log.holds(id, facts::has_id(py))) {
             return Ok(None);
         }
         let (number, mut version) = inner.log.locate(stream);
@@ -260,7 +260,7 @@ impl EventLog {
             builder::stamp(message, version, i64::from(position));
             let id = facts::id(message);
             let is_tracked = message.is_tracked();
-            inner.log.push(number, event.unbind(), id, kind);
+            inner.log.push(number, event.unbind(), id, true, kind);
             if is_tracked {
                 inner.log.trace_last();
             }

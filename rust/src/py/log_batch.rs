@@ -39,7 +39,7 @@ impl EventLog {
         let mut stamped_at = None;
         loop {
             let mut inner = self.inner.lock();
-            let admissions = match admit_all(&inner.log, &batches) {
+            let admissions = match admit_all(py, &inner.log, &batches) {
                 Ok(admissions) => admissions,
                 Err((batch, refusal)) => {
                     drop(inner);
@@ -133,7 +133,7 @@ impl EventLog {
 fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts: Facts) -> Stored {
     let Facts { event, id, tags, is_native, is_tracked } = facts;
     let handle = is_native.then(|| event.clone_ref(py));
-    let stored = log.push(stream, event, id, kind);
+    let stored = log.push(stream, event, id, is_native, kind);
     if is_tracked {
         log.trace_last();
     }
@@ -147,11 +147,14 @@ fn push(py: Python<'_>, log: &mut Log<Py<PyAny>>, stream: u32, kind: u32, facts:
 }
 
 /// Decides on all batches or says which one is refused.
-fn admit_all(log: &Log<Py<PyAny>>, batches: &[Batch]) -> Result<Vec<Admission>, (usize, Refusal)> {
-    let admit = |(n, batch): (usize, &Batch)| {
-        log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref()).map_err(|refusal| (n, refusal))
-    };
+fn admit_all(py: Python<'_>, log: &Log<Py<PyAny>>, batches: &[Batch]) -> Result<Vec<Admission>, (usize, Refusal)> {
+    let admit = |(n, batch)| admit(py, log, batch).map_err(|refusal| (n, refusal));
     batches.iter().enumerate().map(admit).collect()
+}
+
+/// Decides on one batch.
+pub fn admit(py: Python<'_>, log: &Log<Py<PyAny>>, batch: &Batch) -> Result<Admission, Refusal> {
+    log.admit(&batch.stream, &batch.ids, batch.expected, batch.condition.as_ref(), facts::has_id(py))
 }
 
 pub fn clamp(position: u64) -> u32 {
