@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient, ReadPreference
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
+from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
+from lexigram.events.messages.event import Event
 from lexigram.events.sagas.mongodb import MongoDBSagaStore
 from lexigram.events.sagas.store import SagaStore
+from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.mongodb.checkpoint_store import MongoDBCheckpointStore
 from lexigram.events.stores.mongodb.config import MongoDBConfig
 from lexigram.events.stores.mongodb.dead_letters import MongoDBDeadLetterStore
@@ -23,6 +28,7 @@ from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, Id
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
 from lexigram.events.testing.saga_store import SagaStoreContract
+from lexigram.events.testing.samples import added
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
 
 
@@ -50,6 +56,21 @@ class TestMongoDBEventStore(OwnDatabase, DurableEventStoreContract):
         await store.close()
         return MongoDBEventStore(store.mongo.settings)
 
+    async def test_events_are_selected_by_the_type_they_were_given(self, store: Any) -> None:
+        """Beside their class: by reading, and by conditions, also inside a unit of work."""
+        await store.append("s", [Event(host="a"), Event(event_type="ping", host="b"), *added("c")])
+        assert [e.host async for e in store.stream_by_type("ping")] == ["b"]
+        assert [e.host async for e in store.stream_by_type([Event])] == ["a", "b"]
+        condition = AppendCondition(EventQuery(types=["pong"]))
+        with pytest.raises(ConcurrencyError):
+            async with store.unit_of_work():
+                await store.append("a", [Event(event_type="pong")], condition=condition)
+                await store.append("b", [Event(event_type="pong")], condition=condition)
+        outcomes = await asyncio.gather(
+            *(store.append(s, [Event(event_type="pong")], condition=condition) for s in "xyz"), return_exceptions=True
+        )
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConcurrencyError", "ConcurrencyError", "int"]
+
     async def test_everything_is_written_and_read_by_a_majority(self, store: Any) -> None:
         """Whatever the address says: what is acknowledged, shown or built upon survives a failover."""
         commits = store.events
@@ -70,11 +91,15 @@ class TestMongoDBSnapshotStore(OwnDatabase, SnapshotStoreContract):
 
 
 class TestMongoDBCheckpointStore(OwnDatabase, CheckpointStoreContract):
+    lease_seconds = 0.4
+
     async def make_store(self) -> MongoDBCheckpointStore:
         return MongoDBCheckpointStore(self.config())
 
 
 class TestMongoDBIdempotencyStore(OwnDatabase, IdempotencyStoreContract):
+    lease_seconds = 0.4
+
     async def make_store(self) -> MongoDBIdempotencyStore:
         return MongoDBIdempotencyStore(self.config())
 

@@ -20,6 +20,8 @@ class CheckpointStoreContract:
     """Everything that a checkpoint store promises."""
 
     pytestmark = pytest.mark.asyncio
+    lease_seconds = 0.05
+    """What expires in these tests does so after this time; more for a server that is slow."""
 
     @abstractmethod
     async def make_store(self) -> AbstractCheckpointStore:
@@ -62,21 +64,21 @@ class CheckpointStoreContract:
 
     async def test_an_expired_lock_can_be_taken(self, store: AbstractCheckpointStore) -> None:
         """After its time without renewal the lock is free."""
-        assert await store.acquire_lock("orders", "a", timeout=0.05)
+        assert await store.acquire_lock("orders", "a", timeout=self.lease_seconds)
         assert not await store.acquire_lock("orders", "b")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * self.lease_seconds)
         assert await store.acquire_lock("orders", "b")
         assert not await store.acquire_lock("orders", "a")
 
     async def test_an_owner_that_lost_the_lock_is_fenced(self, store: AbstractCheckpointStore) -> None:
         """The epoch rises with each new owner, not with renewals; a save with an old one changes nothing."""
         assert await store.lock_epoch("orders") == 0
-        await store.acquire_lock("orders", "a", timeout=0.05)
+        await store.acquire_lock("orders", "a", timeout=self.lease_seconds)
         epoch = await store.lock_epoch("orders")
-        await store.acquire_lock("orders", "a", timeout=0.05)
+        await store.acquire_lock("orders", "a", timeout=self.lease_seconds)
         assert await store.lock_epoch("orders") == epoch
         await store.save_checkpoint("orders", 5, epoch=epoch)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * self.lease_seconds)
         await store.acquire_lock("orders", "b")
         assert await store.lock_epoch("orders") == epoch + 1
         with pytest.raises(ConcurrencyError):
@@ -100,6 +102,8 @@ class IdempotencyStoreContract:
     """Everything that an idempotency store promises."""
 
     pytestmark = pytest.mark.asyncio
+    lease_seconds = 0.05
+    """What expires in these tests does so after this time; more for a server that is slow."""
 
     @abstractmethod
     async def make_store(self) -> AbstractIdempotencyStore:
@@ -129,14 +133,14 @@ class IdempotencyStoreContract:
 
     async def test_marks_expire(self, store: AbstractIdempotencyStore) -> None:
         """An expired mark is as if it had never been; clearing returns how many went."""
-        await store.mark_processed("c1", "short", expires_in=0.05)
+        await store.mark_processed("c1", "short", expires_in=self.lease_seconds)
         await store.mark_processed("c1", "long", expires_in=60)
         await store.mark_processed("c1", "ever")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * self.lease_seconds)
         assert not await store.is_processed("c1", "short")
         assert await store.is_processed("c1", "long")
-        assert await store.claim("c1", "short", expires_in=0.05)
-        await asyncio.sleep(0.1)
+        assert await store.claim("c1", "short", expires_in=self.lease_seconds)
+        await asyncio.sleep(2 * self.lease_seconds)
         assert await store.clear_expired() == 1
         assert await store.clear_expired() == 0
         assert await store.is_processed("c1", "ever")

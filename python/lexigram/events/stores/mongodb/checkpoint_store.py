@@ -82,6 +82,7 @@ class MongoDBCheckpointStore(MongoCollections, AbstractCheckpointStore):
                 return True
             if not await insert_missing(collection, _new(name, None)):
                 return False
+            lease["expires_at"] = time.time() + timeout_seconds
             return bool((await collection.update_one(free, take)).matched_count)
 
         return await self.mongo.write(acquire, "taking a lock")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,6 +18,7 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventValidationError,
 )
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores.mongodb.config import MongoSettings
 from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
 from lexigram.events.stores.unit_of_work import current_unit_of_work
@@ -70,7 +70,7 @@ class MongoDatabase:
         """What the stores on this database have in common, such as the log's committer."""
         self._database: Any = None
         self._users = 0
-        self._opening = asyncio.Lock()
+        self._opening = LoopLock()
         self._indexed: set[str] = set()
 
     @property
@@ -224,7 +224,7 @@ class MongoCollections:
         self._name = name
         self._is_open = False
         self._is_closed = False
-        self._connecting = asyncio.Lock()
+        self._connecting = LoopLock()
         self._collection: Any = None
 
     async def connect(self) -> None:

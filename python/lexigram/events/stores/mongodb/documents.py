@@ -7,7 +7,7 @@ A commit `{_id, q, c, n, a, e}` is one insertion and so one atomic step on every
 - `q` last position; `c` token of the writer, by which it recognises its own commit; `n` events still held.
 - `a` one `{s, v, l}` for each append: stream, first and last version. It stays when events are removed: versions and
   positions are never given twice.
-- `e` the events: `i` id, `s` stream, `v` version, `p` position, `t` and `n` type names, `o` time of occurrence, `h`
+- `e` the events: `i` id, `s` stream, `v` version, `p` position, `t` names by which its type is selected, `n` event type, `o` time of occurrence, `h`
   partition hash, `g` tags, `d` payload.
 """
 
@@ -53,6 +53,17 @@ def event_bytes(stream_id: str, event: EncodedEvent) -> int:
     return _EVENT_OVERHEAD + len(event.payload) + 4 * texts + tags
 
 
+def kinds(type_name: str, event_type: str) -> list[str]:
+    """Return the names that select an event: its class's full name, and an event type of its own where it has one."""
+    # Otherwise it is the class name, which the registry has made a full name of.
+    return [type_name] if event_type in (type_name, type_name.rpartition(".")[2]) else [type_name, event_type]
+
+
+def matches(item: ResolvedItem, names: Iterable[str], tags: Sequence[str]) -> bool:
+    """Tell whether an event with these names and tags is selected."""
+    return any(item.matches(name, tags) for name in names)
+
+
 def event_document(stream_id: str, event: EncodedEvent, version: int, position: int, text: bool) -> Document:
     """Return an event as it is stored; JSON payloads as text, readable and exact."""
     return {
@@ -60,7 +71,7 @@ def event_document(stream_id: str, event: EncodedEvent, version: int, position: 
         "s": stream_id,
         "v": version,
         "p": position,
-        "t": event.type_name,
+        "t": kinds(event.type_name, event.event_type),
         "n": event.event_type,
         "o": event.occurred_at_us,
         "h": partition_hash(stream_id),
@@ -73,7 +84,7 @@ def row(event: Mapping[str, Any]) -> tuple[str, str, bytes, int, int]:
     """Return a stored event as the codec takes it."""
     payload = event["d"]
     data = payload.encode() if isinstance(payload, str) else payload
-    return event["t"], event["n"], data, event["v"], event["p"]
+    return event["t"][0], event["n"], data, event["v"], event["p"]
 
 
 def only(condition: Document) -> Document:
@@ -136,7 +147,7 @@ def _item_filter(item: ResolvedItem) -> Document:
 def _item_expression(item: ResolvedItem) -> Document:
     parts: list[Document] = []
     if item.types is not None:
-        parts.append({"$in": ["$$x.t", literal(sorted(item.types))]})
+        parts.append({"$gt": [{"$size": {"$setIntersection": ["$$x.t", literal(sorted(item.types))]}}, 0]})
     if item.tags:
         parts.append({"$setIsSubset": [literal(sorted(item.tags)), "$$x.g"]})
     return {"$and": parts} if parts else literal(True)
