@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 import random
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,14 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventStoreError,
 )
+from lexigram.events.sagas.postgres import PostgresSagaStore
+from lexigram.events.sagas.types import SagaStatus
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.postgres import PostgresCheckpointStore, PostgresEventStore
 from lexigram.events.testing.samples import ItemAdded, added, positions, skus, versions
-from tests.faults import postgres_writer
+from tests.faults import postgres_shop, postgres_writer
 from tests.faults.postgres_writer import Posted, batch
+from tests.flow import shop_worker
 from tests.postgres_schemas import EmptySchemas
 
 if TYPE_CHECKING:
@@ -296,6 +299,48 @@ async def test_a_killed_client_leaves_only_whole_batches(
     events = await check_log(store, acknowledged)
     names = {event.batch for event in events}
     assert all(name[:-1] in names for name in names if name.endswith("+"))
+
+
+@pytest.mark.slow
+async def test_projections_and_sagas_are_exactly_once_under_kill(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """kill -9 at random moments: every saga reaches one end, no step ran twice, read models equal the log."""
+    assert config.dsn is not None
+    orders, context, hits = 40, multiprocessing.get_context(METHOD), 0
+    await store.engine.execute("DROP TABLE IF EXISTS shop_sold, shop_done")
+    for attempt in range(4):
+        reading, writing = context.Pipe(duplex=False)
+        arguments = (config.dsn.get_secret_value(), config.schema_name, orders, writing)
+        process = context.Process(target=postgres_shop.main, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        process.start()
+        writing.close()
+        assert await asyncio.to_thread(reading.poll, 30)
+        if attempt < 3:
+            await asyncio.to_thread(process.join, random.uniform(0.2, 0.8))
+            hits += process.is_alive()
+            process.kill()
+        await asyncio.to_thread(process.join, 60)
+        reading.close()
+    assert process.exitcode == 0
+    assert hits >= 1
+    sold: Counter[str] = Counter()
+    deeds: dict[int, list[str]] = defaultdict(list)
+    events = await store.read_all()
+    assert positions(events) == list(range(1, len(events) + 1))
+    for event in events:
+        if isinstance(event, shop_worker.OrderPlaced):
+            sold[event.item] += 1
+        else:
+            deeds[event.order].append(event.what)
+    happy, undone = ["reserved", "charged", "shipped"], ["reserved", "charged", "refunded", "released"]
+    assert dict(deeds) == {order: happy if order % 3 else undone for order in range(orders)}
+    done = Counter(what for whats in deeds.values() for what in whats)
+    for table, expected in (("shop_sold", sold), ("shop_done", done)):
+        assert dict(map(tuple, await store.engine.fetch_all(f"SELECT * FROM {table}"))) == dict(expected)
+    async with PostgresSagaStore(store) as sagas:
+        states = {int(str(record.correlation_key)): record.status for record in await sagas.list_by_name("fulfil")}
+    assert states == {order: SagaStatus.COMPLETED if order % 3 else SagaStatus.COMPENSATED for order in range(orders)}
 
 
 class Cuts:
