@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from lexigram.contracts.events.messages import MessageMetadata
 
+from lexigram.contracts.events.messages import MessageMetadata
 from lexigram.events import Command, DomainEvent, message_context
 
 

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
-from lexigram.contracts.exceptions.base import LexigramError
-from tools.generate_docs import all_errors, render_errors
 
+from lexigram.contracts.exceptions.base import LexigramError
 from lexigram.events import exceptions
+from tools.generate_docs import all_errors, render_errors
 
 ERRORS = all_errors()
 DOCS = Path(__file__).parent.parent / "docs"

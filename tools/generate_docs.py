@@ -6,9 +6,8 @@ import inspect
 from pathlib import Path
 
 from lexigram.contracts.exceptions.base import LexigramError
-from lexigram.events.schema import models
-
 from lexigram.events import exceptions
+from lexigram.events.schema import models
 
 DOCS = Path(__file__).parent.parent / "docs"
 

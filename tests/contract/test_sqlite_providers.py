@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
-from lexigram.sql.providers.sqlite_provider import SQLiteProvider
-from tests.contract.minimal_provider import MinimalProvider
 
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
@@ -20,6 +18,8 @@ from lexigram.events.testing.checkpoint_store import CheckpointStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract
 from lexigram.events.testing.samples import added, positions
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+from lexigram.sql.providers.sqlite_provider import SQLiteProvider
+from tests.contract.minimal_provider import MinimalProvider
 
 
 class OverMinimalProvider:

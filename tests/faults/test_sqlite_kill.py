@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.faults import sqlite_writer
-from tests.faults.sqlite_writer import Ack, Written
 
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from tests.faults import sqlite_writer
+from tests.faults.sqlite_writer import Ack, Written
 
 RUNS_ON_ONE_FILE = 5
 METHOD = "spawn" if sys.platform == "win32" else "forkserver"

@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
+from lexigram import Application
 from lexigram.config import LexigramConfig
 from lexigram.contracts.core import ProviderPriority
 from lexigram.contracts.core.hooks import HookRegistryProtocol
@@ -20,9 +22,6 @@ from lexigram.contracts.events.protocols.store import EventReplayProtocol, Event
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol
 from lexigram.di.module import DynamicModule, Module, module
 from lexigram.di.provider import Provider
-from lexigram.hooks import HookRegistry
-
-from lexigram import Application
 from lexigram.events import (
     AbstractEventStore,
     AbstractSnapshotStore,
@@ -60,6 +59,7 @@ from lexigram.events import (
     saga_step,
 )
 from lexigram.events.di.sub_providers.store_provider import StoreSubProvider
+from lexigram.hooks import HookRegistry
 
 pytestmark = pytest.mark.usefixtures("own_handlers")
 

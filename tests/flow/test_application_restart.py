@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
+from lexigram import Application
 from lexigram.contracts.core import ProviderPriority
 from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
 from lexigram.contracts.observability.tracing import TracerProtocol
 from lexigram.di.provider import Provider
-
-from lexigram import Application
 from lexigram.events import (
     AbstractEventStore,
     Command,

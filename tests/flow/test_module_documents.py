@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lexigram.di.module import Module, module
 
 from lexigram import Application
+from lexigram.di.module import Module, module
 from lexigram.events import (
     Command,
     CommandBus,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.properties.store_machine import StoreMachine
 
 from lexigram.events.stores.memory import InMemoryEventStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from tests.properties.store_machine import StoreMachine
 
 QUICK = settings(
     max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), database=None

@@ -9,7 +9,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.aggregates.domain import Address, Note, Order
 
 from lexigram.events import (
     CompositePolicy,
@@ -21,6 +20,7 @@ from lexigram.events import (
     SnapshotPolicy,
     TimeBasedPolicy,
 )
+from tests.unit.aggregates.domain import Address, Note, Order
 
 actions = st.lists(
     st.lists(

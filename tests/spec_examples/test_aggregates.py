@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 from pydantic import Field
-from tests.spec_examples.shop import InvalidOperationError, ItemAdded, ItemAddedEvent, OrderItem
 
 from lexigram.events import (
     AbstractRepository,
@@ -19,6 +18,7 @@ from lexigram.events import (
     InMemorySnapshotStore,
     SnapshotManager,
 )
+from tests.spec_examples.shop import InvalidOperationError, ItemAdded, ItemAddedEvent, OrderItem
 
 
 class Order(AggregateRoot):

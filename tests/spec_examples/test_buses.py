@@ -11,22 +11,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from lexigram.contracts.events import EventMiddlewareProtocol
-from tests.spec_examples.shop import (
-    CreatedOrder,
-    CreateOrderCommand,
-    CreateUserCommand,
-    GetOrdersByCustomerQuery,
-    GetOrdersQuery,
-    GetUserQuery,
-    OrderCreatedEvent,
-    OrderDTO,
-    OrderId,
-    Recorder,
-    UserCreatedEvent,
-    UserDTO,
-)
 
+from lexigram.contracts.events import EventMiddlewareProtocol
 from lexigram.events import (
     AbstractMiddleware,
     Command,
@@ -48,6 +34,20 @@ from lexigram.events import (
     command_handler,
     event_handler,
     query_handler,
+)
+from tests.spec_examples.shop import (
+    CreatedOrder,
+    CreateOrderCommand,
+    CreateUserCommand,
+    GetOrdersByCustomerQuery,
+    GetOrdersQuery,
+    GetUserQuery,
+    OrderCreatedEvent,
+    OrderDTO,
+    OrderId,
+    Recorder,
+    UserCreatedEvent,
+    UserDTO,
 )
 
 logger = logging.getLogger(__name__)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lexigram.di.module import Module, module
-from tests.spec_examples.shop import (
-    CreateOrderCommand,
-    GetOrdersQuery,
-    OrderCreatedEvent,
-)
 
 from lexigram import Application
+from lexigram.di.module import Module, module
 from lexigram.events import (
     CommandBus,
     CommandHandlerProtocol,
@@ -24,6 +19,11 @@ from lexigram.events import (
     InMemoryEventStore,
     QueryBusProtocol,
     QueryHandlerProtocol,
+)
+from tests.spec_examples.shop import (
+    CreateOrderCommand,
+    GetOrdersQuery,
+    OrderCreatedEvent,
 )
 
 

@@ -6,8 +6,6 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from tests.spec_examples.shop import OrderCreated, Recorder
-
 from lexigram.events import (
     DomainEvent,
     InMemoryEventStore,
@@ -20,6 +18,7 @@ from lexigram.events import (
     SagaStepResult,
     saga_step,
 )
+from tests.spec_examples.shop import OrderCreated, Recorder
 
 
 async def test_projection() -> None:

@@ -6,8 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from lexigram.contracts.core.result import Ok, Result
-from tests.spec_examples.shop import CreateUserCommand, GetUserQuery, OrderCreated, Recorder
-
 from lexigram.events import (
     Command,
     CommandBusProtocol,
@@ -20,6 +18,7 @@ from lexigram.events import (
     ReadOnlyRepositoryProtocol,
     RepositoryProtocol,
 )
+from tests.spec_examples.shop import CreateUserCommand, GetUserQuery, OrderCreated, Recorder
 
 
 async def test_command_bus_protocol() -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.spec_examples.shop import ItemAdded, ItemAddedEvent, OrderCreated
-from tests.spec_examples.test_aggregates import Order
 
 from lexigram.events import (
     AbstractEventStore,
@@ -20,6 +18,8 @@ from lexigram.events import (
     SqliteEventStore,
     SqliteSnapshotStore,
 )
+from tests.spec_examples.shop import ItemAdded, ItemAddedEvent, OrderCreated
+from tests.spec_examples.test_aggregates import Order
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+
 from lexigram.config import LexigramConfig
 from lexigram.config.base import BaseConfig
 from lexigram.contracts.core.config import Environment
-
 from lexigram.events import config as config_package
 from lexigram.events.config import (
     EventsConfig,

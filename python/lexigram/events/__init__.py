@@ -29,7 +29,7 @@ def _read_exports() -> dict[str, tuple[str, str]]:
 
 
 _EXPORTS = _read_exports()
-__all__ = sorted(_EXPORTS)  # noqa: PLE0605
+__all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:

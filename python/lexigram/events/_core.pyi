@@ -252,7 +252,7 @@ class EventLog:
 _T = TypeVar("_T")
 
 @final
-class EventStream(AsyncGenerator[_T, None]):
+class EventStream(AsyncGenerator[_T]):
     """The items of lists, one by one, without ever suspending; what it is made from is only read while it is awaited.
 
     Behaves like an async generator, except that awaiting one `anext` again takes the next item.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lexigram.di.module import DynamicModule, Module, module
-
 from lexigram.events.config import EventsConfig
 from lexigram.events.di.exports import EXPORTS
 from lexigram.events.di.provider import EventsProvider

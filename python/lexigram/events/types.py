@@ -14,7 +14,6 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from lexigram.domain import DomainModel
-
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.clock import now
 from lexigram.events.messages.event import DomainEvent

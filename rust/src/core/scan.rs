@@ -34,10 +34,10 @@ impl<T> Log<T> {
                 return true;
             };
             let Some(item) = &slot.item else { return true };
-            if let Some((index, total)) = selection.partition {
-                if u64::from(self.streams[slot.stream as usize].hash) % total != index {
-                    return true;
-                }
+            if let Some((index, total)) = selection.partition
+                && u64::from(self.streams[slot.stream as usize].hash) % total != index
+            {
+                return true;
             }
             if items.as_ref().is_some_and(|items| !items.iter().any(|i| self.matches(i, position, slot.kind))) {
                 return true;

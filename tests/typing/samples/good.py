@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.contracts.events.messages import MessageMetadata
-
 from lexigram.events import (
     Command,
     DomainEvent,

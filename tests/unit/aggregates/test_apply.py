@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
+
 from lexigram.contracts.domain.aggregates import AggregateRootProtocol
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.domain import AggregateRoot as FrameworkAggregateRoot
-from tests.unit.aggregates.domain import Counter, ItemAdded, Order, Unheard
-
 from lexigram.events import (
     AggregateRoot,
     DomainEvent,
@@ -21,6 +20,7 @@ from lexigram.events import (
     VersionedAggregateRoot,
 )
 from lexigram.events.aggregates.handlers import handler_names, snake_case
+from tests.unit.aggregates.domain import Counter, ItemAdded, Order, Unheard
 
 
 def test_an_applied_event_changes_state_and_is_pending() -> None:

@@ -9,15 +9,15 @@ from typing import ClassVar
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import Field
+
 from lexigram.domain import Entity as FrameworkEntity
 from lexigram.domain import ValueObject as FrameworkValueObject
-from pydantic import Field
-from tests.unit.aggregates.domain import Line, Money, Order
-
 from lexigram.events import AggregateRoot, EventValidationError, ValueObject
 from lexigram.events.aggregates.entity import VersionedEntity
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.value_object import SingleValueObject
+from tests.unit.aggregates.domain import Line, Money, Order
 
 
 def test_annotations_are_fields() -> None:

@@ -9,7 +9,17 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+from lexigram.events import (
+    AggregateRoot,
+    EventLoadError,
+    HandlerNotFoundError,
+    SerializationError,
+    Snapshot,
+    UnknownEvent,
+)
+from lexigram.events.messages.event import DomainEvent
 from tests.unit.aggregates.domain import (
     Address,
     Colour,
@@ -21,16 +31,6 @@ from tests.unit.aggregates.domain import (
     OrderCancelled,
     Unheard,
 )
-
-from lexigram.events import (
-    AggregateRoot,
-    EventLoadError,
-    HandlerNotFoundError,
-    SerializationError,
-    Snapshot,
-    UnknownEvent,
-)
-from lexigram.events.messages.event import DomainEvent
 
 
 def history(*events: DomainEvent, start: int = 0) -> list[DomainEvent]:

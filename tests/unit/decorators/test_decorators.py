@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from lexigram.contracts.core.result import Err, Ok
 from pydantic import BaseModel
 
+from lexigram.contracts.core.result import Err, Ok
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.decorators.handlers import clear_handlers, get_all_handlers, get_handler_info, projection, saga
 from lexigram.events.decorators.idempotency_cache import IdempotencyCache

@@ -6,13 +6,13 @@ import asyncio
 from typing import Annotated, Any
 
 import pytest
+
 from lexigram.di.container import Container
 from lexigram.di.markers import Named
-from lexigram.logging import get_logger
-
 from lexigram.events.di.injection import Injector, run_now
 from lexigram.events.di.services import ContainerServices
 from lexigram.events.exceptions import EventValidationError, SagaError
+from lexigram.logging import get_logger
 
 logger = get_logger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.di.container import Container
-
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.config import EventsConfig
 from lexigram.events.exceptions import EventValidationError

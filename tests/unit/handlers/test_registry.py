@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pytest
-from lexigram.contracts.core.result import Ok
 
+from lexigram.contracts.core.result import Ok
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.buses.query import QueryBusImpl

@@ -7,11 +7,11 @@ import logging
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
+
 from lexigram.contracts.core.result import Err, Ok
 from lexigram.contracts.exceptions.domain import DomainError
 from lexigram.contracts.exceptions.resilience import CircuitOpenError
-from pydantic import BaseModel, Field
-
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.buses.query import QueryBusImpl

@@ -11,10 +11,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
 from lexigram.contracts.core.result import Err, Ok
 from lexigram.contracts.events.protocols.store import EventSourcedRepositoryProtocol
-from tests.unit.aggregates.domain import Counter, ItemAdded, Order, OrderCancelled, Unheard
-
 from lexigram.events import (
     AggregateNotFoundError,
     AggregateRoot,
@@ -30,6 +29,7 @@ from lexigram.events import (
 )
 from lexigram.events.repository.base import AbstractRepository
 from lexigram.events.stores.memory import InMemoryEventStore
+from tests.unit.aggregates.domain import Counter, ItemAdded, Order, OrderCancelled, Unheard
 
 
 class Bus:
@@ -240,7 +240,7 @@ async def test_inside_a_unit_of_work_publishing_waits_for_the_commit(event_store
     repository = EventSourcingRepository(Counter, event_store, snapshot_store, bus, EventCountPolicy(1))
     counter = Counter(id="c")
     counter.add()
-    with pytest.raises(RuntimeError):  # noqa: PT012
+    with pytest.raises(RuntimeError):
         async with event_store.unit_of_work():
             await repository.save(counter)
             raise RuntimeError("changed my mind")

@@ -7,9 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from lexigram.contracts.events.protocols.store import EventSourcedReadRepositoryProtocol
-from tests.unit.aggregates.domain import Counter, Line, Money, Order
 
+from lexigram.contracts.events.protocols.store import EventSourcedReadRepositoryProtocol
 from lexigram.events import (
     AbstractReadOnlyRepository,
     ConcurrencyError,
@@ -19,6 +18,7 @@ from lexigram.events import (
 )
 from lexigram.events.repository.generic import GenericEventSourcingRepository, InMemoryRepository
 from lexigram.events.repository.read_only import ReadOnlyEventSourcingRepository
+from tests.unit.aggregates.domain import Counter, Line, Money, Order
 
 
 @dc.dataclass

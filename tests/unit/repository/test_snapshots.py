@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 from pydantic import Field
-from tests.unit.aggregates.domain import Address, Colour, Counter, ItemAdded, Note, Order
 
 from lexigram.events import (
     AggregateRoot,
@@ -24,6 +23,7 @@ from lexigram.events import (
     OnDemandPolicy,
     Snapshot,
 )
+from tests.unit.aggregates.domain import Address, Colour, Counter, ItemAdded, Note, Order
 
 
 async def counted(event_store: Any, snapshot_store: Any, number: int, every: int = 10, **options: Any) -> Any:

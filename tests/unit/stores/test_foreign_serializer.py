@@ -31,7 +31,10 @@ async def test_the_stored_bytes_are_the_serializers(tmp_path: Path) -> None:
     async with SqliteEventStore(config, event_serializer=JsonLines()) as store:
         await store.append("a", [Noted(text="one"), Noted(text="two")])
         events = await store.read("a")
-        assert [(event.text, event.version, event.sequence_number) for event in events] == [("one", 1, 1), ("two", 2, 2)]
+        assert [(event.text, event.version, event.sequence_number) for event in events] == [
+            ("one", 1, 1),
+            ("two", 2, 2),
+        ]
         async with store.unit_of_work() as unit:
             rows = await unit.fetch_all("SELECT payload FROM events ORDER BY position")
     assert [bytes(row[0]) for row in rows] == [b'["v1", "one"]', b'["v1", "two"]']

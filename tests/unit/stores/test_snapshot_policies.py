@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.unit.aggregates.domain import ItemAdded
 
 from lexigram.events import (
     CompositePolicy,
@@ -24,6 +23,7 @@ from lexigram.events import (
     TimeBasedPolicy,
 )
 from lexigram.events.stores.snapshot import policy_from_config
+from tests.unit.aggregates.domain import ItemAdded
 
 
 def ago(seconds: float) -> datetime:

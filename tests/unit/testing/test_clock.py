@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from tests.unit.aggregates.domain import Counter, Unheard
 
 from lexigram.events import Command
 from lexigram.events.messages.clock import freeze_clock, next_id_number, now, number_ids, numbered_id
+from tests.unit.aggregates.domain import Counter, Unheard
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from tests.unit.aggregates.domain import Counter, ItemAdded, Order, OrderCancelled, OrderShippedEvent, Unheard
 
 from lexigram.events import AggregateRoot, Event, EventLoadError
 from lexigram.events.testing.scenario import Scenario
+from tests.unit.aggregates.domain import Counter, ItemAdded, Order, OrderCancelled, OrderShippedEvent, Unheard
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self, dataclass_transform
 from uuid import UUID
 
 import pydantic
+
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.domain import AggregateRoot as FrameworkAggregateRoot
-
 from lexigram.events import _core
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.fields import construct, declare_fields, own_annotations

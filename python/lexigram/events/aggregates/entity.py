@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, dataclass_transform
 
 import pydantic
-from lexigram.domain import Entity as FrameworkEntity
 
+from lexigram.domain import Entity as FrameworkEntity
 from lexigram.events.aggregates.fields import construct, declare_fields
 from lexigram.events.messages.clock import now
 from lexigram.events.messages.event import new_id

@@ -20,7 +20,6 @@ from typing import Any
 from uuid import UUID
 
 from lexigram.domain import DomainModel
-
 from lexigram.events.messages.event import new_id
 
 _SHARED = (

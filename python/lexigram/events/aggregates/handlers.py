@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events.exceptions import EventValidationError, HandlerNotFoundError
 from lexigram.events.messages.event import DomainEvent, Event
 from lexigram.events.messages.unknown import UnknownEvent

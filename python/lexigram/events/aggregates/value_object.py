@@ -7,8 +7,8 @@ from abc import ABC
 from typing import Any, Generic, TypeVar, dataclass_transform
 
 import pydantic
-from lexigram.domain import ValueObject as FrameworkValueObject
 
+from lexigram.domain import ValueObject as FrameworkValueObject
 from lexigram.events.aggregates.fields import construct, declare_fields
 
 TValue = TypeVar("TValue")

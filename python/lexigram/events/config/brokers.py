@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from lexigram.validation import SecretStr
-
 from lexigram.events.config.section import ConfigSection, address_aliases, section, setting
+from lexigram.validation import SecretStr
 
 
 @section

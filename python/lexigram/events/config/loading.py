@@ -8,7 +8,6 @@ from typing import Any
 
 from lexigram.config.base import BaseConfig
 from lexigram.config.lib import EnvironmentConfigSource
-
 from lexigram.events.constants import ENV_NESTED_DELIMITER, ENV_PREFIX
 
 __all__ = ["MergedSources", "overlaid", "split_environment"]

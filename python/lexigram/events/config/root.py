@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lexigram.contracts.core.config import ConfigIssue, Environment
-
 from lexigram.events.config.brokers import AzureServiceBusConfig, KafkaConfig, OutboxConfig, RabbitMQConfig
 from lexigram.events.config.buses import (
     CircuitBreakerMiddlewareConfig,

@@ -13,12 +13,11 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin
 
 from lexigram.config.base import BaseConfig
+from lexigram.events.config.values import converted, substituted
+from lexigram.events.exceptions import EventValidationError
 from lexigram.logging import get_logger
 from lexigram.serialization.domain import json_serialize
 from lexigram.validation import SecretStr
-
-from lexigram.events.config.values import converted, substituted
-from lexigram.events.exceptions import EventValidationError
 
 __all__ = ["ConfigSection", "address_aliases", "canonical", "section", "setting"]
 

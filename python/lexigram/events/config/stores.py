@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import ClassVar
 
-from lexigram.validation import SecretStr, field_validator
-
 from lexigram.events.config.section import ConfigSection, address_aliases, section, setting
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.types import SnapshotStrategy
+from lexigram.validation import SecretStr, field_validator
 
 
 def _checked_scheme(value: SecretStr | str, schemes: tuple[str, ...], where: str) -> SecretStr:

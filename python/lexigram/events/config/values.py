@@ -9,10 +9,9 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 
 from lexigram.config.lib.merge import ENV_INTERPOLATION_RE, interpolate_string
+from lexigram.events.exceptions import EventValidationError
 from lexigram.validation import SecretStr
 from lexigram.validation.engine.coercion import BOOL_FALSE, BOOL_TRUE
-
-from lexigram.events.exceptions import EventValidationError
 
 __all__ = ["converted", "substituted"]
 

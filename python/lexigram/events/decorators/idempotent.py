@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec
 
 from lexigram.contracts.core.result import Err
-
 from lexigram.events.decorators._around import message_of
 from lexigram.events.decorators.idempotency_cache import IdempotencyCache
 from lexigram.events.exceptions import EventValidationError

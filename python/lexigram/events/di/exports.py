@@ -12,13 +12,12 @@ from lexigram.contracts.events.protocols.domain import (
 )
 from lexigram.contracts.events.protocols.store import EventReplayProtocol, EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol
-from lexigram.events.handlers.registry import HandlerRegistry
-
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.buses.query import QueryBusImpl
 from lexigram.events.config import EventsConfig
+from lexigram.events.handlers.registry import HandlerRegistry
 from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.sagas.manager import SagaManager
 from lexigram.events.sagas.store import SagaStore

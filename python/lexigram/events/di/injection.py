@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, g
 
 from lexigram.contracts.exceptions import UnresolvableDependencyError
 from lexigram.di.context import clear_module_context, set_module_context
-
 from lexigram.events.exceptions import EventValidationError
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from lexigram.contracts.core import ProviderPriority
 from lexigram.di.provider import Provider
-from lexigram.logging import get_logger
-
 from lexigram.events.config import EventsConfig
 from lexigram.events.di.injection import Injector
 from lexigram.events.di.services import ContainerServices
@@ -17,11 +15,11 @@ from lexigram.events.di.sub_providers.handler_provider import HandlerSubProvider
 from lexigram.events.di.sub_providers.manager_provider import ManagerSubProvider
 from lexigram.events.di.sub_providers.store_provider import StoreSubProvider
 from lexigram.events.exceptions import EventError, EventValidationError
+from lexigram.logging import get_logger
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerRegistrarProtocol, ContainerResolverProtocol
     from lexigram.contracts.core.health import HealthCheckResult
-
     from lexigram.events.buses.command import CommandBusImpl
     from lexigram.events.buses.event import EventBusImpl
     from lexigram.events.buses.query import QueryBusImpl

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from lexigram.contracts.core import ProviderPriority
 from lexigram.di.provider import Provider
-
 from lexigram.events.di.sub_providers.handler_provider import HandlerSubProvider, checked_handlers
 
 __all__ = ["ScopedHandlersProvider"]

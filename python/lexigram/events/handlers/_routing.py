@@ -9,7 +9,6 @@ from typing import Any, ForwardRef, TypeVar, Union, get_args, get_origin, get_ty
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.contracts.events.messages import Command, Query
-
 from lexigram.events.constants import HandlerType
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.handlers.base import (

@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
-
 from lexigram.events.handlers._modules import import_modules
 
 

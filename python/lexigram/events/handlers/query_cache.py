@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 from lexigram.contracts.core.result import Err
-
 from lexigram.events.buses._handler import HandlerCall
 from lexigram.events.decorators.idempotency_cache import IdempotencyCache
 

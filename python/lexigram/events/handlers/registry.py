@@ -8,7 +8,6 @@ from typing import Any
 from weakref import WeakSet
 
 from lexigram.contracts.exceptions.events import DuplicateHandlerError
-
 from lexigram.events.buses._handler import HandlerFactory, LazyHandler, as_call, handler_name
 from lexigram.events.buses.base import Bus
 from lexigram.events.buses.event import EventBusImpl

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events import _core
 from lexigram.events._core import EncodedEvent as EncodedEvent
 from lexigram.events.exceptions import EventValidationError, SerializationError

@@ -13,7 +13,6 @@ from uuid import UUID
 from lexigram.contracts.events.messages import Command as ContractCommand
 from lexigram.contracts.events.messages import IdempotentCommand as ContractIdempotentCommand
 from lexigram.contracts.events.messages import MessageMetadata
-
 from lexigram.events import _core
 from lexigram.events.messages.base import leave_unslotted
 from lexigram.events.messages.message import NativeMessage, metadata_fields

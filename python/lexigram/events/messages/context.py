@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from lexigram.contracts.events.messages import MessageMetadata
-
 from lexigram.events import _core
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events import _core
 from lexigram.events.messages.base import TypedMessage, leave_unslotted
 from lexigram.events.messages.registry import default_registry

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from lexigram.contracts.events.messages import Message as Message
 from lexigram.contracts.events.messages import MessageMetadata as MessageMetadata
-
 from lexigram.events import _core
 from lexigram.events.messages.base import TypedMessage
 

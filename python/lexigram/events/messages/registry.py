@@ -16,7 +16,6 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
 

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events import _core
 
 Node = tuple[Any, ...]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
 

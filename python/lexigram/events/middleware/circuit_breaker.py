@@ -9,7 +9,6 @@ from lexigram.contracts.exceptions.domain import DomainError
 from lexigram.contracts.exceptions.events import HandlerNotFoundError
 from lexigram.contracts.exceptions.resilience import CircuitOpenError
 from lexigram.contracts.infra.resilience.protocols import CircuitBreakerProtocol
-
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
 

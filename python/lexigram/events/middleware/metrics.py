@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
-
 from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
 
 Tags = tuple[tuple[str, str], ...]

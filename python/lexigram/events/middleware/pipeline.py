@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lexigram.contracts.infra.resilience.protocols import CircuitBreakerProtocol
 from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
-
 from lexigram.events.middleware.base import MiddlewareFunc
 from lexigram.events.middleware.circuit_breaker import CircuitBreakerMiddleware
 from lexigram.events.middleware.logging import LoggingMiddleware

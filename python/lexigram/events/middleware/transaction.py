@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from lexigram.contracts.core.result import Err
-
 from lexigram.events.constants import TransactionPropagation
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.middleware.base import AbstractMiddleware, NextHandler

@@ -7,7 +7,6 @@ from typing import Any, TypeVar, cast
 
 from lexigram.contracts.events.protocols.domain import EventBusProtocol
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
-
 from lexigram.events.config import EventsConfig
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores.snapshot import SnapshotPolicy

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
-
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.exceptions import AggregateNotFoundError, ConcurrencyError, EventValidationError
 from lexigram.events.repository.base import AbstractRepository

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
-
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.fields import plan_of

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events.exceptions import EventValidationError, SchemaError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.unknown import UnknownEvent

@@ -8,7 +8,6 @@ from typing import Any
 from lexigram.contracts.core.result import Err, Ok, Result
 from lexigram.contracts.events.protocols.domain import EventHandlerProtocol, EventMiddlewareProtocol
 from lexigram.contracts.exceptions.events import EventError
-
 from lexigram.events.buses.event import EventBusImpl
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-
 from lexigram.events.constants import MAX_STREAM_ID_LENGTH
 from lexigram.events.exceptions import EventValidationError
 

@@ -10,7 +10,6 @@ from lexigram.events.exceptions import EventValidationError
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerResolverProtocol
-
     from lexigram.events.config import EventsConfig
     from lexigram.events.stores.base import AbstractEventStore
 

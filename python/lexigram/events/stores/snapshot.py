@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
-
 from lexigram.events.exceptions import EventLoadError, EventValidationError
 from lexigram.events.messages.clock import now
 from lexigram.events.types import Snapshot, SnapshotStrategy

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from lexigram.contracts.core.result import Err
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.contracts.events.protocols.domain import EventBusDiagnosticsProtocol, EventBusProtocol
-
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.exceptions import EventHandlerError, EventValidationError
 from lexigram.events.messages.context import current_context

@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from lexigram.contracts.core.result import Err, Ok
 
+from lexigram.contracts.core.result import Err, Ok
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.exceptions import EventError, EventHandlerError

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from lexigram.contracts.core.health import HealthStatus
 from lexigram.contracts.events.protocols.store import EventReplayProtocol, EventStoreProtocol
-
 from lexigram.events.exceptions import ConcurrencyError, EventError
 from lexigram.events.hooks import EventStoredHook
 from lexigram.events.messages.event import DomainEvent

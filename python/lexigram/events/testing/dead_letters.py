@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from lexigram.contracts.core.result import Err, Ok
 
+from lexigram.contracts.core.result import Err, Ok
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
 from lexigram.events.exceptions import EventHandlerError, EventValidationError
 from lexigram.events.testing.samples import GiftAdded, ItemAdded, refuses

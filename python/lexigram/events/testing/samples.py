@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.event import DomainEvent
 

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol
 
+from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.testing.samples import refuses
 from lexigram.events.types import Snapshot

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.unit.stores.sqlite.helpers import engine_of, hold_the_writer
 
 from lexigram.events.config import SqliteConfig
 from lexigram.events.exceptions import (
@@ -23,6 +22,7 @@ from lexigram.events.stores.sqlite import direct
 from lexigram.events.stores.sqlite import engine as engine_module
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 from lexigram.events.testing.samples import added, skus
+from tests.unit.stores.sqlite.helpers import engine_of, hold_the_writer
 
 
 @pytest_asyncio.fixture

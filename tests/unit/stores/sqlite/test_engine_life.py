@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.unit.stores.sqlite.helpers import database_threads, engine_of, hold_the_writer
 
 from lexigram.events.config import SqliteConfig
 from lexigram.events.exceptions import (
@@ -22,6 +21,7 @@ from lexigram.events.exceptions import (
 )
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 from lexigram.events.testing.samples import added
+from tests.unit.stores.sqlite.helpers import database_threads, engine_of, hold_the_writer
 
 
 @pytest_asyncio.fixture

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lexigram.contracts.core.hooks import HookRegistryProtocol
     from lexigram.contracts.observability.metrics import MetricsRecorderProtocol
     from lexigram.contracts.observability.tracing import TracerProtocol
-
     from lexigram.events.buses._results import CloseReport
     from lexigram.events.buses.command import CommandBusImpl
     from lexigram.events.buses.dead_letter import DeadLetterStore

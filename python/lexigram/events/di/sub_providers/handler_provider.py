@@ -14,7 +14,6 @@ from lexigram.events.handlers.registry import HandlerRegistry
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerRegistrarProtocol, ContainerResolverProtocol
-
     from lexigram.events.config import EventsConfig
     from lexigram.events.di.sub_providers.manager_provider import ManagerSubProvider
 

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lexigram.logging import get_logger
-
 from lexigram.events.di.binding import bind_all
 from lexigram.events.exceptions import EventError
+from lexigram.logging import get_logger
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerRegistrarProtocol
-
     from lexigram.events.config import EventsConfig
     from lexigram.events.di.backends import StoreSet
     from lexigram.events.projections.manager import ProjectionManager
@@ -131,7 +129,6 @@ class ManagerSubProvider:
     def register(self, container: ContainerRegistrarProtocol) -> None:
         """Bind the managers under the framework's contract and their own classes."""
         from lexigram.contracts.workflow.protocols import SagaManagerProtocol
-
         from lexigram.events.stores.snapshot import SnapshotPolicy
 
         bindings: list[tuple[Any, Any]] = [

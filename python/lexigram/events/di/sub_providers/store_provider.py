@@ -13,7 +13,6 @@ from lexigram.events.stores.registry import EventStoreRegistry
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerRegistrarProtocol
     from lexigram.contracts.core.health import HealthCheckResult
-
     from lexigram.events.config import EventsConfig
 
 __all__ = ["StoreSubProvider"]
@@ -65,7 +64,6 @@ class StoreSubProvider:
             EventStoreProtocol,
             SnapshotStoreProtocol,
         )
-
         from lexigram.events.buses.dead_letter import DeadLetterStore
         from lexigram.events.sagas.store import SagaStore
         from lexigram.events.stores._snapshots import AbstractSnapshotStore

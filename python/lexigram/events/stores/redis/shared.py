@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from lexigram.contracts.infra.state import StateStoreProtocol
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores.redis.connection import RedisConnection
 from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.state_log import StateLog
@@ -49,7 +49,7 @@ class RedisPart:
         self.log = log
         self._is_open = False
         self._is_closed = False
-        self._connecting = asyncio.Lock()
+        self._connecting = LoopLock()
 
     async def connect(self) -> None:
         """Reach the server. A second call does nothing; it also reopens a closed store.

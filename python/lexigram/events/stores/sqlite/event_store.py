@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import sqlite3
 
     from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
-
     from lexigram.events.config import SqliteConfig
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.stores.condition import ResolvedCondition

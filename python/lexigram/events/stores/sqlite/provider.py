@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from lexigram.contracts.data.sql.database import IsolationLevel
-
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventStoreError
 from lexigram.events.stores.sqlite.engine_base import UNIT_OF_WORK_SECONDS, AbstractEngine, F
 from lexigram.events.stores.sqlite.errors import write_error
@@ -23,7 +22,6 @@ from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
     from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
-
     from lexigram.events.stores.sqlite.jobs import Folder
 
 T = TypeVar("T")
