@@ -188,10 +188,10 @@ impl<T> Log<T> {
         has_id: impl Fn(&T, u128) -> bool,
     ) -> Result<Admission, Refusal> {
         let (number, version) = self.locate(stream);
-        if !ids.iter().all(|id| self.ids.is_above_all(*id)) {
-            if let Some(stored) = self.find_batch(number, ids, has_id)? {
-                return Ok(Admission::Retry(stored));
-            }
+        if !ids.iter().all(|id| self.ids.is_above_all(*id))
+            && let Some(stored) = self.find_batch(number, ids, has_id)?
+        {
+            return Ok(Admission::Retry(stored));
         }
         if expected.is_some_and(|expected| expected != u64::from(version)) {
             return Err(Refusal::Version { actual: version });
@@ -253,7 +253,7 @@ impl<T> Log<T> {
         self.head += 1;
         self.live += 1;
         let position = self.head;
-        if (position - 1) as usize % CHUNK == 0 {
+        if ((position - 1) as usize).is_multiple_of(CHUNK) {
             let slots = Vec::with_capacity(CHUNK);
             self.chunks.push(Some(Box::new(Chunk { slots, live: 0, is_traced: false })));
         }
