@@ -7,7 +7,7 @@ fn id_of(item: &u32) -> u128 {
 
 /// Every fifth item does not tell its id.
 fn has_id(item: &u32, id: u128) -> bool {
-    item % 5 != 0 && id_of(item) == id
+    !item.is_multiple_of(5) && id_of(item) == id
 }
 
 /// Appends `items` with UUIDv7 ids in the order of the items; kind by remainder, tag `t<item % 3>`.
