@@ -18,6 +18,7 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventStoreError,
 )
+from lexigram.events.stores._settled import settled
 from lexigram.events.stores._wakeup import Wakeup
 from lexigram.events.stores.postgres.batch import CALL, AppendRequest, encode_batch, outcome
 from lexigram.events.stores.postgres.committer import Committer
@@ -222,7 +223,7 @@ class PostgresEngine:
         except Exception as error:
             raise self.write_error(error) from error.__cause__
         finally:
-            await asyncio.shield(self._end(connection, is_done))
+            await settled(asyncio.ensure_future(self._end(connection, is_done)))
 
     async def run(self, fn: Callable[[Any], Awaitable[T]]) -> T:
         """Await `fn(connection)` in a transaction of its own, or inside the current unit of work."""
@@ -287,7 +288,7 @@ class PostgresEngine:
                 is_broken = is_lost(error)
                 raise
             finally:
-                await asyncio.shield(self._connections.release(connection, is_broken))
+                await self._connections.release(connection, is_broken)
         except Exception as error:
             if error_of is None:
                 raise
@@ -299,7 +300,7 @@ class PostgresEngine:
         try:
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         except BaseException:
-            await asyncio.shield(self._connections.release(connection, True))
+            await self._connections.release(connection, True)
             raise
         return connection
 

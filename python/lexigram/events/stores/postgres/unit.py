@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lexigram.events.exceptions import EventStoreError, EventValidationError
+from lexigram.events.stores._settled import settled
 from lexigram.events.stores.postgres.errors import is_lost
 from lexigram.events.stores.postgres.placeholders import numbered
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
@@ -130,7 +131,7 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
             if self._timed_out:
                 await self._engine.give_back(connection, True, False)
                 raise self._too_long()
-            await asyncio.shield(self._finish(connection))
+            await settled(asyncio.ensure_future(self._finish(connection)))
 
     async def _finish(self, connection: Any) -> None:
         try:
@@ -151,7 +152,7 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         async with self._turn:
             connection = self._done()
             if connection is not None:
-                await asyncio.shield(self._undo_all(connection))
+                await settled(asyncio.ensure_future(self._undo_all(connection)))
 
     async def _undo_all(self, connection: Any) -> None:
         is_broken = self._timed_out

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lexigram.events.stores._settled import settled as settled
+
 if TYPE_CHECKING:
     from lexigram.events.stores.sqlite.session import Session
 
@@ -108,24 +110,6 @@ def answer(future: asyncio.Future[Any], value: Any, error: BaseException | None 
     """Deliver one outcome at once."""
     with suppress(RuntimeError):
         future.get_loop().call_soon_threadsafe(_settle, ((future, value, error),))
-
-
-async def settled(future: asyncio.Future[T]) -> T:
-    """Wait for `future` to its end even if this task is cancelled meanwhile; the cancellation is raised afterwards.
-
-    Used where the outcome must be known before anything else may happen: at commit and rollback.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait((future,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not future.cancelled():
-            future.exception()
-        raise cancelled
-    return future.result()
 
 
 def _settle(outcomes: Iterable[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
