@@ -265,8 +265,27 @@ def _union_node(members: tuple[Any, ...], variables: dict[Any, Any], owner: type
     flat = [item for item in flat if item != NONE]
     if not flat:
         return NONE
-    node = flat[0] if len(flat) == 1 else ("union", tuple(flat))
+    # `A | B` and `B | A` are equal, and `typing` hands out whichever it saw first: the order must not matter.
+    node = flat[0] if len(flat) == 1 else ("union", tuple(sorted(flat, key=_rank)))
     return ("optional", node) if optional else node
+
+
+_KINDS = (*SCALARS.values(), "enum", *CONTAINERS.values(), "tuple", "record", "literal", "foreign", "optional", "union")
+
+
+def _rank(node: Node) -> tuple[int, str]:
+    """Return where a node stands among the members of a union, the same in every process."""
+    return _KINDS.index(node[0]), _described(node)
+
+
+def _described(node: Any) -> str:
+    if isinstance(node, Record):
+        return f"{node.cls.__module__}.{node.cls.__qualname__}{node.arguments}"
+    if isinstance(node, type):
+        return f"{node.__module__}.{node.__qualname__}"
+    if isinstance(node, tuple):
+        return f"({','.join(map(_described, node))})"
+    return str(node)
 
 
 def _members(node: Node) -> tuple[Node, ...]:
