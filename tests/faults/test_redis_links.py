@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,9 +18,13 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventValidationError,
 )
+from lexigram.events.sagas.redis import RedisSagaStore
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.redis import log as redis_log
+from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
 from lexigram.events.stores.redis.event_store import RedisEventStore
+from lexigram.events.stores.redis.idempotency_store import RedisIdempotencyStore
+from lexigram.events.testing.saga_store import a_record
 from lexigram.events.testing.samples import added, skus
 from tests.faults.redis_checks import check_the_log, namespace
 from tests.faults.redis_writer import batch
@@ -64,36 +69,76 @@ class _Toxics:
 
 
 @pytest.mark.parametrize(
-    ("kind", "stream", "attributes"),
+    ("kind", "stream", "attributes", "executed"),
     [
-        ("limit_data", "downstream", {"bytes": 0}),
-        ("limit_data", "upstream", {"bytes": 300}),
-        ("reset_peer", "downstream", {"timeout": 0}),
-        ("timeout", "downstream", {"timeout": 0}),
-        ("timeout", "upstream", {"timeout": 0}),
+        ("limit_data", "downstream", {"bytes": 0}, True),
+        ("timeout", "downstream", {"timeout": 0}, True),
+        ("limit_data", "upstream", {"bytes": 60}, False),
+        ("timeout", "upstream", {"timeout": 0}, False),
+        ("reset_peer", "downstream", {"timeout": 0}, None),
     ],
-    ids=["answer lost", "cut in the request", "reset", "half-open answers", "half-open requests"],
+    ids=["answer lost", "half-open answers", "cut in the request", "half-open requests", "reset"],
 )
-async def test_an_append_with_unknown_outcome_is_resolved(
-    proxied: tuple[Any, str], kind: str, stream: str, attributes: dict[str, int]
+@pytest.mark.parametrize("work", ["appends", "unit of work", "claim and saga"])
+async def test_what_has_an_unknown_outcome_is_resolved(
+    proxied: tuple[Any, str],
+    redis_url: str,
+    work: str,
+    kind: str,
+    stream: str,
+    attributes: dict[str, int],
+    executed: bool | None,
 ) -> None:
-    """The link breaks while appends and units of work are under way and heals later: each is stored exactly once."""
+    """The link breaks while something is written and heals later: whether it was executed or not, it counts once."""
     toxics, url = proxied
-    async with RedisEventStore(url, namespace(), command_timeout_seconds=0.4, retry_seconds=20.0) as store:
+    name = namespace()
+    async with (
+        RedisEventStore(redis_url, name) as direct,
+        RedisEventStore(url, name, command_timeout_seconds=0.3, retry_seconds=20.0) as store,
+        RedisCheckpointStore(direct) as checkpoints,
+        RedisCheckpointStore(store) as ours,
+        RedisIdempotencyStore(direct) as claims,
+    ):
+        marks, sagas = RedisIdempotencyStore(store), RedisSagaStore(store)
         await store.append("a", batch("first", 2))
-        toxics.add(kind, stream, **attributes)
+        await asyncio.gather(*(store.read("a") for _ in range(4)), marks.connect(), sagas.connect())
+        ready, broken = asyncio.Event(), asyncio.Event()
 
         async def unit() -> None:
             async with store.unit_of_work():
                 await store.append("a", batch("u", 2))
                 await store.append("b", batch("u+", 1))
+                await ours.save_checkpoint("p", 5)
+                ready.set()
+                await broken.wait()
 
-        appends = [asyncio.create_task(store.append("a", batch(f"n{n}", 2))) for n in range(8)]
-        tasks = [*appends, asyncio.create_task(unit())]
-        await asyncio.sleep(0.6)
+        async def appends() -> None:
+            await asyncio.gather(*(store.append("a", batch(f"n{n}", 2)) for n in range(8)))
+
+        async def claim() -> None:
+            claimed, _ = await asyncio.gather(marks.claim("c", "m"), sagas.save(a_record()))
+            assert claimed, "the claim is ours, also if a retry had to find that out"
+
+        if work == "unit of work":
+            task = asyncio.create_task(unit())
+            await ready.wait()
+        toxics.add(kind, stream, **attributes)
+        broken.set()
+        if work != "unit of work":
+            task = asyncio.create_task(appends() if work == "appends" else claim())
+        await asyncio.sleep(0.5)
+        if executed is not None:
+            done = await claims.is_processed("c", "m") or await direct.head() > 2
+            assert done is executed, "the fault is of the kind that this test is about"
         toxics.remove()
-        await asyncio.gather(*tasks)
-        assert await check_the_log(store, {"first", "u", "u+", *(f"n{n}" for n in range(8))}) == 2 + 16 + 3
+        await task
+        if work == "appends":
+            assert await check_the_log(direct, {f"n{n}" for n in range(8)}) == 2 + 16
+        elif work == "unit of work":
+            assert await check_the_log(direct, {"u", "u+"}) == 2 + 3
+            assert await checkpoints.get_checkpoint("p") == 5
+        for part in (marks, sagas):
+            await part.close()
 
 
 async def test_an_unreachable_server_is_our_error_and_the_same_append_works_later(proxied: tuple[Any, str]) -> None:
@@ -101,6 +146,7 @@ async def test_an_unreachable_server_is_our_error_and_the_same_append_works_late
     toxics, url = proxied
     async with RedisEventStore(url, namespace(), command_timeout_seconds=0.2, retry_seconds=0.1) as store:
         events = batch("b", 3)
+        await store.head()
         toxics.add("limit_data", "downstream", bytes=0)
         with pytest.raises(EventStoreConnectionError, match="unknown"):
             await store.append("a", events, expected_version=0)
@@ -301,3 +347,11 @@ async def test_a_ready_client_is_used_and_left_open(redis_url: str) -> None:
             assert skus(await store.read("a")) == ["1", "ä"]
             assert await store.get_stream_ids() == ["a"]
         assert await client.ping()
+
+
+async def test_a_missing_driver_says_which_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is imported before a store is opened."""
+    store = RedisEventStore("redis://127.0.0.1:1/0")
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(EventStoreConnectionError, match=r"lexigram-events\[redis\]"):
+        await store.connect()
