@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.exceptions import EventLoadError
@@ -81,6 +82,7 @@ class PostgresEventStore(AbstractEventStore):
         self._codec: EventCodec = chosen
         self._engine: PostgresEngine
         self._statements: EventStatements
+        self._types: dict[int, tuple[str, str]] = {}
 
     def register_event_type(self, event_type: str, event_class: type) -> None:
         """Let events stored under the name `event_type` be rebuilt as `event_class`."""
@@ -117,6 +119,7 @@ class PostgresEventStore(AbstractEventStore):
     async def _open(self) -> None:
         self._engine = engine = await self.database.open()
         self._statements = EventStatements(engine.names, engine.payload)
+        self._types.clear()
         self._wakeup = engine.wakeup
 
     async def _close(self) -> None:
@@ -142,28 +145,41 @@ class PostgresEventStore(AbstractEventStore):
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
         up_to = _ALL_VERSIONS if to_version is None else to_version
         rows = await self._engine.fetch_all(self._statements.read, (stream_id, from_version, up_to, limit))
-        return await decode_rows(self._schema_evolution, self._codec, [tuple(row) for row in rows])
+        return await decode_rows(self._schema_evolution, self._codec, await self._named(rows))
 
     async def _read_all(self, request: ReadRequest) -> Page:
         rows = await self._engine.fetch_all(*self._statements.page(request))
         if not rows:
             raise EventLoadError(f"table {self._engine.names.head} has lost its row; restore a backup")
-        head: int = rows[0][6]
-        if rows[0][4] is None:
+        head: int = rows[0][5]
+        if rows[0][3] is None:
             rows = []
         # A join promises no order; the rows are in order already, so this costs next to nothing.
         rows.sort(key=_position)
-        if rows and rows[-1][4] > head:
+        if rows and rows[-1][3] > head:
             raise EventLoadError(
-                f"an event at position {rows[-1][4]} lies beyond the head {head}: something else than this library "
+                f"an event at position {rows[-1][3]} lies beyond the head {head}: something else than this library "
                 f"writes to {self._engine.names.events}; remove the row or restore a backup"
             )
         if request.limit is not None and len(rows) >= request.limit:
-            position = rows[-1][4]
+            position = rows[-1][3]
         else:
             position = max(head if request.up_to is None else min(head, request.up_to), request.after)
-        events = await decode_rows(self._schema_evolution, self._codec, [row[:5] for row in rows])
-        return Page(events, position, [row[5] for row in rows] if request.with_stream_ids else ())
+        events = await decode_rows(self._schema_evolution, self._codec, await self._named(rows))
+        return Page(events, position, [row[4] for row in rows] if request.with_stream_ids else ())
+
+    async def _named(self, rows: Sequence[Any], connection: Any = None) -> list[tuple[Any, ...]]:
+        """Return the rows as the codec takes them, with the names of their types; a key is never given twice.
+
+        Args:
+            connection: Where to look up new types; None = the engine.
+        """
+        types = self._types
+        if any(row[0] not in types for row in rows):
+            fetch = self._engine.fetch_all if connection is None else connection.fetch
+            for key, type_name, event_type in await fetch(self._statements.types):
+                types[key] = (type_name, event_type)
+        return [(*types[row[0]], row[1], row[2], row[3]) for row in rows]
 
     async def _count(self, request: ReadRequest) -> int:
         unlimited = replace(request, limit=None)
@@ -196,9 +212,8 @@ class PostgresEventStore(AbstractEventStore):
             if up_to <= removed:
                 return 0
             await connection.execute(statements.mark_removed, key, up_to)
-            tagged = self._codec.decode_rows(
-                [tuple(r) for r in await connection.fetch(statements.removable, key, up_to)]
-            )
+            rows = await self._named(await connection.fetch(statements.removable, key, up_to), connection)
+            tagged = self._codec.decode_rows(rows)
             gone = [
                 (tag, event.sequence_number) for event in tagged for tag in dict.fromkeys(getattr(event, "tags", ()))
             ]
@@ -212,6 +227,4 @@ class PostgresEventStore(AbstractEventStore):
         return [row[0] for row in await self._engine.fetch_all(self._statements.stream_ids)]
 
 
-def _position(row: Any) -> int:
-    position: int = row[4]
-    return position
+_position = itemgetter(3)

@@ -26,8 +26,9 @@ class EventStatements:
     def __init__(self, names: TableNames, payload: str) -> None:
         n = names
         self.names = names
-        self._columns = "t.type_name, t.event_type, " + ("e.payload" if payload == "bytea" else "e.payload::text")
-        self._columns += ", e.version, e.position"
+        # The key of the type, not its names: they would be joined and sent with every row.
+        self._columns = f"e.type, e.payload{'' if payload == 'bytea' else '::text'}, e.version, e.position"
+        self.types = f"SELECT key, type_name, event_type FROM {n.types}"
         self.head = f"SELECT position FROM {n.head}"
         # One row for a stream that ever existed: the highest version removed, the current version.
         self.bounds = (
@@ -40,7 +41,7 @@ class EventStatements:
             f"WHERE EXISTS (SELECT FROM {n.events} e WHERE e.stream = s.key) ORDER BY s.stream_id"
         )
         self.read = (
-            f"SELECT {self._columns} FROM {n.events} e JOIN {n.types} t ON t.key = e.type "
+            f"SELECT {self._columns} FROM {n.events} e "
             f"WHERE e.stream = (SELECT key FROM {n.streams} WHERE stream_id = $1) "
             "AND e.version >= $2 AND e.version <= $3 ORDER BY e.version LIMIT $4"
         )
@@ -48,7 +49,7 @@ class EventStatements:
         self.last_version = f"SELECT max(version) FROM {n.events} WHERE stream = $1"
         self.mark_removed = f"UPDATE {n.streams} SET removed_version = $2 WHERE key = $1"
         self.removable = (
-            f"SELECT {self._columns} FROM {n.events} e JOIN {n.types} t ON t.key = e.type "
+            f"SELECT {self._columns} FROM {n.events} e "
             f"WHERE e.stream = $1 AND e.version <= $2 AND EXISTS (SELECT FROM {n.tags})"
         )
         self.delete_tags = (
@@ -60,20 +61,22 @@ class EventStatements:
     def page(self, request: ReadRequest) -> Sql:
         """Return the statement for one page.
 
-        Its rows end with the stream id (or NULL) and the head, all of one snapshot. One row is there in any case; its
+        Its rows are type key, payload, version, position, stream id (or NULL) and the head, all of one snapshot. One row is there in any case; its
         position is NULL if nothing was found.
         """
         positions, params = self._positions(request, len(request_params(request)))
         params = [*request_params(request), *params]
-        names = self.names
-        stream = "NULL::text"
-        tables = (
-            f"({positions}) p JOIN {names.events} e ON e.position = p.position JOIN {names.types} t ON t.key = e.type"
-        )
-        if request.with_stream_ids:
-            stream = "s.stream_id"
-            tables += f" JOIN {names.streams} s ON s.key = e.stream"
-        rows = f"SELECT {self._columns}, {stream} FROM {tables} ORDER BY p.position"
+        names, filters = self.names, self._filters(request)
+        stream = "s.stream_id" if request.with_stream_ids else "NULL::text"
+        joined = f" JOIN {names.streams} s ON s.key = e.stream" if request.with_stream_ids or filters else ""
+        if request.query is None:
+            rows = (
+                f"SELECT {self._columns}, {stream} FROM {names.events} e{joined} "
+                f"WHERE e.position > $1{filters} ORDER BY e.position LIMIT $2"
+            )
+        else:
+            tables = f"({positions}) p JOIN {names.events} e ON e.position = p.position{joined}"
+            rows = f"SELECT {self._columns}, {stream} FROM {tables} ORDER BY p.position"
         return f"SELECT r.*, h.position FROM {names.head} h LEFT JOIN LATERAL ({rows}) r ON true", params
 
     def count(self, request: ReadRequest) -> Sql:
