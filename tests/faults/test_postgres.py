@@ -237,6 +237,23 @@ async def test_cancelled_appends_leave_no_open_transaction_and_no_half_batch(sto
     assert await open_transactions(store) == 0
 
 
+async def test_cancelled_reads_leave_the_connections_usable(config: PostgresEventStoreConfig) -> None:
+    """A hundred reads cancelled at any point, with two connections: every later read is answered, and rightly."""
+    narrow = PostgresEventStoreConfig(dsn=config.dsn, schema_name=config.schema_name, pool_min_size=1, pool_max_size=2)
+    async with PostgresEventStore(narrow) as store:
+        await store.append("a", batch("a", 200))
+        for n in range(100):
+            task = asyncio.create_task(store.read("a"))
+            for _ in range(n % 12):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*(store.read("a", 1, n) for n in range(1, 9)))
+        assert [len(events) for events in found] == list(range(1, 9))
+
+
 @pytest.mark.slow
 async def test_a_killed_server_loses_nothing_acknowledged(services: Services, own_postgres: Any) -> None:
     """kill -9 under load, restart: the same stores go on by themselves; 0 acknowledged lost, 0 stored twice."""
