@@ -23,7 +23,7 @@ def open_environments(notes: list[str]) -> dict[str, Environment]:
     """Start one worker per library; what cannot run here is said in `notes`."""
     CACHE.mkdir(parents=True, exist_ok=True)
     published = install("published", sys.executable, "lexigram-events==0.1.5010")
-    pure = install("pure", sys.executable, "msgspec==0.21.0")
+    pure = install("pure", sys.executable, "msgspec==0.22.0")
     eventsourcing = install("eventsourcing", sys.executable, "eventsourcing==9.5.6")
     environments = {
         "ours": Environment("ours", "ours", Path(sys.executable)),

@@ -254,7 +254,7 @@ async def test_the_applications_own_configuration_is_used() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"event_store_backend": "postgres", "postgres": {"dsn": "postgresql://h/x"}}, "'postgres' is not available"),
+        ({"event_store_backend": "postgres"}, "needs the section events.postgres"),
         ({"event_store_backend": "mongodb"}, "needs .*mongodb"),
         ({"event_store_backend": "redis"}, "needs the section events.redis"),
         ({"event_bus": {"backend": "kafka"}}, "event_bus.backend 'kafka' is not available"),

@@ -28,8 +28,8 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order
-    /// and the event type of their class.
+    /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order,
+    /// the event type of their class and no field that is a container or an object of the user's.
     #[inline]
     pub fn examine(events: &Bound<'_, PyList>) -> Option<Fresh> {
         let mut fresh = Fresh { first_id: 0, is_ordered: true, tagged: Vec::new() };
@@ -37,7 +37,9 @@ impl Fresh {
         for (n, event) in events.iter().enumerate() {
             let message = MessageRef::event(&event)?;
             let id = id(message);
-            if message.body().sequence.get() != UNSTAMPED || id <= last || has_own_type(message) {
+            // An event that the collector looks at may hold something that cannot be stored: the general way checks.
+            let is_plain = !message.is_tracked() && !has_own_type(message);
+            if message.body().sequence.get() != UNSTAMPED || id <= last || !is_plain {
                 return None;
             }
             if n == 0 {

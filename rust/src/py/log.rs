@@ -259,11 +259,7 @@ impl EventLog {
             let position = inner.log.head() + 1;
             builder::stamp(message, version, i64::from(position));
             let id = facts::id(message);
-            let is_tracked = message.is_tracked();
             inner.log.push(number, event.unbind(), id, true, kind);
-            if is_tracked {
-                inner.log.trace_last();
-            }
             if let Some((_, tags)) = tagged.next_if(|(index, _)| *index == n) {
                 inner.log.tag(position, &tags);
             }

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from lexigram.events.exceptions import ConcurrencyError, EventPersistenceError
+from lexigram.events.exceptions import ConcurrencyError, EventPersistenceError, SerializationError
 from lexigram.events.messages.event import DomainEvent, Event
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores.memory import InMemoryEventStore, InMemorySnapshotStore
@@ -267,12 +267,15 @@ class Cycle:
 
 gc.set_threshold(1, 1, 1)
 for n in range(300):
-    call(store.append("s", [Plain(n=n), Holder(held=Cycle())]))
+    holder, tagged = Holder(held=[]), Holder(held=[]).with_tags("x")
+    call(store.append("s", [Plain(n=n), holder]))
+    holder.held.append(Cycle())
     Cycle()
     call(store.read("s")); call(store.read_all(0)); call(store.query(tags=["x"])); call(store.get_stream_ids())
-    call(store.append("s", [Holder(held=Cycle()).with_tags("x"), Plain(n=n)]))
+    call(store.append("s", [tagged, Plain(n=n)]))
+    tagged.held.append(Cycle())
     call(store.compact("s", 3 * n))
-del n
+del n, holder, tagged
 store.clear()
 gc.collect()
 assert calls > 300, calls
@@ -298,8 +301,10 @@ def test_a_store_in_a_cycle_with_its_events_is_collected() -> None:
         store = InMemoryEventStore()
         marker = Marker()
         markers.append(weakref.ref(marker))
-        asyncio.run(store.append("a", [Holder(held=[store, marker])]))
-        del store, marker
+        holder = Holder(held=[])
+        asyncio.run(store.append("a", [holder]))
+        holder.held.extend([store, marker])  # what cannot be stored is refused, so it comes later
+        del store, marker, holder
     gc.collect()
     assert [ref() for ref in markers] == [None] * 100
 
@@ -313,19 +318,32 @@ def test_evicted_and_compacted_events_are_freed() -> None:
     def held() -> Iterator[tuple[Marker, Holder]]:
         for _ in range(50):
             marker = Marker()
-            yield marker, Holder(held=marker)
+            yield marker, Holder(held=[])
 
     store = InMemoryEventStore(max_events_per_stream=10)
     refs = []
     for marker, event in held():
         refs.append(weakref.ref(marker))
         asyncio.run(store.append("a", [event]))
+        event.held.append(marker)
     del marker, event
     gc.collect()
     assert sum(ref() is not None for ref in refs) == 10
     asyncio.run(store.compact("a", 45))
     gc.collect()
     assert [ref() is not None for ref in refs] == [False] * 45 + [True] * 5
+
+
+async def test_what_no_backend_could_store_is_refused_in_memory_too() -> None:
+    """The error names event and field, nothing is written, in an append of its own and in a unit of work."""
+    store = InMemoryEventStore()
+    for held in (lambda: 1, [object()], {"deep": {"er": store}}):
+        with pytest.raises(SerializationError, match="Holder.held"):
+            await store.append("a", [*added("1"), Holder(held=held)])
+        with pytest.raises(SerializationError, match="Holder.held"):
+            async with store.unit_of_work():
+                await store.append("a", [Holder(held=held)])
+    assert await store.head() == 0
 
 
 async def test_references_do_not_leak() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events._core import EventLog, EventStream
+from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores._memory_kinds import EventKinds, is_common
@@ -49,6 +51,7 @@ class InMemoryEventStore(AbstractEventStore):
         self._append_fresh = self.log.append
         self._known: set[type] = set()
         self._kinds = EventKinds(self._registry)
+        self._codec = EventCodec(self._registry)
 
     async def append(
         self,
@@ -126,6 +129,9 @@ class InMemoryEventStore(AbstractEventStore):
         self, stream_id: str, events: Sequence[Any], expected: int | None, condition: ResolvedCondition | None
     ) -> Batch:
         names = [self._kinds.name(event) for event in events]
+        for event in events:
+            if gc.is_tracked(event):
+                self._codec.encode(event)  # raises for what no durable backend could store either
         return Batch(stream_id, list(events), names, expected, self._plain_condition(condition))
 
     def _plain_query(self, query: ResolvedQuery | None) -> Query | None:
