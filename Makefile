@@ -10,7 +10,7 @@ FLIGHTS ?= 336776
 PYTEST_ARGS ?=
 RUST := $(shell find rust -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build test soak rust-test demo bench lint format docs clean
+.PHONY: help setup build services test soak rust-test demo bench lint format docs clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,10 +34,13 @@ build: $(VENV)/.tools ## Build the wheel into dist/
 rust-test: $(VENV)/.tools ## Run the unit tests of the Rust core
 	source tools/rust-env.sh "$(abspath $(BIN))/python" && cargo test --quiet --lib
 
-test: setup rust-test build ## Run all tests (the long versions are `make soak`)
+services: $(VENV)/.tools ## Install the real servers that the tests start
+	$(BIN)/python tools/services.py install
+
+test: setup rust-test build services ## Run all tests (the long versions are `make soak`)
 	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
-soak: setup ## Run the long crash, fuzz and soak tests
+soak: setup services ## Run the long crash, fuzz and soak tests
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
 
 demo: setup ## Run the flights demo on real data (FLIGHTS=20000 for a short one)
