@@ -334,7 +334,7 @@ async def test_projections_and_sagas_are_exactly_once_under_kill(
         writing.close()
         assert await asyncio.to_thread(reading.poll, 30)
         if attempt < 3:
-            await asyncio.to_thread(process.join, random.uniform(0.2, 0.8))
+            await asyncio.to_thread(process.join, random.uniform(0.02, 0.3))
             hits += process.is_alive()
             process.kill()
         await asyncio.to_thread(process.join, 60)

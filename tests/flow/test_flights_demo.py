@@ -23,7 +23,7 @@ from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 
-FLIGHTS = 2000
+FLIGHTS = 5000
 ROOT = Path(__file__).parents[2]
 
 

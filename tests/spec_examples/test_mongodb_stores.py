@@ -18,7 +18,7 @@ from lexigram.nosql.backends.mongodb.backend import MongoDBDocumentStore
 from lexigram.nosql.config import MongoDBConfig as DocumentStoreConfig
 
 
-class OrderPlaced(DomainEvent):
+class OrderPlacedInMongo(DomainEvent):
     total: int
 
 
@@ -34,13 +34,13 @@ async def test_mongodb_event_store(mongo_url: str, database: str) -> None:
     """`MongoDBEventStore(document_store, config)`, connect, `save` with an expected version, close."""
     document_store = MongoDBDocumentStore(DocumentStoreConfig(uri=mongo_url, database=database, min_pool_size=0))
     config = MongoDBConfig(uri=mongo_url, events_collection="orders")
-    event = OrderPlaced(total=5)
+    event = OrderPlacedInMongo(total=5)
     store = MongoDBEventStore(document_store, config)
     await store.connect()
     try:
         await store.save("order-123", [event], expected_version=0)
         assert await store.read("order-123") == [event]
-        assert await store.find_by_type("OrderPlaced", limit=10, offset=0) == [event]
+        assert await store.find_by_type("OrderPlacedInMongo", limit=10, offset=0) == [event]
         assert await document_store.collection("orders").count_documents({}) == 1
     finally:
         await store.close()
