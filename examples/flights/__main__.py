@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import sys
 import time
 from pathlib import Path
@@ -61,6 +62,8 @@ def main() -> int:
     options = arguments()
     started = time.monotonic()
     data = load(options.flights)
+    gc.collect()
+    gc.freeze()  # the year's lines stay for the whole run: the collector need not look at them again and again
     path = options.db or Path("demo") / f"flights-{data.flights}.db"
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.fresh:

@@ -103,7 +103,7 @@ class BatchApplier:
             ProjectionBuildError: LEX_ERR_EVT_015, naming the event; the position is that of the event before it.
             ConcurrencyError: Another process has moved the checkpoint; nothing was changed.
         """
-        wanted = [item for item in batch if self.projection.can_handle(item[0])]
+        wanted = self._wanted(batch)
         last, before = batch[-1][1], self.applied
         parked = None if strict else self._parked
         if self._transactional and wanted:
@@ -113,6 +113,22 @@ class BatchApplier:
                 await self._apply_range([item], item[1], parked)
         await self.skip_to(last)
         return self.applied - before
+
+    def _wanted(self, batch: Sequence[Positioned]) -> list[Positioned]:
+        """Return what the projection handles. It is asked once per class of event: catching up is mostly this loop."""
+        can_handle = self.projection.can_handle
+        if type(self.projection).can_handle is not ProjectionProtocol.can_handle:
+            return [item for item in batch if can_handle(item[0])]  # the projection's own rule may look at the values
+        handled: dict[type, bool] = {}
+        wanted = []
+        for item in batch:
+            cls = type(item[0])
+            verdict = handled.get(cls)
+            if verdict is None:
+                verdict = handled[cls] = can_handle(item[0])
+            if verdict:
+                wanted.append(item)
+        return wanted
 
     async def flush(self) -> None:
         """Store the position, where it lags behind what was processed."""

@@ -134,10 +134,10 @@ class ProjectionRunner:
 
     async def apply(self, batch: list[Positioned], *, strict: bool = False) -> int:
         """Apply events that lie after the position; record errors on the projection and raise them."""
-        fresh = [item for item in batch if item[1] > self.projection.position]
+        started = self.projection.position
+        fresh = batch if batch and batch[0][1] > started else [item for item in batch if item[1] > started]
         if not fresh:
             return 0
-        started = self.projection.position
         try:
             async with self._taking_turns():
                 return await self.applier.apply(fresh, strict=strict)
