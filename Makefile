@@ -49,10 +49,11 @@ demo: setup ## Run the flights demo on real data (FLIGHTS=20000 for a short one)
 bench: setup ## Measure against other libraries and write docs/performance.md
 	$(BIN)/python -m benches
 
-lint: setup ## Format check, ruff, mypy, clippy (pyright runs in tests/typing)
+lint: setup ## Format check, ruff, mypy, stubtest, clippy (pyright runs in tests/typing)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/stubtest lexigram.events._core --concise --mypy-config-file pyproject.toml --allowlist tools/stubtest-allowlist.txt
 	cargo fmt --check
 	source tools/rust-env.sh "$(abspath $(BIN))/python" && cargo clippy --quiet --all-targets -- -D warnings
 

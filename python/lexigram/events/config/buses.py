@@ -73,12 +73,16 @@ class TransactionMiddlewareConfig(ConfigSection):
     """Whether commands run in a transaction.
 
     `use_store_transaction` runs each command in a unit of work of the event store: all or nothing over several saves,
-    but one command at a time on SQLite, and conflicts show up outside of the retries.
+    but one command at a time on SQLite, and conflicts show up outside of the retries. `isolation_level` is the least
+    that is asked for: units of work are serializable on SQLite and in memory, and on PostgreSQL they hold the log's
+    lock, so nothing that concerns events can come between.
     """
 
     enabled: bool = True
     use_store_transaction: bool = False
-    isolation_level: str = "READ_COMMITTED"
+    isolation_level: str = setting(
+        "READ_COMMITTED", choices=("READ_UNCOMMITTED", "READ_COMMITTED", "REPEATABLE_READ", "SERIALIZABLE")
+    )
     timeout_seconds: float = setting(30.0, gt=0)
 
 

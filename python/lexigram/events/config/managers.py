@@ -25,7 +25,8 @@ class SagaConfig(ConfigSection):
 class ProjectionConfig(ConfigSection):
     """Batches, checkpoints and rebuilds of projections.
 
-    `on_error` says what an event does that a projection cannot apply: "fault" stops the projection before it, "park"
+    `max_catch_up_events` is how many decoded events are kept in memory for projections that come later to the same
+    place of the log; one that is further behind reads them again. `on_error` says what an event does that a projection cannot apply: "fault" stops the projection before it, "park"
     puts it among the dead letters, with later events of its aggregate behind it.
     """
 

@@ -63,7 +63,7 @@ class ProjectionManager:
         self._checkpoints = self._own_checkpoints if checkpoint_store is None else checkpoint_store
         self._config = config
         self._dead_letters = dead_letters if on_error == "park" else None
-        self._reader = None if event_store is None else LogReader(event_store)
+        self._reader = None if event_store is None else LogReader(event_store, config.max_catch_up_events)
         self._turn = None if config.enable_parallel_projections else asyncio.Lock()
         self._runners: dict[str, ProjectionRunner] = {}
         self._started = False
