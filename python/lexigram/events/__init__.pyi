@@ -141,8 +141,14 @@ from lexigram.events.stores.base import StoredEvent as StoredEvent
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore as InMemoryCheckpointStore
 from lexigram.events.stores.condition import AppendCondition as AppendCondition
 from lexigram.events.stores.condition import EventQuery as EventQuery
+from lexigram.events.stores.interchange import export_events as export_events
+from lexigram.events.stores.interchange import import_events as import_events
 from lexigram.events.stores.memory import InMemoryEventStore as InMemoryEventStore
 from lexigram.events.stores.memory import InMemorySnapshotStore as InMemorySnapshotStore
+from lexigram.events.stores.migration import MigrationResult as MigrationResult
+from lexigram.events.stores.migration import migrate as migrate
+from lexigram.events.stores.migration import migrate_store as migrate_store
+from lexigram.events.stores.migration import verify_migration as verify_migration
 from lexigram.events.stores.mongodb import MongoDBCheckpointStore as MongoDBCheckpointStore
 from lexigram.events.stores.mongodb import MongoDBConfig as MongoDBConfig
 from lexigram.events.stores.mongodb import MongoDBDeadLetterStore as MongoDBDeadLetterStore

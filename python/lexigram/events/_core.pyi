@@ -243,6 +243,9 @@ class EventLog:
     def compact(self, stream_id: str, up_to_version: int) -> int:
         """Remove a stream's events up to a version and return how many."""
 
+    def removals(self) -> list[tuple[str, int]]:
+        """Return the highest removed version of each stream from which events were removed."""
+
     def stream_ids(self) -> list[str]:
         """Return the ids of the streams that hold events, sorted."""
 

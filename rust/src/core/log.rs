@@ -337,6 +337,12 @@ impl<T> Log<T> {
         keys
     }
 
+    /// Returns the streams from which events were removed, each with the highest version removed.
+    pub fn removals(&self) -> Vec<(Arc<str>, u32)> {
+        let reduced = self.streams.iter().filter(|stream| stream.first > 1);
+        reduced.map(|stream| (stream.key.clone(), stream.first - 1)).collect()
+    }
+
     /// Returns how many events a stream holds.
     pub fn stream_len(&self, number: u32) -> usize {
         self.streams[number as usize].positions.len()

@@ -195,6 +195,12 @@ impl EventLog {
         keys.iter().map(|key| key.to_string()).collect()
     }
 
+    /// Returns the highest removed version of each stream from which events were removed.
+    fn removals(&self) -> Vec<(String, u32)> {
+        let found = self.inner.lock().log.removals();
+        found.into_iter().map(|(key, version)| (key.to_string(), version)).collect()
+    }
+
     /// Forgets everything, positions included.
     fn clear(&self) {
         let old = std::mem::take(&mut *self.inner.lock());

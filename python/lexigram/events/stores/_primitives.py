@@ -122,6 +122,11 @@ class EventStorePrimitives(ABC):
     async def _compact(self, stream_id: str, up_to_version: int) -> int:
         """Remove the events with version <= up_to_version; return how many. The version counter stays."""
 
+    async def _removals(self) -> dict[str, int]:
+        """Return the highest removed version by stream. Backends that know streams without events add those."""
+        bounds = {stream_id: await self._bounds(stream_id) for stream_id in await self._stream_ids()}
+        return {stream_id: found.first - 1 for stream_id, found in bounds.items() if found.first}
+
     @abstractmethod
     async def _stream_ids(self) -> list[str]:
         """Return the ids of the streams that hold events, sorted."""

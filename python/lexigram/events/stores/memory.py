@@ -247,6 +247,9 @@ class InMemoryEventStore(AbstractEventStore):
     async def _compact(self, stream_id: str, up_to_version: int) -> int:
         return self.log.compact(stream_id, up_to_version)
 
+    async def _removals(self) -> dict[str, int]:
+        return dict(self.log.removals())
+
     async def _stream_ids(self) -> list[str]:
         return self.log.stream_ids()
 

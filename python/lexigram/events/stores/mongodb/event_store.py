@@ -348,6 +348,10 @@ class MongoDBEventStore(AbstractEventStore):
 
         return int(await self.mongo.write(mark, "marking removed events"))
 
+    async def _removals(self) -> dict[str, int]:
+        marks = await self.mongo.read(lambda: self.counters.find({}).to_list(None), "reading what was removed")
+        return {mark["_id"]: int(mark["removed"]) for mark in marks}
+
     async def _stream_ids(self) -> list[str]:
         pipeline: list[Document] = [{"$match": HELD}, {"$unwind": "$e"}, {"$group": {"_id": "$e.s"}}]
         found = await self.mongo.read(lambda: aggregated(self.events, pipeline), "listing streams")

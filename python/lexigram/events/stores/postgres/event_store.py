@@ -223,6 +223,9 @@ class PostgresEventStore(AbstractEventStore):
             answer = await connection.execute(statements.delete_events, key, up_to)
             return int(answer.rpartition(" ")[2])
 
+    async def _removals(self) -> dict[str, int]:
+        return {row[0]: row[1] for row in await self._engine.fetch_all(self._statements.removals)}
+
     async def _stream_ids(self) -> list[str]:
         return [row[0] for row in await self._engine.fetch_all(self._statements.stream_ids)]
 

@@ -36,6 +36,7 @@ class EventStatements:
             f"FROM {n.events} e WHERE e.stream = s.key ORDER BY e.version DESC LIMIT 1), 0) "
             f"FROM {n.streams} s WHERE s.stream_id = $1"
         )
+        self.removals = f"SELECT stream_id, removed_version FROM {n.streams} WHERE removed_version > 0"
         self.stream_ids = (
             f"SELECT s.stream_id FROM {n.streams} s "
             f"WHERE EXISTS (SELECT FROM {n.events} e WHERE e.stream = s.key) ORDER BY s.stream_id"

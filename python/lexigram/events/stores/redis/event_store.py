@@ -185,6 +185,9 @@ class RedisEventStore(AbstractEventStore):
     async def _compact(self, stream_id: str, up_to_version: int) -> int:
         return await self.log.compact(stream_id, up_to_version)
 
+    async def _removals(self) -> dict[str, int]:
+        return await self.log.removals()
+
     async def _stream_ids(self) -> list[str]:
         return await self.log.stream_ids()
 

@@ -241,6 +241,10 @@ class RedisLog:
         """Return the highest position assigned."""
         return int(await self.connection.read("GET", f"{self.prefix}head") or 0)
 
+    async def removals(self) -> dict[str, int]:
+        """Return the highest removed version by stream."""
+        return {stream_id: int(version) for stream_id, version in (await self.hash("removed")).items()}
+
     async def stream_ids(self) -> list[str]:
         """Return the ids of the streams that hold events."""
         return sorted(name.decode() for name in await self.evaluate(STREAMS_SCRIPT))

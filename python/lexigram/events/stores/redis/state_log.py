@@ -237,6 +237,11 @@ class StateLog:
         await self._refresh()
         return self._head
 
+    async def removals(self) -> dict[str, int]:
+        """Return the highest removed version by stream."""
+        await self._refresh()
+        return {stream_id: stream.removed for stream_id, stream in self._streams.items() if stream.removed}
+
     async def stream_ids(self) -> list[str]:
         """Return the ids of the streams that hold events."""
         await self._refresh()

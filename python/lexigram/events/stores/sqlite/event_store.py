@@ -223,5 +223,8 @@ class SqliteEventStore(AbstractEventStore):
             lambda connection: self._log.compact(connection, stream_id, up_to_version, self._codec)
         )
 
+    async def _removals(self) -> dict[str, int]:
+        return dict(await self._engine.fetch_all(self._statements.removals))
+
     async def _stream_ids(self) -> list[str]:
         return [row[0] for row in await self._engine.fetch_all(self._statements.stream_ids)]

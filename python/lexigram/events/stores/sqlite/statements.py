@@ -62,6 +62,7 @@ class EventStatements:
         self.stream = f"{stream} = ?"
         self.streams = f"{stream} IN ({_marks(range(STREAMS_AT_ONCE))})"
         self.by_id = f"SELECT stream, version, position FROM {n.events} WHERE event_id = ?"
+        self.removals = f"SELECT stream_id, removed_version FROM {n.streams} WHERE removed_version > 0"
         self.stream_ids = (
             f"SELECT s.stream_id FROM {n.streams} s "
             f"WHERE EXISTS (SELECT 1 FROM {n.events} e WHERE e.stream = s.key) ORDER BY s.stream_id"

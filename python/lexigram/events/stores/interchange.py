@@ -1,0 +1,271 @@
+"""Logs as files: JSON Lines, each line one CloudEvent. Source: cloudevents.io/spec/v1.0, design, section stores.
+
+The first line says where the log ends and what was removed from it, the last one how many events there are and their
+checksum. Everything between is one event a line, in order of position.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from uuid import UUID
+
+from lexigram.events.exceptions import EventError, EventPersistenceError, EventValidationError
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.stores._validation import check_number
+from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.migration import (
+    Copier,
+    Entry,
+    LogDigest,
+    MigrationResult,
+    Progress,
+    batches,
+    removed_versions,
+)
+
+__all__ = ["export_events", "import_events"]
+
+BEGIN: Final = "lexigram.events.log.begin"
+END: Final = "lexigram.events.log.end"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def export_events(
+    store: AbstractEventStore,
+    path: str | os.PathLike[str],
+    *,
+    source: str = "lexigram-events",
+    batch_size: int = 500,
+    on_progress: Progress | None = None,
+) -> MigrationResult:
+    """Write the whole log, up to its present head, to a JSON Lines file of CloudEvents 1.0.
+
+    The file appears under its name once it is complete; a crash leaves only `<path>.part`.
+
+    Args:
+        path: The file; one that exists is replaced.
+        source: The CloudEvents attribute `source` of every line: a URI-reference that names this log.
+        batch_size: Events read at a time, from 1.
+        on_progress: Called with (position, head) after each batch.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024.
+        OSError: The file cannot be written.
+    """
+    if not isinstance(store, AbstractEventStore):
+        raise EventValidationError(f"store must be a store of this library, got {type(store).__name__}", field="store")
+    if not isinstance(source, str) or not source:
+        raise EventValidationError("source must be a non-empty URI-reference", field="source")
+    size, head = check_number(batch_size, "batch_size", 1), await store.head()
+    result, digest, codec = MigrationResult(), LogDigest(), EventCodec()
+    streams: set[str] = set()
+    partial = Path(f"{os.fspath(path)}.part")
+    with partial.open("wb") as file:
+        begin = {"head": head, "removed": await removed_versions(store)}
+        _write(file, {"specversion": "1.0", "id": f"begin-{head}", "source": source, "type": BEGIN, "data": begin})
+        async for batch in batches(store, 0, head, size):
+            for entry in batch:
+                digest.add(entry)
+                streams.add(entry.stream_id)
+                file.write(_line(codec, entry, source))
+            if on_progress is not None:
+                on_progress(batch[-1].event.sequence_number, head)
+        result.events_migrated, result.checksum = digest.count, digest.hexdigest()
+        end = {"count": digest.count, "sha256": result.checksum}
+        _write(file, {"specversion": "1.0", "id": f"end-{head}", "source": source, "type": END, "data": end})
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    result.streams_migrated, result.completed_at = len(streams), datetime.now(UTC)
+    return result
+
+
+async def import_events(
+    path: str | os.PathLike[str],
+    store: AbstractEventStore,
+    *,
+    batch_size: int = 500,
+    on_progress: Progress | None = None,
+) -> MigrationResult:
+    """Store the events of a file that `export_events` wrote, with their ids, versions, positions, times and tags.
+
+    The whole file is read and checked (form, count and checksum) before anything is written. The store must be empty or
+    hold the beginning of the same import: after an interruption, call it again and it goes on.
+
+    Args:
+        path: The file.
+        store: Any store of this library; nobody else may write to it meanwhile.
+        batch_size: Events per transaction, from 1.
+        on_progress: Called with (position, head) after each batch.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024; names line and field. Nothing was written.
+        EventPersistenceError: LEX_ERR_EVT_012; the store holds something else.
+        OSError: The file cannot be read.
+    """
+    if not isinstance(store, AbstractEventStore):
+        raise EventValidationError(f"store must be a store of this library, got {type(store).__name__}", field="store")
+    size, codec, digest = check_number(batch_size, "batch_size", 1), EventCodec(), LogDigest()
+    done, held = await store.head(), LogDigest()
+    begin: Mapping[str, Any] = {}
+    with Path(path).open("rb") as file:
+        begin = _begin(file)
+        for entry in _entries(file, codec):
+            digest.add(entry)
+            if entry.event.sequence_number <= done:
+                held.add(entry)
+        _check_end(file, digest)
+    await _check_held(store, done, held)
+    result, head = MigrationResult(checksum=digest.hexdigest()), begin["head"]
+    if done > head:
+        raise EventPersistenceError(f"the store is at position {done}, beyond the file's {head}; use an empty store")
+    copier, streams = Copier(store, begin["removed"], done), set[str]()
+    await copier.begin()
+    with Path(path).open("rb") as file:
+        _begin(file)
+        batch: list[Entry] = []
+        for entry in _entries(file, codec):
+            if entry.event.sequence_number <= done:
+                continue
+            batch.append(entry)
+            streams.add(entry.stream_id)
+            if len(batch) == size:
+                await _copy(copier, batch, result, on_progress, head)
+                batch = []
+        if batch:
+            await _copy(copier, batch, result, on_progress, head)
+    await copier.finish(head)
+    result.streams_migrated, result.completed_at = len(streams), datetime.now(UTC)
+    return result
+
+
+async def _copy(
+    copier: Copier, batch: list[Entry], result: MigrationResult, on_progress: Progress | None, head: int
+) -> None:
+    await copier.copy(batch)
+    result.events_migrated += len(batch)
+    if on_progress is not None:
+        on_progress(copier.position, head)
+
+
+async def _check_held(store: AbstractEventStore, done: int, expected: LogDigest) -> None:
+    """Refuse a store that holds anything but the beginning of the file."""
+    from lexigram.events.stores.migration import RemovedEventPlaceholder
+
+    held = LogDigest()
+    async for batch in batches(store, 0, done, 500):
+        for entry in batch:
+            if type(entry.event) is not RemovedEventPlaceholder:
+                held.add(entry)
+    if held.hexdigest() != expected.hexdigest():
+        raise EventPersistenceError("the store holds other events than the beginning of the file; use an empty store")
+
+
+def _line(codec: EventCodec, entry: Entry, source: str) -> bytes:
+    stream_id, event = entry
+    event_id, type_name, event_type, occurred_at_us, tags, payload = codec.encode(event)
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": str(UUID(bytes=bytes(event_id))),
+        "source": source,
+        "type": type_name,
+        "subject": stream_id,
+        "time": (_EPOCH + timedelta(microseconds=occurred_at_us)).isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        # Extension attributes; CloudEvents allows lower-case letters and digits, and no lists.
+        "eventtype": event_type,
+        "streamversion": event.version,
+        "position": event.sequence_number,
+    }
+    if tags:
+        attributes["tags"] = json.dumps(list(tags), ensure_ascii=False)
+    # The payload goes in as it is stored, so that events of unknown classes stay the same byte for byte.
+    head = json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))[:-1]
+    return b"".join((head.encode(), b',"data":', bytes(payload), b"}\n"))
+
+
+def _write(file: BinaryIO, attributes: Mapping[str, Any]) -> None:
+    file.write(json.dumps(attributes, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+
+def _begin(file: BinaryIO) -> Mapping[str, Any]:
+    line = _parse(file.readline(), 1)
+    data = line.get("data")
+    if line.get("type") != BEGIN or not isinstance(data, dict) or not isinstance(data.get("head"), int):
+        raise _bad(1, "type", f"the first line must be of type {BEGIN!r}; is this a file of export_events?")
+    if not isinstance(data.get("removed"), dict):
+        raise _bad(1, "data.removed", "a JSON object expected")
+    return data
+
+
+def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[Entry]:
+    """Yield the events up to the last line, which is left in the file's place for `_check_end`."""
+    previous = 0
+    number = 1
+    while True:
+        start = file.tell()
+        raw = file.readline()
+        number += 1
+        if not raw:
+            raise _bad(number, "type", f"the file ends without its last line, of type {END!r}; it is not complete")
+        line = _parse(raw, number)
+        if line.get("type") == END:
+            file.seek(start)
+            return
+        entry = _entry(line, raw, number, codec)
+        if entry.event.sequence_number <= previous:
+            raise _bad(number, "position", f"{entry.event.sequence_number} does not come after {previous}")
+        previous = entry.event.sequence_number
+        yield entry
+
+
+def _entry(line: Mapping[str, Any], raw: bytes, number: int, codec: EventCodec) -> Entry:
+    wanted = {"subject": str, "type": str, "eventtype": str, "streamversion": int, "position": int, "data": dict}
+    for name, kind in wanted.items():
+        if type(line.get(name)) is not kind:
+            raise _bad(number, name, f"{kind.__name__} expected, got {line.get(name)!r:.80}")
+    payload = _payload(raw, line["data"])
+    try:
+        event = codec.decode(line["type"], line["eventtype"], payload, line["streamversion"], line["position"])
+    except EventError as error:
+        raise _bad(number, "data", str(error)) from error
+    if str(event.event_id) != line.get("id"):
+        raise _bad(number, "id", f"{line.get('id')!r} is not the id in data, {event.event_id}")
+    return Entry(line["subject"], event)
+
+
+def _payload(raw: bytes, data: Mapping[str, Any]) -> bytes:
+    """Return the text of `data` as it stands in a line of our own, else a new one."""
+    _, _, rest = raw.partition(b',"data":')
+    text = rest.rstrip()[:-1]
+    with suppress(ValueError):
+        if json.loads(text) == data:
+            return text
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _check_end(file: BinaryIO, digest: LogDigest) -> None:
+    data = _parse(file.readline(), digest.count + 2).get("data")
+    expected = {"count": digest.count, "sha256": digest.hexdigest()}
+    if data != expected:
+        raise _bad(digest.count + 2, "data", f"the events of the file are {expected}, its last line says {data}")
+
+
+def _parse(raw: bytes, number: int) -> dict[str, Any]:
+    try:
+        line = json.loads(raw)
+    except ValueError as error:
+        raise _bad(number, "line", f"not JSON: {error}") from error
+    if not isinstance(line, dict) or line.get("specversion") != "1.0":
+        raise _bad(number, "specversion", "a CloudEvent of version 1.0 expected")
+    return line
+
+
+def _bad(number: int, field: str, reason: str) -> EventValidationError:
+    return EventValidationError(f"line {number}, {field}: {reason}", field=field)
