@@ -69,6 +69,10 @@ class AbstractCheckpointStore(ABC):
         """Return how many times the lock has changed hands; 0 if nobody ever took it."""
         return await self._epoch(check_text(name, "name"))
 
+    async def list_locks(self, prefix: str = "") -> dict[str, str]:
+        """Return the owner of every lock that is held now, by name, of the names that begin with `prefix`."""
+        return {name: owner for name, owner in sorted((await self._locks()).items()) if name.startswith(prefix)}
+
     async def close(self) -> None:  # noqa: B027
         """Release what belongs to this store; a second call does nothing."""
 
@@ -99,6 +103,10 @@ class AbstractCheckpointStore(ABC):
 
     @abstractmethod
     async def _epoch(self, name: str) -> int: ...
+
+    @abstractmethod
+    async def _locks(self) -> dict[str, str]:
+        """Return names and owners of the locks that have an owner and have not expired."""
 
 
 def moved_elsewhere(name: str, expected: int, actual: int) -> ConcurrencyError:
@@ -131,7 +139,7 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
 
     def __init__(self) -> None:
         self._positions: dict[str, int] = {}
-        self._locks: dict[str, _Lock] = {}
+        self._leases: dict[str, _Lock] = {}
 
     async def list_checkpoints(self) -> dict[str, int]:
         """Return all positions by name."""
@@ -150,7 +158,7 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
             unit.on_commit(lambda: self._positions.__setitem__(name, position))
 
     def _check_epoch(self, name: str, epoch: int | None) -> None:
-        current = self._locks[name].epoch if name in self._locks else 0
+        current = self._leases[name].epoch if name in self._leases else 0
         if epoch is not None and epoch != current:
             raise lost_lock(name, epoch, current)
 
@@ -159,25 +167,33 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
 
     async def _acquire(self, name: str, owner: str, timeout_seconds: float) -> bool:
         now = time.monotonic()
-        lock = self._locks.get(name)
+        lock = self._leases.get(name)
         if lock is None:
-            self._locks[name] = _Lock(owner, now + timeout_seconds, 1)
+            self._leases[name] = _Lock(owner, now + timeout_seconds, 1)
             return True
         if lock.owner == owner and lock.expires_at > now:
-            self._locks[name] = _Lock(owner, now + timeout_seconds, lock.epoch)
+            self._leases[name] = _Lock(owner, now + timeout_seconds, lock.epoch)
             return True
         if lock.owner is not None and lock.expires_at > now:
             return False
-        self._locks[name] = _Lock(owner, now + timeout_seconds, lock.epoch + 1)
+        self._leases[name] = _Lock(owner, now + timeout_seconds, lock.epoch + 1)
         return True
 
     async def _release(self, name: str, owner: str) -> None:
-        lock = self._locks.get(name)
+        lock = self._leases.get(name)
         if lock is not None and lock.owner == owner:
-            self._locks[name] = _Lock(None, 0.0, lock.epoch)
+            self._leases[name] = _Lock(None, 0.0, lock.epoch)
 
     async def _epoch(self, name: str) -> int:
-        return self._locks[name].epoch if name in self._locks else 0
+        return self._leases[name].epoch if name in self._leases else 0
+
+    async def _locks(self) -> dict[str, str]:
+        now = time.monotonic()
+        return {
+            name: lock.owner
+            for name, lock in self._leases.items()
+            if lock.owner is not None and lock.expires_at > now
+        }
 
 
 def __getattr__(name: str) -> object:

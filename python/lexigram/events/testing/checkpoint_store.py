@@ -87,6 +87,19 @@ class CheckpointStoreContract:
         await store.save_checkpoint("orders", 7, epoch=epoch + 1)
         assert await store.get_checkpoint("orders") == 7
 
+    async def test_the_locks_that_are_held_are_listed(self, store: AbstractCheckpointStore) -> None:
+        """With their owners, by prefix; not those that expired or were given back."""
+        await store.acquire_lock("w:short", "a", timeout=self.lease_seconds)
+        await asyncio.sleep(2 * self.lease_seconds)
+        await store.acquire_lock("w:1", "a", timeout=60)
+        await store.acquire_lock("w:2", "b", timeout=60)
+        await store.acquire_lock("w:3", "b", timeout=60)
+        await store.acquire_lock("x:1", "c", timeout=60)
+        await store.release_lock("w:3", "b")
+        await store.save_checkpoint("w:4", 1)
+        assert await store.list_locks("w:") == {"w:1": "a", "w:2": "b"}
+        assert await store.list_locks() == {"w:1": "a", "w:2": "b", "x:1": "c"}
+
     async def test_bad_arguments_are_refused(self, store: AbstractCheckpointStore) -> None:
         """Each error names the field."""
         bad: Any

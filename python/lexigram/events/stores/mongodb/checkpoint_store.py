@@ -92,6 +92,12 @@ class MongoDBCheckpointStore(MongoCollections, AbstractCheckpointStore):
         free = {"$set": {"owner": None, "expires_at": 0.0}}
         await self.mongo.write(lambda: collection.update_one({"_id": name, "owner": owner}, free), "releasing a lock")
 
+    async def _locks(self) -> dict[str, str]:
+        collection = await self._ready()
+        held = {"owner": {"$ne": None}, "expires_at": {"$gt": time.time()}}
+        found = await self.mongo.read(lambda: collection.find(held, {"owner": 1}).to_list(None), "listing locks")
+        return {document["_id"]: document["owner"] for document in found}
+
     async def _epoch(self, name: str) -> int:
         return int((await self._document(name)).get("epoch") or 0)
 

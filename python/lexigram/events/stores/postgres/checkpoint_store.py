@@ -82,6 +82,11 @@ class PostgresCheckpointStore(PostgresTables, AbstractCheckpointStore):
             (name, owner),
         )
 
+    async def _locks(self) -> dict[str, str]:
+        engine = await self._ready()
+        sql = f"SELECT name, owner FROM {self._table} WHERE owner IS NOT NULL AND expires_at > clock_timestamp()"
+        return {row[0]: row[1] for row in await engine.fetch_all(sql)}
+
     async def _epoch(self, name: str) -> int:
         engine = await self._ready()
         row = await engine.fetch_one(f"SELECT epoch FROM {self._table} WHERE name = $1", (name,))

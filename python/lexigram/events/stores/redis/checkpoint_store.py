@@ -48,6 +48,13 @@ class RedisCheckpointStore(RedisPart, AbstractCheckpointStore):
     async def _release(self, name: str, owner: str) -> None:
         await (await self._ready()).execute(SmallOperation("unlock", (name, owner)))
 
+    async def _locks(self) -> dict[str, str]:
+        log = await self._ready()
+        owners, ends = await log.hash("lock_owners"), await log.hash("lock_ends")
+        seconds, microseconds = await log.connection.read("TIME")
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        return {name: owner.decode() for name, owner in owners.items() if float(ends.get(name, 0)) > now}
+
     async def _epoch(self, name: str) -> int:
         return await self._number("lock_epochs", name)
 

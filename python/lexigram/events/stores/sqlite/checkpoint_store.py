@@ -98,6 +98,11 @@ class SqliteCheckpointStore(SqliteTables, AbstractCheckpointStore):
         sql = f"UPDATE {self._table} SET owner = NULL, expires_at = 0 WHERE name = ? AND owner = ?"
         await engine.execute(sql, (name, owner))
 
+    async def _locks(self) -> dict[str, str]:
+        engine = await self._ready()
+        sql = f"SELECT name, owner FROM {self._table} WHERE owner IS NOT NULL AND expires_at > ?"
+        return dict(await engine.fetch_all(sql, (time.time(),)))
+
     async def _epoch(self, name: str) -> int:
         engine = await self._ready()
         row = await engine.find(f"SELECT epoch FROM {self._table} WHERE name = ?", (name,))

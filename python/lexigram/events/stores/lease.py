@@ -1,0 +1,202 @@
+"""Divides work among processes by leases in a database. Source: design, sections projections and outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._validation import check_text
+
+if TYPE_CHECKING:
+    from lexigram.events.stores.checkpoints import AbstractCheckpointStore
+
+_log = logging.getLogger(__name__)
+
+
+def new_owner() -> str:
+    """Return a name for one worker of this process that no other worker has: host, process id and a random part."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{uuid4().hex[:12]}"
+
+
+class Claim:
+    """One name that this worker wants to own; it may be taken away again.
+
+    A worker does the work of the name while `is_held`, saves its checkpoints with `epoch`, and calls `release` when
+    `should_release` is set, between two pieces of work.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = 0
+        """Fences the owner's writes: pass it to `save_checkpoint`."""
+        self.should_release = False
+        """Another worker is waiting for its share."""
+        self.released = asyncio.Event()
+        """Set while it is not held."""
+        self.released.set()
+        self._held = asyncio.Event()
+        self._until = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lease has not run out by this machine's monotonic clock; after a stall this is False at once."""
+        return self._held.is_set() and time.monotonic() < self._until
+
+    async def wait(self) -> None:
+        """Return when the claim is held."""
+        while not self.is_held:
+            if self._held.is_set():  # it ran out while nobody looked
+                self.lose()
+            await self._held.wait()
+
+    def lose(self) -> None:
+        """Note that somebody else may own the name now."""
+        self._held.clear()
+        self.should_release = False
+        self.released.set()
+
+    def hold(self, epoch: int, until: float) -> None:
+        """Note that the name is owned until `until`, a time of the monotonic clock."""
+        self.epoch, self._until = epoch, until
+        self.released.clear()
+        self._held.set()
+
+
+class LeaseGroup:
+    """Shares names fairly among all workers of a group, whatever process they are in, as workers come and go.
+
+    A worker that ends gives its names back; one that dies or hangs loses them when its lease runs out. A worker that was
+    stopped for longer than that and goes on is fenced by the epoch: its checkpoints are refused.
+
+    Args:
+        checkpoints: Where the leases are; all workers of the group use the same database.
+        group: Name of the group, 1 to 100 characters; workers of one group must want the same names.
+        names: What is to be shared, each 1 to 255 characters.
+        owner: Identifies this worker; a fresh name if None.
+        lease_seconds: After so long without renewal others take over. Above 0; a third of it is the time in which
+            a change in the group takes effect.
+    """
+
+    def __init__(
+        self,
+        checkpoints: AbstractCheckpointStore,
+        group: str,
+        names: Iterable[str] = (),
+        *,
+        owner: str | None = None,
+        lease_seconds: float = 30.0,
+    ) -> None:
+        if not isinstance(lease_seconds, int | float) or isinstance(lease_seconds, bool) or not lease_seconds > 0:
+            raise EventValidationError(
+                f"lease_seconds must be a number above 0, got {lease_seconds!r}", field="lease_seconds"
+            )
+        self.group = check_text(group, "group")
+        self.owner = new_owner() if owner is None else check_text(owner, "owner")
+        self.claims: dict[str, Claim] = {}
+        self.last_error: str | None = None
+        self._checkpoints = checkpoints
+        self._seconds = float(lease_seconds)
+        self._membership = f"member:{group}:"
+        self._task: asyncio.Task[None] | None = None
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> Claim:
+        """Share one name more; return its claim."""
+        return self.claims.setdefault(check_text(name, "name"), Claim(name))
+
+    @property
+    def held(self) -> list[str]:
+        """The names that this worker owns now."""
+        return [claim.name for claim in self.claims.values() if claim.is_held]
+
+    async def start(self) -> None:
+        """Join the group; claims become held as they are free. Twice is fine."""
+        if self._task is None:
+            await self._balance()
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"leases {self.group}")
+
+    async def stop(self) -> None:
+        """Leave the group and give everything back at once; stop the work of the names first. Twice is fine."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait((task,))
+        for claim in self.claims.values():
+            await self.release(claim)
+        with suppress(Exception):  # it runs out by itself
+            await self._checkpoints.release_lock(self._membership + self.owner, self.owner)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def release(self, claim: Claim) -> None:
+        """Give one name back, for whoever wants it next; a name that is not held is left alone."""
+        if claim.released.is_set():
+            return
+        claim.lose()
+        with suppress(Exception):  # it runs out by itself
+            await self._checkpoints.release_lock(claim.name, self.owner)
+
+    async def members(self) -> list[str]:
+        """Return the owners that are in the group now, sorted."""
+        return sorted((await self._checkpoints.list_locks(self._membership)).values())
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds / 3)
+            try:
+                await self._balance()
+                self.last_error = None
+            except Exception as error:  # the database may be away: leases run out unless it comes back in time
+                self.last_error = f"{type(error).__name__}: {error}"
+                _log.warning("leases of %s cannot be renewed: %s", self.group, self.last_error)
+
+    async def _balance(self) -> None:
+        """Renew what is held, take what is free up to this worker's share, ask for what is above it back."""
+        await self._checkpoints.acquire_lock(self._membership + self.owner, self.owner, self._seconds)
+        for claim in self.claims.values():
+            if not claim.released.is_set():
+                await self._take(claim)
+        members = await self.members()
+        place = members.index(self.owner) if self.owner in members else len(members)
+        workers = max(len(members), 1)
+        share = len(self.claims) // workers + (place < len(self.claims) % workers)
+        held = [claim for claim in self.claims.values() if claim.is_held]
+        for number, claim in enumerate(held):
+            claim.should_release = number >= share
+        owned = await self._checkpoints.list_locks()
+        # Each worker begins to look at another place, so that they seldom want the same name.
+        names = list(self.claims)
+        start = place * len(names) // workers if names else 0
+        for name in (*names[start:], *names[:start]):
+            if len(held) >= share:
+                return
+            claim = self.claims[name]
+            if not claim.is_held and owned.get(name) in (None, self.owner) and await self._take(claim):
+                held.append(claim)
+
+    async def _take(self, claim: Claim) -> bool:
+        """Take or renew one lease; the clock starts before the database is asked."""
+        asked = time.monotonic()
+        if not await self._checkpoints.acquire_lock(claim.name, self.owner, self._seconds):
+            claim.lose()
+            return False
+        epoch = await self._checkpoints.lock_epoch(claim.name)
+        if not claim.released.is_set() and epoch != claim.epoch:
+            claim.lose()  # it had run out: whoever works on it must begin anew from the stored checkpoint
+        claim.hold(epoch, asked + self._seconds)
+        return True
