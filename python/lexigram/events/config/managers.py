@@ -25,6 +25,8 @@ class SagaConfig(ConfigSection):
 class ProjectionConfig(ConfigSection):
     """Batches, checkpoints and rebuilds of projections.
 
+    `shared` lets several processes run the same projections: each projection, or each of its `partitions`, belongs to
+    one of them at a time; another one takes over `lease_seconds` after its owner was last heard of.
     `max_catch_up_events` is how many decoded events are kept in memory for projections that come later to the same
     place of the log; one that is further behind reads them again. `on_error` says what an event does that a projection cannot apply: "fault" stops the projection before it, "park"
     puts it among the dead letters, with later events of its aggregate behind it.
@@ -36,6 +38,9 @@ class ProjectionConfig(ConfigSection):
     max_catch_up_events: int = setting(10000, ge=1)
     rebuild_batch_size: int = setting(1000, ge=1)
     enable_parallel_projections: bool = True
+    shared: bool = False
+    partitions: int = setting(1, ge=1, le=1024)
+    lease_seconds: float = setting(30.0, gt=0)
     on_error: str = setting("fault", choices=("fault", "park"))
 
 

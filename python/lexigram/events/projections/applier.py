@@ -31,6 +31,7 @@ class BatchApplier:
         checkpoints: Where positions are kept; None keeps them on the projection object only.
         checkpoint_interval: Events between two stored checkpoints where rows and checkpoint cannot commit together.
         parked: Takes over events that fail; None lets a failure stop the projection.
+        checkpoint_name: Name of the checkpoint, where it is not that of the projection (partitions).
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class BatchApplier:
         *,
         checkpoint_interval: int = 100,
         parked: ParkedEvents | None = None,
+        checkpoint_name: str | None = None,
     ) -> None:
         self.projection = projection
+        self.checkpoint_name = projection.name if checkpoint_name is None else checkpoint_name
         self._store = store
         self._checkpoints = None if projection.in_memory else checkpoints
         self._interval = checkpoint_interval
@@ -79,8 +82,8 @@ class BatchApplier:
             connect = getattr(self._checkpoints, "connect", None)
             if connect is not None:  # it may have been closed with the manager
                 await connect()
-            self._stored = await self._checkpoints.get_checkpoint(projection.name)
-            if self._transactional:
+            self._stored = await self._checkpoints.get_checkpoint(self.checkpoint_name)
+            if self._transactional or self.epoch is not None:
                 projection.checkpoint.position = self._stored
             projection.advance(self._stored)
         self._prepared = True
@@ -134,14 +137,29 @@ class BatchApplier:
         """Store the position, where it lags behind what was processed."""
         position = self.projection.position
         if self._checkpoints is not None and position != self._stored:
-            async with self._transaction():
+            async with self.transaction():
                 await self._check_alone()
                 await self._save(position)
             self._stored = position
 
+    async def stored_position(self) -> int:
+        """Return the stored position, whichever process has moved it."""
+        return (
+            self.projection.position
+            if self._checkpoints is None
+            else await self._checkpoints.get_checkpoint(self.checkpoint_name)
+        )
+
+    async def restart(self, position: int = 0) -> None:
+        """Set the position without touching the read model, which another partition of it has emptied."""
+        async with self.transaction():
+            await self._save(position)
+        self._stored = position
+        self.projection.checkpoint.position = position
+
     async def reset(self, position: int = 0) -> None:
         """Empty the read model and set the position, in one transaction where there is one."""
-        async with self._transaction():
+        async with self.transaction():
             await self._check_alone()
             if self._parked is not None:
                 await self._parked.forget()
@@ -152,7 +170,7 @@ class BatchApplier:
 
     async def redeliver(self, event: Any) -> None:
         """Apply one event that was parked, without moving the position."""
-        async with self._transaction():
+        async with self.transaction():
             await self._call([(event, 0)])
 
     async def _apply_range(self, wanted: Sequence[Positioned], last: int, parked: ParkedEvents | None) -> None:
@@ -182,7 +200,7 @@ class BatchApplier:
         if self._as_one_job:
             await self._apply_as_job(wanted, last)
             return
-        async with self._transaction():
+        async with self.transaction():
             await self._check_alone()
             await self._call(wanted)
             if store:
@@ -196,7 +214,7 @@ class BatchApplier:
         assert isinstance(projection, DurableProjection)
 
         def job(connection: Any) -> None:
-            checkpoints.move(connection, projection.name, self._stored, last, self.epoch)  # type: ignore[union-attr]
+            checkpoints.move(connection, self.checkpoint_name, self._stored, last, self.epoch)  # type: ignore[union-attr]
             try:
                 projection.project_batch(connection, events)
             except Exception as error:
@@ -216,7 +234,7 @@ class BatchApplier:
                     return
                 except ProjectionBuildError as error:
                     failure = error
-            async with self._transaction():
+            async with self.transaction():
                 await self._check_alone()
                 await parked.park(event, failure)
                 await self._save(position)
@@ -249,7 +267,7 @@ class BatchApplier:
     async def _save(self, position: int) -> None:
         if self._checkpoints is not None:
             fence = {} if self.epoch is None else {"epoch": self.epoch}
-            await self._checkpoints.save_checkpoint(self.projection.name, position, **fence)
+            await self._checkpoints.save_checkpoint(self.checkpoint_name, position, **fence)
 
     def _moved(self, position: int, stored: bool) -> None:
         self.projection.advance(position)
@@ -259,12 +277,13 @@ class BatchApplier:
     async def _check_alone(self) -> None:
         """Refuse to write if somebody else has moved the checkpoint meanwhile."""
         if self._transactional and self._checkpoints is not None:
-            stored = await self._checkpoints.get_checkpoint(self.projection.name)
+            stored = await self._checkpoints.get_checkpoint(self.checkpoint_name)
             if stored != self._stored:
-                raise moved_elsewhere(self.projection.name, self._stored, stored)
+                raise moved_elsewhere(self.checkpoint_name, self._stored, stored)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
+    async def transaction(self) -> AsyncIterator[None]:
+        """Run a block in one transaction of the read model's database, where there is one; a transaction inside joins it."""
         if self._transactional:
             async with self._store.unit_of_work():
                 yield

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from typing import Any
 
 from lexigram.events.projections.applier import Positioned
+from lexigram.events.stores._primitives import Page, ReadRequest
 
 POLL_SECONDS = 0.5
 """How often a store without wake-up is looked at, and how old the known head may be while reading."""
@@ -87,6 +88,48 @@ class LogReader:
                 self._after, self._events = after, fetched
             self.head = max(self.head, fetched[-1][1])
         return fetched
+
+
+class PartitionReader:
+    """Reads one partition of the streams, for a projection that several workers share.
+
+    Args:
+        whole: The reader of the whole log.
+        index: From 0.
+        total: Number of partitions.
+    """
+
+    def __init__(self, whole: LogReader, index: int, total: int) -> None:
+        self._whole = whole
+        self._partition = (index, total)
+
+    @property
+    def head(self) -> int:
+        """The last known head of the log."""
+        return self._whole.head
+
+    async def read(self, after: int, limit: int) -> list[Positioned]:
+        """Return up to `limit` events of this partition after a position."""
+        page = await self._page(after, limit)
+        return [(event, event.sequence_number) for event in page.events]
+
+    async def refresh(self) -> int:
+        """Return the highest position of the log."""
+        return await self._whole.refresh()
+
+    async def end_of_gap(self, after: int) -> int:
+        """Return the position up to which nothing of this partition follows `after`, now and for ever."""
+        page = await self._page(after, 1)
+        return after if page.events else max(after, page.position)
+
+    async def wait(self, after: int) -> None:
+        """Return when there may be events after a position."""
+        await self._whole.wait(after)
+
+    async def _page(self, after: int, limit: int) -> Page:
+        page: Page = await self._whole.store._page(ReadRequest(after=after, limit=limit, partition=self._partition))
+        self._whole.head = max(self._whole.head, page.position)
+        return page
 
 
 def _position(item: Positioned) -> int:

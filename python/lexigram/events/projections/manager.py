@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError, ProjectionNotFoundError
@@ -11,11 +12,13 @@ from lexigram.events.projections.adapter import as_projection
 from lexigram.events.projections.applier import BatchApplier
 from lexigram.events.projections.base import ProjectionProtocol
 from lexigram.events.projections.feed import hand_in, hand_in_batch, redeliver
-from lexigram.events.projections.log import LogReader
+from lexigram.events.projections.log import LogReader, PartitionReader
 from lexigram.events.projections.order import in_dependency_order
 from lexigram.events.projections.parking import PREFIX, ParkedEvents
-from lexigram.events.projections.rebuild import rebuild
+from lexigram.events.projections.parts import ProjectionParts
+from lexigram.events.projections.rebuild import rebuild, reset
 from lexigram.events.projections.runner import ProjectionRunner
+from lexigram.events.stores.lease import Claim, LeaseGroup
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.result import Result
@@ -28,7 +31,11 @@ class ProjectionManager:
 
     After `start()` every projection follows the log in a task of its own: it catches up from its checkpoint, then is
     woken by each append. Without `start()`, events are handed in with `process` or `process_batch`. Projections fail
-    independently. Each projection may run in one process only; a second one is refused by its checkpoint.
+    independently.
+
+    A projection runs in one process; a second one is refused by its checkpoint. With `config.shared` any number of
+    processes may run managers with the same projections on one database: each projection, or each of its
+    `config.partitions`, belongs to one of them at a time, by a lease. When a process ends, others take over.
 
     Args:
         event_store: The log to follow and to rebuild from.
@@ -38,6 +45,10 @@ class ProjectionManager:
         dead_letters: Where failing events go with `on_error="park"`.
         on_error: `"fault"` stops the projection before the failing event; `"park"` puts it in the dead letters with
             the later events of its aggregate behind it, and goes on.
+        owner: With `config.shared`: identifies this worker; a fresh name if None.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024; arguments that do not fit together.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class ProjectionManager:
         config: ProjectionConfig | None = None,
         dead_letters: DeadLetterStore | None = None,
         on_error: Literal["fault", "park"] = "fault",
+        owner: str | None = None,
     ) -> None:
         if config is None:
             from lexigram.events.config import ProjectionConfig as config_class
@@ -65,8 +77,14 @@ class ProjectionManager:
         self._dead_letters = dead_letters if on_error == "park" else None
         self._reader = None if event_store is None else LogReader(event_store, config.max_catch_up_events)
         self._turn = None if config.enable_parallel_projections else asyncio.Lock()
-        self._runners: dict[str, ProjectionRunner] = {}
+        self._parts: dict[str, ProjectionParts] = {}
         self._started = False
+        self._owner = owner
+        if config.shared and self._checkpoints is None:
+            raise EventValidationError(
+                "shared projections need a checkpoint store in a database; pass checkpoint_store=…",
+                field="checkpoint_store",
+            )
 
     # Registration
 
@@ -78,51 +96,84 @@ class ProjectionManager:
         """
         projection = as_projection(projection)
         name = projection.name
-        if name in self._runners:
+        if name in self._parts:
             raise EventValidationError(f"A projection named {name!r} is registered already", field="name")
-        applier = BatchApplier(
+        in_dependency_order([*(known.projection for known in self._parts.values()), projection])
+        # A read model in memory is needed whole in every process.
+        shared = self._config.shared and not projection.in_memory
+        parts = ProjectionParts(
+            projection,
+            self._reader,
+            make_applier=self._applier,
+            make_runner=partial(self._runner, projection),
+            partitions=self._config.partitions if shared else 1,
+            group=self._group(name) if shared else None,
+        )
+        self._parts[name] = parts
+        if self._started:
+            parts.start_soon()
+
+    def _applier(self, projection: ProjectionProtocol, checkpoint_name: str) -> BatchApplier:
+        return BatchApplier(
             projection,
             self._store,
             self._checkpoints,
             checkpoint_interval=self._config.checkpoint_interval,
-            parked=None if self._dead_letters is None else ParkedEvents(self._dead_letters, name),
+            parked=None if self._dead_letters is None else ParkedEvents(self._dead_letters, projection.name),
+            checkpoint_name=checkpoint_name,
         )
-        runner = ProjectionRunner(
+
+    def _runner(
+        self,
+        projection: ProjectionProtocol,
+        applier: BatchApplier,
+        reader: LogReader | PartitionReader | None,
+        lease: tuple[LeaseGroup, Claim] | None,
+    ) -> ProjectionRunner:
+        return ProjectionRunner(
             applier,
-            self._reader,
+            reader,
             turn=self._turn,
             batch_size=self._config.batch_size,
-            before=lambda: [self._runners[other] for other in projection.depends_on if other in self._runners],
+            before=lambda: [
+                runner
+                for other in projection.depends_on
+                if other in self._parts
+                for runner in self._parts[other].runners
+            ],
+            lease=lease,
         )
-        in_dependency_order([*(known.projection for known in self._runners.values()), projection])
-        self._runners[name] = runner
-        if self._started:
-            runner.start()
+
+    def _group(self, name: str) -> LeaseGroup:
+        assert self._checkpoints is not None
+        return LeaseGroup(
+            self._checkpoints, f"projection:{name}"[:100], owner=self._owner, lease_seconds=self._config.lease_seconds
+        )
 
     def unregister(self, name: str) -> bool:
         """Stop and forget a projection; its rows and checkpoint stay. Return whether it was registered."""
-        runner = self._runners.pop(name, None)
-        if runner is not None:
-            runner.abandon()
-        return runner is not None
+        parts = self._parts.pop(name, None)
+        if parts is not None:
+            parts.abandon()
+        return parts is not None
 
     def get(self, name: str) -> ProjectionProtocol | None:
         """Return the projection of this name, or None."""
-        runner = self._runners.get(name)
-        return None if runner is None else runner.projection
+        parts = self._parts.get(name)
+        return None if parts is None else parts.projection
 
     def get_all(self) -> list[ProjectionProtocol]:
         """Return all registered projections in order of registration."""
-        return [runner.projection for runner in self._runners.values()]
+        return [parts.projection for parts in self._parts.values()]
 
     def get_status(self, name: str) -> dict[str, Any] | None:
         """Return name, state, position, lag, rate, errors of a projection; None if it is unknown."""
-        runner = self._runners.get(name)
-        return None if runner is None else runner.status()
+        parts = self._parts.get(name)
+        return None if parts is None else parts.status()
 
     def list_status(self) -> list[dict[str, Any]]:
         """Return the status of every projection."""
-        return [runner.status() for runner in self._runners.values()]
+        return [parts.status() for parts in self._parts.values()]
 
     # Following the log
 
@@ -136,14 +187,13 @@ class ProjectionManager:
         """
         self._need_reader()
         self._started = True
-        for runner in self._in_order():
-            await runner.prepare()
-            runner.start()
+        for parts in self._in_order():
+            await parts.start()
 
     async def stop(self) -> None:
         """Stop following; batches in progress end or are rolled back, positions are stored. Twice is fine."""
         self._started = False
-        await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
+        await asyncio.gather(*(parts.stop() for parts in self._parts.values()))
         if self._own_checkpoints is not None:
             await self._own_checkpoints.close()
 
@@ -166,33 +216,30 @@ class ProjectionManager:
             ProjectionBuildError: LEX_ERR_EVT_015; the projection is faulted.
             ProjectionNotFoundError: LEX_ERR_EVT_017.
         """
-        runner = self._runner(name)
+        parts = self._need(name)
         try:
             async with asyncio.timeout(timeout):
-                await runner.wait_for(position)
+                await parts.wait_for(position)
         except TimeoutError:
+            status = parts.status()
             raise TimeoutError(
-                f"Projection {name!r} is {runner.state.value} at position {runner.projection.position}, "
+                f"Projection {name!r} is {status['state']} at position {status['position']}, "
                 f"not yet at {position}, after {timeout} s"
             ) from None
 
     def pause(self, name: str) -> bool:
         """Stop a projection where it is; a batch in progress still ends. Return whether the name is known."""
-        runner = self._runners.get(name)
-        if runner is None:
-            return False
-        runner.projection.pause()
-        runner.notify()
-        return True
+        parts = self._parts.get(name)
+        if parts is not None:
+            parts.pause()
+        return parts is not None
 
     def resume(self, name: str) -> bool:
         """Let a paused or faulted projection go on from its position. Return whether the name is known."""
-        runner = self._runners.get(name)
-        if runner is None:
-            return False
-        runner.projection.resume()
-        runner.notify()
-        return True
+        parts = self._parts.get(name)
+        if parts is not None:
+            parts.resume()
+        return parts is not None
 
     # Handing in events
 
@@ -206,7 +253,7 @@ class ProjectionManager:
             position: Global position; the event's own `sequence_number` if None. Without either, positions stay.
         """
         number = position if position is not None else event.sequence_number
-        return [runner.projection.name for runner in self._in_order() if await hand_in(runner, event, number)]
+        return [runner.projection.name for runner in self._alone() if await hand_in(runner, event, number)]
 
     async def process_batch(self, events: list[tuple[Any, int]], parallel: bool = False) -> dict[str, int]:
         """Hand events with their positions, in order, to every projection; return how many each one applied.
@@ -214,8 +261,7 @@ class ProjectionManager:
         Args:
             parallel: Run projections concurrently; those that others depend on are finished first either way.
         """
-
-        runners = self._in_order()
+        runners = self._alone()
         if parallel and not any(runner.projection.depends_on for runner in runners):
             counts = await asyncio.gather(*(hand_in_batch(runner, events) for runner in runners))
         else:
@@ -224,7 +270,8 @@ class ProjectionManager:
 
     async def redeliver(self, event: Any, handler_name: str) -> Result[None, ProjectionBuildError]:
         """Apply one parked event again; `DeadLetterStore.replay(entry_id, manager)` calls this."""
-        return await redeliver(self._runners.get(handler_name.removeprefix(PREFIX)), event, handler_name)
+        parts = self._parts.get(handler_name.removeprefix(PREFIX))
+        return await redeliver(None if parts is None else parts.runners[0], event, handler_name)
 
     # Rebuilding
 
@@ -249,43 +296,48 @@ class ProjectionManager:
             ProjectionRebuildError: LEX_ERR_EVT_016; position kept, see `resume_rebuild`.
             ProjectionNotFoundError: LEX_ERR_EVT_017.
         """
-        runner, reader = self._runner(name), self._need_reader()
-        size = self._batch(batch_size)
-        return await rebuild(runner, reader, from_position=from_position, batch_size=size, on_progress=on_progress)
+        self._need_reader()
+        runners, size = self._need(name).runners, self._batch(batch_size)
+        return await rebuild(runners, from_position=from_position, batch_size=size, on_progress=on_progress)
 
     async def resume_rebuild(self, name: str, batch_size: int | None = None) -> int:
         """Go on with a rebuild that stopped or was killed, from its position; return how many events it handled."""
-        runner, reader = self._runner(name), self._need_reader()
-        return await rebuild(runner, reader, from_position=None, batch_size=self._batch(batch_size))
+        self._need_reader()
+        return await rebuild(self._need(name).runners, from_position=None, batch_size=self._batch(batch_size))
 
     async def rebuild_all(
         self, from_position: int = 0, batch_size: int | None = None, parallel: bool = False
     ) -> dict[str, int]:
         """Rebuild every projection, each after those it depends on; return the number of events each one handled."""
-        names = [runner.projection.name for runner in self._in_order()]
-        if parallel and not any(runner.projection.depends_on for runner in self._runners.values()):
+        names = [parts.name for parts in self._in_order()]
+        if parallel and not any(parts.projection.depends_on for parts in self._parts.values()):
             counts = await asyncio.gather(*(self.rebuild(name, from_position, batch_size) for name in names))
             return dict(zip(names, counts, strict=True))
         return {name: await self.rebuild(name, from_position, batch_size) for name in names}
 
     async def reset_all(self) -> None:
         """Empty every read model and set every position to 0; a started manager then catches up again."""
-        for runner in self._in_order():
-            async with runner.exclusively():
-                await runner.applier.reset()
-            runner.notify()
+        for parts in self._in_order():
+            await reset(parts.runners, 0)
 
     # Internals
 
-    def _in_order(self) -> list[ProjectionRunner]:
-        ordered = in_dependency_order([runner.projection for runner in self._runners.values()])
-        return [self._runners[projection.name] for projection in ordered]
+    def _in_order(self) -> list[ProjectionParts]:
+        ordered = in_dependency_order([parts.projection for parts in self._parts.values()])
+        return [self._parts[projection.name] for projection in ordered]
 
-    def _runner(self, name: str) -> ProjectionRunner:
+    def _alone(self) -> list[ProjectionRunner]:
+        """Return the runners in order, for events that are handed in: nothing says to which partition those belong."""
+        runners = [parts.runners for parts in self._in_order()]
+        if any(len(several) > 1 for several in runners):
+            raise EventValidationError("partitioned projections follow the log; use start()", field="partitions")
+        return [runner for several in runners for runner in several]
+
+    def _need(self, name: str) -> ProjectionParts:
         try:
-            return self._runners[name]
+            return self._parts[name]
         except KeyError:
-            known = ", ".join(sorted(self._runners)) or "none"
+            known = ", ".join(sorted(self._parts)) or "none"
             raise ProjectionNotFoundError(f"No projection is named {name!r}; registered: {known}") from None
 
     def _need_reader(self) -> LogReader:

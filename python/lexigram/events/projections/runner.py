@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from lexigram.events.exceptions import AdapterConnectionError, ProjectionBuildError
+from lexigram.events.exceptions import AdapterConnectionError, ConcurrencyError, ProjectionBuildError
 from lexigram.events.projections.applier import BatchApplier, Positioned
 from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
-from lexigram.events.projections.log import LogReader
+from lexigram.events.projections.log import LogReader, PartitionReader
+from lexigram.events.stores.lease import Claim, LeaseGroup
 from lexigram.events.types import ProjectionState
 
 _RATE_WINDOW_SECONDS = 10.0
 _MAX_BACKOFF_SECONDS = 5.0
+_LEASE_CHECK_SECONDS = 1.0
 _BUSY_EVENTS = 8
 _LINGER_SECONDS = 0.03
 """A projection that is woken again and again, or by many events, waits so long for more: larger batches cost much less.
@@ -31,21 +33,25 @@ class ProjectionRunner:
         turn: Held while a batch is applied; one lock for all runners makes projections take turns.
         batch_size: Events per batch, from 1.
         before: Returns the runners that must have processed a position before this one does.
+        lease: The claim that must be held while it runs, and its group; None = this process is alone.
     """
 
     def __init__(
         self,
         applier: BatchApplier,
-        reader: LogReader | None,
+        reader: LogReader | PartitionReader | None,
         *,
         turn: asyncio.Lock | None,
         batch_size: int,
         before: Callable[[], list[ProjectionRunner]],
+        lease: tuple[LeaseGroup, Claim] | None = None,
     ) -> None:
         self.projection: ProjectionProtocol = applier.projection
         self.applier = applier
         self.last_error: str | None = None
-        self._reader = reader
+        self.reader = reader
+        self.claim = None if lease is None else lease[1]
+        self._group = None if lease is None else lease[0]
         self._turn = turn
         self._batch_size = batch_size
         self._before = before
@@ -67,7 +73,7 @@ class ProjectionRunner:
             return ProjectionState.FAULTED
         if status is ProjectionStatus.REBUILDING:
             return ProjectionState.REBUILDING
-        if status is ProjectionStatus.PAUSED or not self.following:
+        if status is ProjectionStatus.PAUSED or not self.following or not self.is_owner:
             return ProjectionState.STOPPED
         return self._phase
 
@@ -77,9 +83,14 @@ class ProjectionRunner:
         return self._task is not None and not self._task.done()
 
     @property
+    def is_owner(self) -> bool:
+        """Whether this process runs it now; False while another worker has the lease."""
+        return self.claim is None or self.claim.is_held
+
+    @property
     def lag(self) -> int:
         """Positions between this projection and the last known head of the log."""
-        return max(0, (self._reader.head if self._reader else 0) - self.projection.position)
+        return max(0, (self.reader.head if self.reader else 0) - self.projection.position)
 
     @property
     def rate(self) -> float:
@@ -147,6 +158,11 @@ class ProjectionRunner:
         except AdapterConnectionError:
             self.applier.forget()
             raise
+        except ConcurrencyError as error:
+            self.applier.forget()
+            if self.claim is None:
+                self._fault(error)
+            raise
         except Exception as error:
             self._fault(error)
             raise
@@ -166,6 +182,9 @@ class ProjectionRunner:
         Raises:
             ProjectionBuildError: The projection is or becomes faulted, or is unregistered.
         """
+        if self.claim is not None:
+            await self._wait_for_anybody(position)
+            return
         if self.projection.position >= position:
             return
         if self.projection.status is ProjectionStatus.ERROR:
@@ -180,23 +199,52 @@ class ProjectionRunner:
             with suppress(ValueError):
                 self._waiters.remove(entry)
 
+    async def _wait_for_anybody(self, position: int) -> None:
+        """Wait for the stored position: another process may be the one that moves it."""
+        self._hurry.set()
+        pause = 0.002
+        while await self.applier.stored_position() < position:
+            if self.projection.status is ProjectionStatus.ERROR:
+                raise ProjectionBuildError(self.projection.error or "faulted")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
     async def _follow(self) -> None:
         backoff = 0.05
         while True:
             try:
+                if self.claim is not None:
+                    await self._own(self.claim)
                 await self._step()
                 backoff = 0.05
             except AdapterConnectionError as error:
                 self.last_error = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
+            except ConcurrencyError as error:
+                if self.claim is not None:  # another worker has taken over meanwhile
+                    self.applier.forget()
+                    self.claim.lose()
+                elif self.projection.status is not ProjectionStatus.ERROR:
+                    self._fault(error)
             except Exception as error:  # apply() has recorded its own; reading or preparing failed
                 if self.projection.status is not ProjectionStatus.ERROR:
                     self._fault(error)
 
+    async def _own(self, claim: Claim) -> None:
+        """Give the lease back if another worker waits for its share; return when it is held."""
+        if claim.should_release and claim.is_held and self._group is not None:
+            await self.applier.flush()
+            await self._group.release(claim)
+        if claim.is_held and claim.epoch == self.applier.epoch:
+            return
+        await claim.wait()
+        self.applier.epoch = claim.epoch
+        self.applier.forget()
+
     async def _step(self) -> None:
         """Apply the next batch, or wait until there is one."""
-        assert self._reader is not None
+        assert self.reader is not None
         self._changed.clear()
         if self.projection.status is not ProjectionStatus.RUNNING:
             await self._changed.wait()
@@ -206,9 +254,9 @@ class ProjectionRunner:
             if self.projection.status is not ProjectionStatus.RUNNING:
                 return
             await self._prepare()
-            batch = await self._reader.read(self.projection.position, self._batch_size)
+            batch = await self.reader.read(self.projection.position, self._batch_size)
             if not batch and self._found_nothing:
-                await self._skip_gap(self._reader)
+                await self._skip_gap(self.reader)
             self._found_nothing = not batch
             if batch and not await self._predecessors(batch[-1][1]):
                 return
@@ -222,9 +270,11 @@ class ProjectionRunner:
         if batch:
             return
         self._phase = ProjectionState.LIVE
+        if self.claim is not None:
+            await self.applier.flush()  # other processes wait for the stored position
         await self._wait()
 
-    async def _skip_gap(self, reader: LogReader) -> None:
+    async def _skip_gap(self, reader: LogReader | PartitionReader) -> None:
         """Go on behind the last events of the log where compaction has removed them."""
         position = self.projection.position
         end = await reader.end_of_gap(position)
@@ -261,11 +311,15 @@ class ProjectionRunner:
 
     async def _wait(self) -> None:
         """Wait for the log to grow or for a change of status."""
-        assert self._reader is not None
-        growth = asyncio.ensure_future(self._reader.wait(self.projection.position))
+        assert self.reader is not None
+        growth = asyncio.ensure_future(self.reader.wait(self.projection.position))
         change = asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait((growth, change), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (growth, change),
+                timeout=None if self.claim is None else _LEASE_CHECK_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if growth.done():
                 growth.result()
         finally:

@@ -190,9 +190,7 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
     async def _locks(self) -> dict[str, str]:
         now = time.monotonic()
         return {
-            name: lock.owner
-            for name, lock in self._leases.items()
-            if lock.owner is not None and lock.expires_at > now
+            name: lock.owner for name, lock in self._leases.items() if lock.owner is not None and lock.expires_at > now
         }
 
 

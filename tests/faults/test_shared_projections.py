@@ -1,0 +1,186 @@
+"""Several processes share projections; they are killed, and stopped for longer than their lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lexigram.events.exceptions import ProjectionRebuildError
+from tests.faults import projection_worker
+from tests.faults.projection_worker import LEASE_SECONDS, Moved, manager, open_store
+from tests.postgres_schemas import EmptySchemas
+
+WORKER = Path(projection_worker.__file__)
+ROOT = WORKER.parent.parent.parent
+PARTITIONS = 4
+
+
+class Workers:
+    """Worker processes of one database."""
+
+    def __init__(self, backend: str, where: str) -> None:
+        self.backend, self.where = backend, where
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start one more and wait until it takes part."""
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        process = subprocess.Popen(
+            [sys.executable, str(WORKER), self.backend, self.where, str(PARTITIONS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        self.running.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """End it at once, stopped or not."""
+        process.kill()
+        process.communicate()
+        self.running.remove(process)
+
+    def end(self, process: subprocess.Popen[str]) -> None:
+        """Let it end in good order."""
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        self.running.remove(process)
+
+    def stop_all(self) -> None:
+        """Leave nothing behind."""
+        for process in list(self.running):
+            with suppress(ProcessLookupError):
+                self.kill(process)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]:
+    """No workers yet, on an empty database."""
+    if request.param == "sqlite":
+        where = str(tmp_path / "shared.db")
+    else:
+        config = EmptySchemas(request.getfixturevalue("postgres_url"), purpose="w").config()
+        url = request.getfixturevalue("postgres_url")
+        where = f"{url}|{config.schema_name}"
+    group = Workers(request.param, where)
+    yield group
+    group.stop_all()
+
+
+async def tables(store: Any) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
+    """Return both read models."""
+    balances = await store.engine.fetch_all("SELECT account, amount, moves FROM balances")
+    counts = await store.engine.fetch_all("SELECT account, moves FROM counts")
+    return {row[0]: (int(row[1]), int(row[2])) for row in balances}, {row[0]: int(row[1]) for row in counts}
+
+
+async def check(store: Any, watcher: Any) -> None:
+    """Wait for the head, then compare the read models with a recomputation from the log."""
+    head = await store.head()
+    for name in ("balances", "count"):
+        await watcher.wait_for(name, head, timeout=40)
+    amounts, moves = Counter[str](), Counter[str]()
+    for event in await store.read_all():
+        amounts[event.account] += event.amount
+        moves[event.account] += 1
+    assert await tables(store) == ({a: (amounts[a], moves[a]) for a in moves}, dict(moves))
+
+
+async def disturb(workers: Workers, chance: random.Random, rounds: int) -> None:
+    """Kill, stop past the lease, end and start workers, one to four at a time."""
+    for _ in range(rounds):
+        await asyncio.sleep(chance.uniform(0.05, 0.4))
+        victim = chance.choice(workers.running)
+        action = chance.choice(["kill", "stop", "end", "start"])
+        if action == "start" and len(workers.running) < 4:
+            await asyncio.to_thread(workers.start)
+        elif action == "stop":
+            victim.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(LEASE_SECONDS * chance.uniform(1.2, 2.0))
+            victim.send_signal(signal.SIGCONT)
+        elif action == "kill":
+            workers.kill(victim)
+        elif len(workers.running) > 1:
+            await asyncio.to_thread(workers.end, victim)
+        if not workers.running:
+            await asyncio.to_thread(workers.start)
+
+
+async def storm(workers: Workers, seed: int, events: int, rounds: int) -> None:
+    """Append while workers come and go, then compare."""
+    chance = random.Random(seed)
+    async with open_store(workers.backend, workers.where) as store:
+        watcher = manager(store, PARTITIONS)
+        for _ in range(3):
+            await asyncio.to_thread(workers.start)
+
+        async def write() -> None:
+            for number in range(events // 5):
+                account = f"{number % 7:02}-{chance.randrange(12)}"
+                await store.append(account, [Moved(account=account, amount=chance.randrange(-9, 99)) for _ in range(5)])
+                if number % 10 == 0:
+                    await asyncio.sleep(0.01)
+
+        writing = asyncio.create_task(write())
+        try:
+            await disturb(workers, chance, rounds)
+            await writing
+            await check(store, watcher)
+        finally:
+            writing.cancel()
+            await watcher.stop()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+async def test_read_models_are_exact_whatever_happens_to_the_workers(workers: Workers) -> None:
+    """Killed, stopped past their lease and woken, ended, started: each event counts exactly once."""
+    await storm(workers, seed=11, events=3_000, rounds=10)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
+async def test_many_storms(workers: Workers, seed: int) -> None:
+    """The same, longer and again and again."""
+    await storm(workers, seed=seed, events=10_000, rounds=25)
+
+
+async def test_partitions_are_shared_fairly_as_workers_come_and_go(tmp_path: Path) -> None:
+    """One has all four, two have two each, and the one that is left has all of them again."""
+
+    async def owned(*managers: Any) -> list[int]:
+        for _ in range(400):
+            found = [sum(part["owner"] for part in found.get_status("balances")["partitions"]) for found in managers]
+            if sum(found) == PARTITIONS and max(found) - min(found) <= 1:
+                return found
+            await asyncio.sleep(0.02)
+        return found
+
+    async with open_store("sqlite", str(tmp_path / "fair.db")) as store:
+        first, second = manager(store, PARTITIONS), manager(store, PARTITIONS)
+        async with first:
+            assert await owned(first) == [4]
+            async with second:
+                assert await owned(first, second) == [2, 2]
+                with pytest.raises(ProjectionRebuildError, match="Another worker"):
+                    await first.rebuild("balances")
+            assert await owned(first) == [4]
+            for number in range(50):
+                await store.append(f"a{number}", [Moved(account=f"a{number}", amount=1)])
+            await first.wait_for("balances", 50, timeout=20)
+            assert await first.rebuild("balances") == 50
+            await check(store, first)
