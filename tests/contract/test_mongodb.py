@@ -27,6 +27,7 @@ from lexigram.events.stores.mongodb.snapshot_store import MongoDBSnapshotStore
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.outbox import OutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract
 from lexigram.events.testing.samples import added
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
@@ -46,6 +47,13 @@ class OwnDatabase:
     def config(self) -> MongoDBConfig:
         self.made.append(f"lx_{uuid4().hex}")
         return MongoDBConfig(uri=self.url, database=self.made[-1], max_pool_size=4)
+
+
+class TestMongoDBOutbox(OwnDatabase, OutboxContract):
+    lease_seconds = 1.0
+
+    async def make_store(self) -> MongoDBEventStore:
+        return MongoDBEventStore(None, self.config())
 
 
 class TestMongoDBEventStore(OwnDatabase, DurableEventStoreContract):

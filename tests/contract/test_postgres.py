@@ -25,6 +25,7 @@ from lexigram.events.stores.postgres import (
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.outbox import OutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import added
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
@@ -55,6 +56,26 @@ class OwnSchema:
         """Close this store after the test."""
         self._made.append(store)
         return store
+
+
+class TestPostgresOutbox(OwnSchema, OutboxContract):
+    async def make_store(self) -> PostgresEventStore:
+        return PostgresEventStore(next(self.configs))
+
+
+class TestPostgresOutboxJsonb(TestPostgresOutbox):
+    payload = "jsonb"
+
+
+class TestPostgresOutboxBinary(TestPostgresOutbox):
+    payload = "binary"
+
+    async def test_rows_carry_the_full_event(self, outbox: Any) -> None:
+        """As elsewhere; the payload is binary."""
+        (event,) = added("a")
+        await outbox.store.append("order-1", [event])
+        (entry,) = await outbox.get_pending(limit=10)
+        assert (entry.event, entry.key) == (event, "order-1")
 
 
 class TestPostgresEventStore(OwnSchema, DurableEventStoreContract):

@@ -24,6 +24,7 @@ from lexigram.events.stores.redis.snapshot_store import RedisSnapshotStore
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.outbox import OutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import ItemAdded, added, skus
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
@@ -40,6 +41,11 @@ class OwnNamespace:
     @pytest.fixture(autouse=True)
     def _server(self, redis_url: str) -> None:
         self.url = redis_url
+
+
+class TestRedisOutbox(OwnNamespace, OutboxContract):
+    async def make_store(self) -> RedisEventStore:
+        return RedisEventStore(self.url, namespace())
 
 
 class TestRedisEventStore(OwnNamespace, DurableEventStoreContract):

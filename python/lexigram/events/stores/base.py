@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lexigram.contracts.core.health import HealthCheckResult
     from lexigram.contracts.core.hooks import HookRegistryProtocol
     from lexigram.events.messages.registry import EventTypeRegistry
+    from lexigram.events.stores.outbox.store import AbstractOutboxStore
     from lexigram.events.types import StreamInfo
 
 Archiver = Callable[[list[Any]], Awaitable[None] | None]
@@ -123,6 +124,10 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
     def checkpoint_store(self) -> AbstractCheckpointStore | None:
         """Return a checkpoint store in the same database, so that one unit of work covers both; None = there is none."""
         return None
+
+    def outbox(self, name: str = "event_outbox") -> AbstractOutboxStore:
+        """Return the outbox of this name: once it is connected, what is appended here is also delivered by relays."""
+        raise EventPersistenceError(f"{type(self).__name__} has no outbox")
 
     # Writing
 

@@ -25,6 +25,7 @@ from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
     from lexigram.events.messages.registry import EventTypeRegistry
+    from lexigram.events.stores.outbox.log import LogOutboxStore
 
 _PAGE_SIZE = 1000
 
@@ -52,6 +53,7 @@ class InMemoryEventStore(AbstractEventStore):
         self._known: set[type] = set()
         self._kinds = EventKinds(self._registry)
         self._codec = EventCodec(self._registry)
+        self._outboxes: dict[str, LogOutboxStore] = {}
 
     async def append(
         self,
@@ -109,6 +111,17 @@ class InMemoryEventStore(AbstractEventStore):
     def get_global_position(self) -> int:
         """Return the highest position assigned."""
         return self.log.head()
+
+    def outbox(self, name: str = "event_outbox") -> LogOutboxStore:
+        """Return the outbox of this name, always the same object."""
+        from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
+        from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
+        from lexigram.events.stores.outbox.log import LogOutboxStore
+
+        if name not in self._outboxes:
+            box = LogOutboxStore(self, InMemoryCheckpointStore(), InMemoryDeadLetterStore(), name)
+            self._outboxes[name] = box
+        return self._outboxes[name]
 
     def unit_of_work(self) -> AbstractUnitOfWork:
         """Return a block whose appends are checked and stored together at its end, or not at all."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.stores.base import AbstractCheckpointStore
     from lexigram.events.stores.condition import ResolvedCondition
+    from lexigram.events.stores.outbox.log import LogOutboxStore
 
 _COMMITS_AT_ONCE: Final = 1000
 
@@ -93,6 +94,15 @@ class MongoDBEventStore(AbstractEventStore):
         after the commit, each by itself.
         """
         return MongoUnitOfWork(self.mongo.root, self._committer)
+
+    def outbox(self, name: str = "event_outbox") -> LogOutboxStore:
+        """Return the outbox of this name; it delivers from the log itself."""
+        from lexigram.events.stores.mongodb.checkpoint_store import MongoDBCheckpointStore
+        from lexigram.events.stores.mongodb.dead_letters import MongoDBDeadLetterStore
+        from lexigram.events.stores.outbox.log import LogOutboxStore
+
+        letters = MongoDBDeadLetterStore(self, codec=self._codec)
+        return LogOutboxStore(self, MongoDBCheckpointStore(self), letters, name)
 
     def checkpoint_store(self) -> AbstractCheckpointStore:
         """Return a checkpoint store in the same database; close it like any other."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lexigram.events.stores.condition import ResolvedCondition
     from lexigram.events.stores.postgres.checkpoint_store import PostgresCheckpointStore
     from lexigram.events.stores.postgres.engine import PostgresEngine
+    from lexigram.events.stores.postgres.outbox import PostgresOutboxStore
     from lexigram.events.stores.postgres.unit import PostgresUnitOfWork
     from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
@@ -100,6 +101,12 @@ class PostgresEventStore(AbstractEventStore):
         from lexigram.events.stores.postgres.unit import PostgresUnitOfWork, check_timeout
 
         return PostgresUnitOfWork(self._connected, check_timeout(timeout_seconds))
+
+    def outbox(self, name: str = "event_outbox") -> PostgresOutboxStore:
+        """Return the outbox of this name, in a table of the same database."""
+        from lexigram.events.stores.postgres.outbox import PostgresOutboxStore
+
+        return PostgresOutboxStore(self, name)
 
     def checkpoint_store(self) -> PostgresCheckpointStore:
         """Return a checkpoint store on the same tables; close it like any other."""

@@ -45,6 +45,12 @@ class TableNames:
         """Return the quoted name of another table or function of this log."""
         return self._qualified(self._beside(name))
 
+    def of_outbox(self, name: str, suffix: str = "") -> str:
+        """Return the quoted name of an outbox's table or function; the usual one is named after the log."""
+        if name == "event_outbox":
+            return self.beside(f"outbox{suffix}")
+        return self._qualified(f"{self.prefix}{name}{suffix}")
+
     @property
     def events(self) -> str:
         """One row per event, by global position."""

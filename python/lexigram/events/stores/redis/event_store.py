@@ -20,6 +20,7 @@ from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit
 if TYPE_CHECKING:
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.stores.condition import ResolvedCondition
+    from lexigram.events.stores.outbox.log import LogOutboxStore
 
 _PAGE_SIZE: Final = 1000
 
@@ -97,6 +98,15 @@ class RedisEventStore(AbstractEventStore):
     def deferred_unit_of_work(self) -> RedisUnitOfWork:
         """Return `unit_of_work()`, which locks nothing and is checked at its end; the engine of sagas asks for one."""
         return self.unit_of_work()
+
+    def outbox(self, name: str = "event_outbox") -> LogOutboxStore:
+        """Return the outbox of this name; it delivers from the log itself."""
+        from lexigram.events.stores.outbox.log import LogOutboxStore
+        from lexigram.events.stores.redis.checkpoint_store import RedisCheckpointStore
+        from lexigram.events.stores.redis.dead_letters import RedisDeadLetterStore
+
+        letters = RedisDeadLetterStore(self, codec=self._codec)
+        return LogOutboxStore(self, RedisCheckpointStore(self), letters, name)
 
     def checkpoint_store(self) -> RedisCheckpointStore | None:
         """Return a checkpoint store in the same namespace, or None on a state store; close it like any other."""

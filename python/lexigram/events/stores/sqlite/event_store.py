@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lexigram.events.config import SqliteConfig
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.stores.condition import ResolvedCondition
+    from lexigram.events.stores.sqlite.outbox import SqliteOutboxStore
 
 _ALL_VERSIONS: Final = 2**63 - 1
 
@@ -103,6 +104,12 @@ class SqliteEventStore(AbstractEventStore):
         if self.database.provider is not None:
             return self.unit_of_work(timeout_seconds)
         return DeferredUnitOfWork(self._connected, check_timeout(timeout_seconds))
+
+    def outbox(self, name: str = "event_outbox") -> SqliteOutboxStore:
+        """Return the outbox of this name, in a table of the same database."""
+        from lexigram.events.stores.sqlite.outbox import SqliteOutboxStore
+
+        return SqliteOutboxStore(self, name)
 
     def checkpoint_store(self) -> SqliteCheckpointStore:
         """Return a checkpoint store on the same tables; close it like any other."""

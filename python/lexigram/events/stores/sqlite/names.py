@@ -70,6 +70,10 @@ class TableNames:
         """States of sagas."""
         return self._quoted("event_sagas")
 
+    def beside(self, name: str) -> str:
+        """Return the quoted name of another table or trigger of this store."""
+        return self._quoted(name)
+
     def index(self, name: str) -> str:
         """Return the quoted name of an index."""
         return self._quoted(name)

@@ -1,0 +1,141 @@
+"""Where a relay delivers to. A message broker implements `send`, and `publish` where it can confirm many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from lexigram.events.exceptions import EventError, EventValidationError
+from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxMessage
+
+
+@runtime_checkable
+class OutboxPublisherProtocol(Protocol):
+    """Delivers entries; what it does not report as failed has been confirmed."""
+
+    async def publish(self, entries: Sequence[OutboxEntry]) -> Mapping[str, BaseException]:
+        """Deliver entries in order per key and return what failed, by entry id.
+
+        After a failure it must not deliver later entries of the same key. Raising means that the broker cannot be
+        reached and that nothing is known: the relay waits, then delivers the same entries again.
+        """
+        ...
+
+
+class AbstractOutboxPublisher(ABC):
+    """Delivers the entries of one key one after the other, those of different keys at the same time.
+
+    Args:
+        concurrency: Keys delivered at the same time, at least 1.
+    """
+
+    def __init__(self, concurrency: int = 16) -> None:
+        if concurrency < 1:
+            raise EventValidationError("concurrency must be at least 1", field="concurrency")
+        self._concurrency = concurrency
+
+    @abstractmethod
+    async def send(self, entry: OutboxEntry) -> None:
+        """Deliver one entry and return once the broker has confirmed it; raise if it has not.
+
+        `ConnectionError` and `TimeoutError` say that the broker cannot be reached, anything else that it refuses
+        this entry.
+        """
+
+    async def publish(self, entries: Sequence[OutboxEntry]) -> Mapping[str, BaseException]:
+        """Deliver entries; see `OutboxPublisherProtocol`."""
+        keys: dict[str | None, list[OutboxEntry]] = {}
+        for entry in entries:
+            keys.setdefault(entry.key, []).append(entry)
+        failures: dict[str, BaseException] = {}
+        turns = asyncio.Semaphore(self._concurrency)
+
+        async def deliver(queue: list[OutboxEntry]) -> None:
+            async with turns:
+                for entry in queue:
+                    try:
+                        await self.send(entry)
+                    except Exception as error:
+                        failures[entry.entry_id] = error
+                        return
+
+        await asyncio.gather(*map(deliver, keys.values()))
+        return failures
+
+    async def connect(self) -> None:  # noqa: B027
+        """Connect to the broker."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Release the connection."""
+
+
+class BusOutboxPublisher:
+    """Delivers to the buses of this process: events to the event bus, commands to the command bus.
+
+    An event counts as delivered once its handlers have run: what a handler cannot handle is kept by the bus's own
+    dead letters.
+
+    Args:
+        event_bus: Gets events.
+        command_bus: Gets commands; without one they are refused.
+    """
+
+    def __init__(self, event_bus: Any, command_bus: Any = None) -> None:
+        self._events = event_bus
+        self._commands = command_bus
+
+    async def publish(self, entries: Sequence[OutboxEntry]) -> Mapping[str, BaseException]:
+        """Deliver entries; see `OutboxPublisherProtocol`."""
+        failures: dict[str, BaseException] = {}
+        stopped: set[str | None] = set()
+        events: list[OutboxEntry] = []
+        for entry in entries:
+            if not isinstance(entry.event, OutboxMessage):
+                events.append(entry)
+                continue
+            await self._publish(events, failures, stopped)
+            events = []
+            if entry.key not in stopped:
+                await self._dispatch(entry, failures, stopped)
+        await self._publish(events, failures, stopped)
+        flush = getattr(self._events, "flush", None)
+        if flush is not None:
+            await flush()
+        return failures
+
+    async def _publish(
+        self, entries: Sequence[OutboxEntry], failures: dict[str, BaseException], stopped: set[str | None]
+    ) -> None:
+        wanted = [entry for entry in entries if entry.key not in stopped] if stopped else entries
+        if not wanted:
+            return
+        if _failure(await self._events.publish([entry.event for entry in wanted])) is None:
+            return
+        # One of them is refused: find out which.
+        for entry in wanted:
+            error = None if entry.key in stopped else _failure(await self._events.publish(entry.event))
+            if error is not None:
+                failures[entry.entry_id] = error
+                stopped.add(entry.key)
+
+    async def _dispatch(self, entry: OutboxEntry, failures: dict[str, BaseException], stopped: set[str | None]) -> None:
+        error: BaseException | None
+        try:
+            if self._commands is None:
+                raise EventError(f"no command bus to deliver {type(entry.message).__name__} to")
+            error = _failure(await self._commands.dispatch(entry.message))
+        except Exception as raised:
+            error = raised
+        if error is not None:
+            failures[entry.entry_id] = error
+            stopped.add(entry.key)
+
+
+def _failure(outcome: Any) -> BaseException | None:
+    """Return what an `Err` holds, or None for anything else."""
+    if getattr(outcome, "is_err", bool)():
+        failure: BaseException = outcome.unwrap_err()
+        return failure
+    return None

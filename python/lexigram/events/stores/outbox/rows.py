@@ -1,0 +1,58 @@
+"""Outbox entries as rows, the same in every SQL database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lexigram.events.messages.codec import EventCodec
+
+LANES: Final = 64
+
+COLUMNS: Final = (
+    "position, lane, key, type_name, event_type, payload, version, event_position, created_at, published_at"
+)
+
+
+def from_rows(codec: EventCodec, rows: Sequence[Sequence[Any]], moment: Any) -> list[OutboxEntry]:
+    """Return the entries of rows of `COLUMNS`.
+
+    Args:
+        moment: Turns a stored time into a `datetime`.
+    """
+    decoded = codec.decode_rows([(row[3], row[4], row[5], row[6], row[7]) for row in rows])
+    entries = []
+    for event, row in zip(decoded, rows, strict=True):
+        position, lane, key, type_name, _, payload, _, _, created_at, published_at = row
+        entries.append(
+            OutboxEntry.of(
+                event,
+                payload,
+                type_name,
+                status=OutboxEntryStatus.PENDING if published_at is None else OutboxEntryStatus.PUBLISHED,
+                created_at=moment(created_at),
+                published_at=None if published_at is None else moment(published_at),
+                key=key,
+                position=position,
+                lane=lane,
+            )
+        )
+    return entries
+
+
+def as_uuid(entry_id: str) -> UUID:
+    """Return an entry id as stored.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024.
+    """
+    try:
+        return UUID(str(entry_id))
+    except ValueError as error:
+        raise EventValidationError(f"entry_id must be a UUID, got {entry_id!r}", field="entry_id") from error
