@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 WAITING: dict[str, int] = {
-    "lexigram.events.stores.outbox": 6,
     "lexigram.events.adapters": 7,
     "lexigram.events.admin": 7,
     "lexigram.events.cli": 7,

@@ -134,7 +134,10 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
         if not events:
             return
         stream_id, expected = str(aggregate.id), aggregate.expected_version
-        if self._outbox is None:
+        if self._outbox is None or getattr(self._outbox, "store", None) is getattr(self._store, "inner", self._store):
+            # An outbox of this very store captures appends by itself.
+            if self._outbox is not None:
+                await self._outbox.connect()  # type: ignore[attr-defined]
             await self._store.append(stream_id, events, expected)
         else:
             async with self._store.unit_of_work():

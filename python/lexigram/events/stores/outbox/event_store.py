@@ -51,10 +51,19 @@ class OutboxEventStore(AbstractEventStore):
         await self._ready()
         return await self.inner.append(stream_id, events, expected_version, condition=condition)
 
-    async def read(self, stream_id: str, *args: Any, **options: Any) -> list[Any]:
+    async def read(  # type: ignore[override]  # as in the base
+        self,
+        stream_id: str,
+        from_version: int = 0,
+        to_version: int | None = None,
+        limit: int | None = None,
+        *,
+        start: int | None = None,
+        count: int | None = None,
+    ) -> list[Any]:
         """Return events of one stream in order; see `AbstractEventStore.read`."""
         await self._ready()
-        return await self.inner.read(stream_id, *args, **options)
+        return await self.inner.read(stream_id, from_version, to_version, limit, start=start, count=count)
 
     async def compact(self, stream_id: str, up_to_version: int, archiver: Archiver | None = None) -> int:
         """Remove the events of a stream up to and including a version; see `AbstractEventStore.compact`."""

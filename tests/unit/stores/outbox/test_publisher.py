@@ -1,0 +1,163 @@
+"""`OutboxEventStore` and `OutboxPublisher` together with repositories and buses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lexigram.events import AggregateRoot, CommandBusImpl, DomainEvent, EventBusImpl, EventSourcingRepository
+from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
+from lexigram.events.messages.command import Command
+from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.memory import InMemoryEventStore
+from lexigram.events.stores.outbox import OutboxEventStore, OutboxPublisher, OutboxRelay
+from lexigram.events.stores.sqlite import SqliteEventStore
+
+pytestmark = pytest.mark.asyncio
+
+
+class BoxPacked(DomainEvent):
+    """An event of these tests."""
+
+    items: int
+
+
+class ShipBox(Command[None]):
+    """A command of these tests."""
+
+    box: str
+
+
+class Box(AggregateRoot):
+    """An aggregate of these tests."""
+
+    items = 0
+
+    def pack(self, items: int) -> None:
+        """Put items in."""
+        self._apply(BoxPacked(items=items))
+
+    def _handle_box_packed(self, event: BoxPacked) -> None:
+        self.items += event.items
+
+
+class Broken:
+    """A bus that is away."""
+
+    async def publish(self, events: Any) -> None:
+        """Fail."""
+        raise ConnectionError("away")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def inner(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractEventStore:
+    """An event store without outbox."""
+    return InMemoryEventStore() if request.param == "memory" else SqliteEventStore(str(tmp_path / "events.db"))
+
+
+async def test_saved_events_reach_the_bus_once(inner: AbstractEventStore) -> None:
+    """What a repository saves is published by the publisher, and then no more."""
+    bus, seen = EventBusImpl(), list[BoxPacked]()
+
+    async def handle(event: BoxPacked) -> None:
+        seen.append(event)
+
+    bus.subscribe(BoxPacked, handle)
+    async with OutboxEventStore(inner) as store:
+        repository = EventSourcingRepository(Box, store, outbox=store.outbox())
+        box = Box("box-1")
+        box.pack(2)
+        box.pack(3)
+        await repository.save(box)
+        assert box.get_pending_events() == []
+        publisher = OutboxPublisher(store, bus)
+        assert await publisher.publish_pending() == 2
+        assert await publisher.publish_pending() == 0
+        assert [event.items for event in seen] == [2, 3]
+        loaded = await repository.get("box-1")
+        assert loaded is not None
+        assert loaded.items == 5
+
+
+async def test_events_stay_in_the_outbox_while_publishing_fails(inner: AbstractEventStore) -> None:
+    """The save succeeds, the events wait, and a working publisher delivers them."""
+    async with OutboxEventStore(inner) as store:
+        box = Box("box-1")
+        box.pack(2)
+        await EventSourcingRepository(Box, store, event_bus=Broken()).save(box)  # type: ignore[arg-type]
+        assert box.get_pending_events() == []
+        with pytest.raises(ConnectionError):
+            await OutboxPublisher(store, Broken()).publish_pending()
+        assert [entry.event.items for entry in await store.outbox().get_pending()] == [2]
+        assert await OutboxPublisher(store, EventBusImpl()).publish_pending() == 1
+
+
+async def test_commands_go_to_the_command_bus(inner: AbstractEventStore) -> None:
+    """A command put in the outbox is dispatched; one that fails is set aside with its error."""
+    commands, seen = CommandBusImpl(), list[str]()
+
+    async def ship(command: ShipBox) -> None:
+        if command.box == "bad":
+            raise ValueError("no such box")
+        seen.append(command.box)
+
+    commands.register(ShipBox, ship)
+    async with OutboxEventStore(inner) as store:
+        box = store.outbox()
+        await box.put(ShipBox(box="a"))
+        await box.put(ShipBox(box="bad"))
+        await box.put(ShipBox(box="b"))
+        assert await OutboxPublisher(store, EventBusImpl(), command_bus=commands).publish_pending() == 2
+        assert sorted(seen) == ["a", "b"]
+        (letter,) = await box.dead_letters.list_entries(handler_name=box.handler_name)
+        assert "no such box" in letter.error
+
+
+async def test_a_started_publisher_is_woken_by_appends(inner: AbstractEventStore) -> None:
+    """Delivery does not wait for the poll interval."""
+    import asyncio
+
+    bus, arrived = EventBusImpl(), asyncio.Event()
+
+    async def handle(event: BoxPacked) -> None:
+        arrived.set()
+
+    bus.subscribe(BoxPacked, handle)
+    async with OutboxEventStore(inner) as store:
+        publisher = OutboxPublisher(store, bus, poll_interval=600)
+        await publisher.start()
+        await publisher.start()
+        await asyncio.sleep(0.05)
+        await store.append("box-1", [BoxPacked(items=1)])
+        await asyncio.wait_for(arrived.wait(), 30)
+        await publisher.stop()
+        await publisher.stop()
+
+
+async def test_the_wrapped_store_works_like_the_inner_one(inner: AbstractEventStore) -> None:
+    """Reading, compaction, transactions and closing go to the inner store."""
+    store = OutboxEventStore(inner, outbox_table="box_outbox")
+    async with store:
+        await store.append("box-1", [BoxPacked(items=1), BoxPacked(items=2)])
+        assert [event.items for event in await store.read("box-1", 2)] == [2]
+        assert [event.items async for event in store.stream_all()] == [1, 2]
+        assert await store.compact("box-1", 1) == 1
+        assert await store.head() == 2
+        assert await store.get_stream_version("box-1") == 2
+    if not isinstance(inner, InMemoryEventStore):
+        with pytest.raises(EventStoreConnectionError):
+            await store.append("box-1", [BoxPacked(items=1)])
+
+
+async def test_bad_settings_are_refused() -> None:
+    """Each names its field."""
+    store = InMemoryEventStore()
+    for name, value in (("batch_size", 0), ("poll_interval", 0), ("max_attempts", 0), ("lease_seconds", -1)):
+        with pytest.raises(EventValidationError, match=name):
+            OutboxRelay(store.outbox(), Broken(), **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(EventValidationError, match="outbox_table"):
+        store.outbox("no; drop")
+    with pytest.raises(EventValidationError, match="no id"):
+        await store.outbox().put("text")
