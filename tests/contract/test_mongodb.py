@@ -27,6 +27,7 @@ from lexigram.events.stores.mongodb.snapshot_store import MongoDBSnapshotStore
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.inbox import InboxContract
 from lexigram.events.testing.outbox import OutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract
 from lexigram.events.testing.samples import added
@@ -54,6 +55,12 @@ class TestMongoDBOutbox(OwnDatabase, OutboxContract):
 
     async def make_store(self) -> MongoDBEventStore:
         return MongoDBEventStore(None, self.config())
+
+
+class TestMongoDBInbox(OwnDatabase, InboxContract):
+    async def make_stores(self) -> tuple[MongoDBEventStore, MongoDBIdempotencyStore]:
+        events = MongoDBEventStore(None, self.config())
+        return events, MongoDBIdempotencyStore(events)
 
 
 class TestMongoDBEventStore(OwnDatabase, DurableEventStoreContract):

@@ -1,4 +1,4 @@
-"""The outboxes of memory and SQLite keep every promise of the contract suite."""
+"""The outboxes and inboxes of memory and SQLite keep every promise of the contract suites."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lexigram.events.stores.base import AbstractEventStore
+from lexigram.events.stores.base import AbstractEventStore, AbstractIdempotencyStore
+from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
 from lexigram.events.stores.memory import InMemoryEventStore
-from lexigram.events.stores.sqlite import SqliteEventStore
+from lexigram.events.stores.sqlite import SqliteEventStore, SqliteIdempotencyStore
+from lexigram.events.testing.inbox import InboxContract
 from lexigram.events.testing.outbox import OutboxContract
 
 
@@ -25,3 +27,18 @@ class TestSqliteOutbox(OutboxContract):
 
     async def make_store(self) -> AbstractEventStore:
         return SqliteEventStore(next(self.paths))
+
+
+class TestInMemoryInbox(InboxContract):
+    async def make_stores(self) -> tuple[AbstractEventStore, AbstractIdempotencyStore]:
+        return InMemoryEventStore(), InMemoryIdempotencyStore()
+
+
+class TestSqliteInbox(InboxContract):
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path: Path) -> None:
+        self.path = str(tmp_path / "events.db")
+
+    async def make_stores(self) -> tuple[AbstractEventStore, AbstractIdempotencyStore]:
+        events = SqliteEventStore(self.path)
+        return events, SqliteIdempotencyStore(events)

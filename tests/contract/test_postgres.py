@@ -25,6 +25,7 @@ from lexigram.events.stores.postgres import (
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.inbox import InboxContract
 from lexigram.events.testing.outbox import OutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import added
@@ -76,6 +77,12 @@ class TestPostgresOutboxBinary(TestPostgresOutbox):
         await outbox.store.append("order-1", [event])
         (entry,) = await outbox.get_pending(limit=10)
         assert (entry.event, entry.key) == (event, "order-1")
+
+
+class TestPostgresInbox(OwnSchema, InboxContract):
+    async def make_stores(self) -> tuple[PostgresEventStore, PostgresIdempotencyStore]:
+        events = PostgresEventStore(next(self.configs))
+        return events, PostgresIdempotencyStore(events)
 
 
 class TestPostgresEventStore(OwnSchema, DurableEventStoreContract):

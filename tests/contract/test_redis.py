@@ -24,6 +24,7 @@ from lexigram.events.stores.redis.snapshot_store import RedisSnapshotStore
 from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
+from lexigram.events.testing.inbox import InboxContract
 from lexigram.events.testing.outbox import OutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import ItemAdded, added, skus
@@ -46,6 +47,12 @@ class OwnNamespace:
 class TestRedisOutbox(OwnNamespace, OutboxContract):
     async def make_store(self) -> RedisEventStore:
         return RedisEventStore(self.url, namespace())
+
+
+class TestRedisInbox(OwnNamespace, InboxContract):
+    async def make_stores(self) -> tuple[RedisEventStore, RedisIdempotencyStore]:
+        events = RedisEventStore(self.url, namespace())
+        return events, RedisIdempotencyStore(events)
 
 
 class TestRedisEventStore(OwnNamespace, DurableEventStoreContract):

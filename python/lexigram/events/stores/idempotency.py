@@ -41,6 +41,10 @@ class AbstractIdempotencyStore(ABC):
         check_text(consumer_id, "consumer_id")
         return await self._claim(consumer_id, check_id(message_id, "message_id"), _check_expiry(expires_in))
 
+    async def is_settled(self, consumer_id: str, message_id: str | UUID) -> bool:
+        """Tell whether the message is marked for good, not just claimed by a unit of work that has not ended yet."""
+        return await self._is_settled(check_text(consumer_id, "consumer_id"), check_id(message_id, "message_id"))
+
     @abstractmethod
     async def clear_expired(self) -> int:
         """Remove expired marks and return how many."""
@@ -55,6 +59,10 @@ class AbstractIdempotencyStore(ABC):
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _is_settled(self, consumer_id: str, message_id: str) -> bool:
+        """Override where a claim can be seen before the unit of work that made it is committed."""
+        return await self._is_processed(consumer_id, message_id)
 
     @abstractmethod
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool: ...
@@ -83,6 +91,11 @@ class InMemoryIdempotencyStore(AbstractIdempotencyStore):
     def __init__(self) -> None:
         self._marks: dict[tuple[str, str], float | None] = {}
         self._lock = threading.Lock()
+        self._unsettled: set[tuple[str, str]] = set()
+
+    async def _is_settled(self, consumer_id: str, message_id: str) -> bool:
+        key = (consumer_id, message_id)
+        return key not in self._unsettled and self._is_marked(key)
 
     async def clear_expired(self) -> int:
         """Remove expired marks and return how many."""
@@ -117,8 +130,14 @@ class InMemoryIdempotencyStore(AbstractIdempotencyStore):
         unit = current_unit_of_work()
         if unit is not None:
             # Claimed at once, so that nobody else gets it meanwhile; given back if the work is rolled back.
-            unit.on_rollback(lambda: self._marks.pop(key, None))
+            self._unsettled.add(key)
+            unit.on_rollback(lambda: self._give_back(key))
+            unit.on_commit(lambda: self._unsettled.discard(key))
         return True
+
+    def _give_back(self, key: tuple[str, str]) -> None:
+        self._unsettled.discard(key)
+        self._marks.pop(key, None)
 
 
 def __getattr__(name: str) -> object:

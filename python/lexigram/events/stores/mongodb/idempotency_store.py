@@ -52,6 +52,12 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
             await asyncio.wait(self._undoing)
         await super().close()
 
+    async def _is_settled(self, consumer_id: str, message_id: str) -> bool:
+        collection = await self._ready()
+        settled = {**_key(consumer_id, message_id), "open": {"$ne": True}}
+        settled["$or"] = [{"expires_at": None}, {"expires_at": {"$gt": time.time()}}]
+        return await self.mongo.read(lambda: collection.find_one(settled, {"_id": 1}), "reading a mark") is not None
+
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool:
         collection = await self._ready()
         live = {**_key(consumer_id, message_id), "$or": [{"expires_at": None}, {"expires_at": {"$gt": time.time()}}]}
@@ -68,8 +74,8 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
         unit = current_unit_of_work(self.mongo.root)
         # The token tells a retry after a lost answer that the claim is its own.
         token = secrets.token_hex(12)
-        final = {"expires_at": _until(expires_in), "token": token}
-        claim = final if unit is None else {"expires_at": time.time() + _CLAIM_SECONDS, "token": token}
+        final = {"expires_at": _until(expires_in), "token": token, "open": False}
+        claim = final if unit is None else {"expires_at": time.time() + _CLAIM_SECONDS, "token": token, "open": True}
 
         async def take() -> bool:
             if await insert_missing(collection, {**key, **claim}):
