@@ -60,6 +60,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         self._is_open = False
         self._is_closed = False
         self._opening = LoopLock()
+        self._outboxes_in_use: set[AbstractOutboxStore] = set()
 
     # Life cycle
 
@@ -81,6 +82,8 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         was_open, self._is_open, self._is_closed = self._is_open, False, True
         if was_open:
             self._wakeup.notify()
+            for outbox in list(self._outboxes_in_use):
+                await outbox.close()
             await self._close()
 
     async def __aenter__(self) -> Self:

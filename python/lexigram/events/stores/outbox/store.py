@@ -100,11 +100,13 @@ class AbstractOutboxStore(ABC):
         await self.dead_letters.connect()
         await self._open()
         self._is_open = True
+        self.store._outboxes_in_use.add(self)
 
     async def close(self) -> None:
-        """Release what belongs to the outbox; appends go on being captured. A second call does nothing."""
+        """Release what belongs to the outbox; appends go on being captured. Closing the event store closes it too."""
         if self._is_open:
             self._is_open = False
+            self.store._outboxes_in_use.discard(self)
             await self.checkpoints.close()
             await self.dead_letters.close()
 
