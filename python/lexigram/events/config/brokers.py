@@ -19,6 +19,7 @@ class OutboxConfig(ConfigSection):
     poll_interval: float = setting(5.0, gt=0)
     batch_size: int = setting(100, ge=1)
     max_attempts: int = setting(10, ge=1)
+    retention_seconds: float = setting(0.0, ge=0)
 
 
 @section

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lexigram.contracts.data.outbox import OutboxStoreProtocol
+from lexigram.contracts.events.outbox import OutboxBackendProtocol
 from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol, QueryBusProtocol
 from lexigram.contracts.events.protocols.domain import (
     DomainEventPublisherProtocol,
@@ -23,6 +25,7 @@ from lexigram.events.sagas.manager import SagaManager
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.stores.base import AbstractCheckpointStore, AbstractEventStore, AbstractIdempotencyStore
+from lexigram.events.stores.outbox import AbstractOutboxStore
 from lexigram.events.stores.snapshot import SnapshotManager, SnapshotPolicy
 
 __all__ = ["EXPORTS"]
@@ -31,6 +34,7 @@ EXPORTS: tuple[Any, ...] = (
     AbstractCheckpointStore,
     AbstractEventStore,
     AbstractIdempotencyStore,
+    AbstractOutboxStore,
     AbstractSnapshotStore,
     CommandBusImpl,
     CommandBusProtocol,
@@ -43,6 +47,8 @@ EXPORTS: tuple[Any, ...] = (
     EventStoreProtocol,
     EventsConfig,
     HandlerRegistry,
+    OutboxBackendProtocol,
+    OutboxStoreProtocol,
     ProjectionManager,
     QueryBusImpl,
     QueryBusProtocol,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 from lexigram.contracts.core import ProviderPriority
 from lexigram.di.provider import Provider
 from lexigram.events.config import EventsConfig
-from lexigram.events.di.injection import Injector
+from lexigram.events.di.injection import Injector, no_module
 from lexigram.events.di.services import ContainerServices
 from lexigram.events.di.sub_providers.bus_provider import BusSubProvider
 from lexigram.events.di.sub_providers.handler_provider import HandlerSubProvider
 from lexigram.events.di.sub_providers.manager_provider import ManagerSubProvider
+from lexigram.events.di.sub_providers.outbox_provider import OutboxSubProvider
 from lexigram.events.di.sub_providers.store_provider import StoreSubProvider
 from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.logging import get_logger
@@ -67,6 +68,7 @@ class EventsProvider(Provider):
         self._buses: BusSubProvider | None = None
         self._handlers: HandlerSubProvider | None = None
         self._managers: ManagerSubProvider | None = None
+        self._outbox: OutboxSubProvider | None = None
 
     @classmethod
     def bound(cls, **arguments: Any) -> type[EventsProvider]:
@@ -150,6 +152,8 @@ class EventsProvider(Provider):
         self._stores = StoreSubProvider(config)
         await self._stores.setup(container)
         stores = self._stores.stores
+        self._outbox = OutboxSubProvider(config, stores.events)
+        self._outbox.register(container)
         self._buses = BusSubProvider(config, stores.dead_letters, stores.events.unit_of_work, injector.handler)
         await self._buses.setup()
         self._buses.register(container)
@@ -182,6 +186,7 @@ class EventsProvider(Provider):
         try:
             await self._stores.boot()
             await self._wire_optional(container)
+            await self._boot_outbox(container)
             await self._buses.boot()
             await self._managers.boot()
             await self._handlers.setup(container)
@@ -200,6 +205,8 @@ class EventsProvider(Provider):
             return
         try:
             await self._managers.start()
+            if self._outbox is not None:
+                await self._outbox.start()
         except (RuntimeError, OSError, AttributeError, ValueError) as error:
             # The framework only logs these types here and would go on without projections and sagas.
             raise EventError(f"Projections and sagas cannot be started: {error}", cause=error) from error
@@ -220,6 +227,8 @@ class EventsProvider(Provider):
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         await self._managers.teardown(seconds)
+        if self._outbox is not None:
+            await self._outbox.teardown(max(1.0, deadline - clock()))
         report = await self._buses.teardown(max(0.0, deadline - clock()))
         if report is not None and not report.drained:
             logger.warning(
@@ -237,6 +246,15 @@ class EventsProvider(Provider):
         finally:
             if self._stores is not None:
                 await self._stores.teardown()
+
+    async def _boot_outbox(self, container: ContainerResolverProtocol) -> None:
+        """Capture appends from now on if the application has bound a publisher and has not switched the outbox off."""
+        from lexigram.events.stores.outbox import OutboxPublisherProtocol
+
+        if self._outbox is not None and self.config.outbox.enabled:
+            with no_module():
+                publisher = await container.resolve_optional(OutboxPublisherProtocol)
+            await self._outbox.boot(publisher)
 
     async def _wire_optional(self, container: ContainerResolverProtocol) -> None:
         """Pass on the application's hook registry, tracer and metrics recorder, if it has them."""
@@ -260,6 +278,8 @@ class EventsProvider(Provider):
         if self._stores is None or self._buses is None:
             return HealthCheckResult(self.name, HealthStatus.UNKNOWN, message="not booted")
         parts = [*await self._stores.health_check(timeout), *await self._buses.health_check(timeout)]
+        if self._outbox is not None:
+            parts += await self._outbox.health_check(timeout)
         bad = [part for part in parts if part.status is not HealthStatus.HEALTHY]
         return HealthCheckResult(
             self.name,
