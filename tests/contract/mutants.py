@@ -1,0 +1,254 @@
+"""Event stores with a known bug each, put in on purpose: the contract suite must catch every one of them.
+
+Run by `test_mutants.py` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.messages.stamping import stamp
+from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
+from lexigram.events.stores.checkpoints import AbstractCheckpointStore, InMemoryCheckpointStore
+from lexigram.events.stores.memory import InMemoryEventStore
+from lexigram.events.stores.sqlite import SqliteEventStore
+from lexigram.events.stores.sqlite.log import EventLog
+from lexigram.events.testing.checkpoint_store import CheckpointStoreContract
+from lexigram.events.testing.event_store import EventStoreContract
+
+
+class LateVisibility(InMemoryEventStore):
+    """A sequence without a lock: a position is given before the event can be seen, and later ones overtake it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._hidden: set[int] = set()
+
+    async def _append(self, *arguments: Any) -> Appended:
+        stored = await super()._append(*arguments)
+        if stored.position % 3 == 0:
+            self._hidden.add(stored.position)
+            asyncio.get_running_loop().call_later(0.02, self._hidden.discard, stored.position)
+        return stored
+
+    async def _read_all(self, request: ReadRequest) -> Page:
+        page = await super()._read_all(request)
+        kept = [n for n, event in enumerate(page.events) if event.sequence_number not in self._hidden]
+        streams = [page.stream_ids[n] for n in kept] if page.stream_ids else ()
+        return Page([page.events[n] for n in kept], page.position, streams)
+
+
+class VersionIsLength(InMemoryEventStore):
+    """The version is the number of events held."""
+
+    async def _bounds(self, stream_id: str) -> StreamBounds:
+        first, version = await super()._bounds(stream_id)
+        return StreamBounds(first, version - first + 1 if first else 0)
+
+
+class CheckThenWrite(InMemoryEventStore):
+    """The expected version is checked in one step and the events are written in another."""
+
+    async def _append(
+        self, stream_id: str, events: Any, expected_version: Any, condition: Any, unit_of_work: Any
+    ) -> Appended:
+        if expected_version is not None and unit_of_work is None:
+            version = (await self._bounds(stream_id)).version
+            await asyncio.sleep(0.001)
+            if version != expected_version:
+                raise ConcurrencyError("conflict", expected_version=expected_version, actual_version=version)
+            expected_version = None
+        return await super()._append(stream_id, events, expected_version, condition, unit_of_work)
+
+
+class ConditionOutside(InMemoryEventStore):
+    """The condition is checked before the write, not together with it."""
+
+    async def _append(
+        self, stream_id: str, events: Any, expected_version: Any, condition: Any, unit_of_work: Any
+    ) -> Appended:
+        if condition is not None and unit_of_work is None:
+            page = await self._read_all(ReadRequest(after=condition.after, limit=1, query=condition.query))
+            await asyncio.sleep(0.001)
+            if page.events:
+                raise ConcurrencyError("condition", expected_version=None, actual_version=None)
+            condition = None
+        return await super()._append(stream_id, events, expected_version, condition, unit_of_work)
+
+
+class RetryStoresTwice(InMemoryEventStore):
+    """Event ids are not looked at: a retry after a lost answer stores its events again."""
+
+    async def _append(self, stream_id: str, events: Any, *more: Any) -> Appended:
+        fresh = [type(event)(**_fields(event)) for event in events]
+        return await super()._append(stream_id, fresh, *more)
+
+
+class CompactionResets(InMemoryEventStore):
+    """Removing a stream's events forgets its version."""
+
+    async def _bounds(self, stream_id: str) -> StreamBounds:
+        bounds = await super()._bounds(stream_id)
+        return bounds if bounds.first else StreamBounds(0, 0)
+
+
+class InclusivePosition(InMemoryEventStore):
+    """`from_position` is the first event to be returned."""
+
+    async def _read_all(self, request: ReadRequest) -> Page:
+        return await super()._read_all(request.__class__(**{**_slots(request), "after": max(request.after - 1, 0)}))
+
+
+class RandomPartitions(SqliteEventStore):
+    """Partitions by Python's own hash, which is another one in every process."""
+
+    async def _read_all(self, request: ReadRequest) -> Page:
+        if request.partition is None:
+            return await super()._read_all(request)
+        index, total = request.partition
+        page = await super()._read_all(
+            request.__class__(**{**_slots(request), "partition": None, "with_stream_ids": True, "limit": None})
+        )
+        chosen = [e for e, s in zip(page.events, page.stream_ids, strict=True) if hash(s) % total == index]
+        return Page(chosen[: request.limit], page.position)
+
+
+class ClassOnly(InMemoryEventStore):
+    """By type means this class exactly."""
+
+    async def _read_all(self, request: ReadRequest) -> Page:
+        page = await super()._read_all(request)
+        if request.query is None or not any(item.types for item in request.query):
+            return page
+        exact = [min(item.types, key=len) for item in request.query if item.types]
+        kept = [e for e in page.events if self._registry.type_name(type(e)) in exact]
+        return Page(kept, page.position)
+
+
+class TornBatch(InMemoryEventStore):
+    """A batch is stored event by event."""
+
+    async def _append(
+        self, stream_id: str, events: Any, expected_version: Any, condition: Any, unit_of_work: Any
+    ) -> Appended:
+        stored = None
+        for event in events:
+            stored = await super()._append(stream_id, [event], expected_version, condition, unit_of_work)
+            expected_version = condition = None
+            await asyncio.sleep(0)
+        assert stored is not None
+        return stored
+
+
+class StampsAnyway(InMemoryEventStore):
+    """Events are stamped before it is known whether they are stored."""
+
+    async def _append(self, stream_id: str, events: Any, *more: Any) -> Appended:
+        version = (await self._bounds(stream_id)).version
+        for offset, event in enumerate(events, 1):
+            stamp(event, version + offset, 1_000 + offset)
+        return await super()._append(stream_id, events, *more)
+
+
+class SkipsUnconvertible(InMemoryEventStore):
+    """An upcaster that fails is passed over in silence."""
+
+    async def _evolve(self, events: list[Any]) -> list[Any]:
+        try:
+            return await super()._evolve(events)
+        except Exception:
+            return events
+
+
+class NeighboursFail(SqliteEventStore):
+    """A conflict in one append of a commit fails all the others of that commit."""
+
+    async def connect(self) -> None:
+        await super().connect()
+        self._log.__class__ = _FailsTogether
+
+
+class _FailsTogether(EventLog):
+    def fold(self, connection: Any, requests: Any) -> list[Any]:
+        outcomes = super().fold(connection, requests)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        return [failed[0] for _ in outcomes] if failed else outcomes
+
+
+class HeadRunsAhead(InMemoryEventStore):
+    """The head counts an event that nobody can read yet."""
+
+    async def _head(self) -> int:
+        return await super()._head() + 1
+
+
+class OldEpochWrites(InMemoryCheckpointStore):
+    """An owner that has lost its lease may still move the checkpoint."""
+
+    def _check_epoch(self, name: str, epoch: int | None) -> None:
+        return
+
+
+class LeaseForEver(InMemoryCheckpointStore):
+    """A lease never runs out."""
+
+    async def _acquire(self, name: str, owner: str, timeout_seconds: float) -> bool:
+        return await super()._acquire(name, owner, 1e9)
+
+
+def _fields(event: Any) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(event)]
+    left_out = {"event_id", "sequence_number", "version"}
+    return {name: getattr(event, name) for name in names if name not in left_out}
+
+
+def _slots(request: ReadRequest) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in request.__slots__}
+
+
+EVENT_STORES = [
+    LateVisibility,
+    VersionIsLength,
+    CheckThenWrite,
+    ConditionOutside,
+    RetryStoresTwice,
+    CompactionResets,
+    InclusivePosition,
+    RandomPartitions,
+    ClassOnly,
+    TornBatch,
+    StampsAnyway,
+    SkipsUnconvertible,
+    NeighboursFail,
+    HeadRunsAhead,
+]
+CHECKPOINT_STORES = [OldEpochWrites, LeaseForEver]
+HEALTHY = [InMemoryEventStore, SqliteEventStore, InMemoryCheckpointStore]
+
+
+def _suite(store_class: type[Any]) -> type[Any]:
+    """Return the suite of one class; after its first failure the rest of it is left out."""
+
+    class Suite(CheckpointStoreContract if issubclass(store_class, AbstractCheckpointStore) else EventStoreContract):  # type: ignore[misc]
+        @pytest.fixture(autouse=True)
+        def _directory(self, tmp_path: Path) -> None:
+            self.path = tmp_path
+
+        async def make_store(self, **options: Any) -> Any:
+            if issubclass(store_class, SqliteEventStore):
+                return store_class(str(self.path / f"{uuid4().hex}.db"), **options)
+            return store_class(**options)
+
+    Suite.__name__ = Suite.__qualname__ = f"Test{store_class.__name__}"
+    return Suite
+
+
+for _class in (*EVENT_STORES, *CHECKPOINT_STORES, *HEALTHY):
+    globals()[f"Test{_class.__name__}"] = _suite(_class)
