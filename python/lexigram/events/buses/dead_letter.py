@@ -16,10 +16,19 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from lexigram.contracts.domain.events import DomainEvent
-from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, Lane, ReplayReport
+from lexigram.events.buses.dead_letter_entry import (
+    DeadLetterEntry,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    Lane,
+    ReplayReport,
+)
 from lexigram.events.exceptions import EventValidationError
 
 __all__ = ["DeadLetterEntry", "DeadLetterFilter", "DeadLetterStore", "InMemoryDeadLetterStore", "Lane", "ReplayReport"]
+
+
+_GROUPED_AT_ONCE = 1000
 
 
 class DeadLetterStore(ABC):
@@ -89,6 +98,18 @@ class DeadLetterStore(ABC):
     async def count(self, wanted: DeadLetterFilter) -> int:
         """Return how many entries match."""
         return await self._count(wanted)
+
+    async def groups(self, wanted: DeadLetterFilter) -> list[DeadLetterGroup]:
+        """Return the matching entries grouped by error type, handler and event type, each with one of them."""
+        groups: list[DeadLetterGroup] = []
+        for group, position in await self._groups(wanted):
+            first = await self._select(DeadLetterFilter(), position - 1, 1)
+            groups.append(replace(group, sample=first[0] if first else None))
+        return groups
+
+    async def last_position(self) -> int:
+        """Return the position of the entry that arrived last, 0 if there is none."""
+        return await self._last_position()
 
     async def mark_replayed(self, entry_id: str) -> None:
         """Mark an entry as handled; it no longer blocks its lane. An unknown id is ignored."""
@@ -251,6 +272,30 @@ class DeadLetterStore(ABC):
         failure: BaseException = outcome.unwrap_err()
         return failure.__cause__ or failure
 
+    async def _groups(self, wanted: DeadLetterFilter) -> list[tuple[DeadLetterGroup, int]]:
+        """Return the groups and the position of the first entry of each. Override where the database can count."""
+        groups: dict[tuple[str, str, str], tuple[DeadLetterGroup, int]] = {}
+        after = 0
+        while page := await self._select(wanted, after, _GROUPED_AT_ONCE):
+            after = page[-1].position
+            for entry in page:
+                key = (entry.error_type, entry.handler_name, entry.event_type)
+                known = groups.get(key)
+                if known is None:
+                    groups[key] = (DeadLetterGroup(*key, 1, entry.failed_at, entry.failed_at), entry.position)
+                    continue
+                group, position = known
+                first, last = min(group.first_seen, entry.failed_at), max(group.last_seen, entry.failed_at)
+                groups[key] = (replace(group, count=group.count + 1, first_seen=first, last_seen=last), position)
+        return list(groups.values())
+
+    async def _last_position(self) -> int:
+        """Override where the database knows better than by paging."""
+        after = 0
+        while page := await self._select(DeadLetterFilter(), after, _GROUPED_AT_ONCE):
+            after = page[-1].position
+        return after
+
     @abstractmethod
     async def _put(self, entry: DeadLetterEntry) -> None:
         """Insert the entry with the next position (set on `entry`), or replace the one of the same id in its place."""
@@ -285,6 +330,9 @@ class InMemoryDeadLetterStore(DeadLetterStore):
         """Forget every entry; positions go on."""
         self._entries.clear()
         self._pending.clear()
+
+    async def _last_position(self) -> int:
+        return self._position
 
     async def _put(self, entry: DeadLetterEntry) -> None:
         known = self._entries.get(entry.entry_id)

@@ -111,3 +111,24 @@ class ReplayReport:
     blocked: int = 0
     position: int = 0
     finished: bool = False
+
+
+@dataclass(frozen=True)
+class DeadLetterGroup:
+    """Entries that failed in the same way.
+
+    Args:
+        error_type: Class name of the error; empty for entries that only wait behind others.
+        count: How many there are.
+        first_seen: When the first of them failed last.
+        last_seen: When the last of them failed.
+        sample: One of them, the first by position.
+    """
+
+    error_type: str
+    handler_name: str
+    event_type: str
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+    sample: DeadLetterEntry | None = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter
+from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, DeadLetterGroup
 from lexigram.events.messages.codec import EventCodec
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,3 +83,28 @@ def conditions(wanted: DeadLetterFilter) -> tuple[str, list[Any]]:
         clauses += " AND failed_at < ?"
         params.append(_microseconds(wanted.failed_before))
     return clauses, params
+
+
+GROUPS: Final = (
+    "error_type, handler_name, event_type, count(*), min(failed_at), max(failed_at), min(position)",
+    "GROUP BY error_type, handler_name, event_type",
+)
+"""Columns and clause of the statement that groups entries."""
+
+
+def from_groups(rows: Sequence[Sequence[Any]]) -> list[tuple[DeadLetterGroup, int]]:
+    """Return groups and the position of the first entry of each."""
+    return [
+        (
+            DeadLetterGroup(
+                error_type,
+                handler,
+                event_type,
+                int(count),
+                _EPOCH + timedelta(microseconds=int(first)),
+                _EPOCH + timedelta(microseconds=int(last)),
+            ),
+            int(position),
+        )
+        for error_type, handler, event_type, count, first, last, position in rows
+    ]

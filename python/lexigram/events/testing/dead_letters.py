@@ -15,7 +15,9 @@ import pytest_asyncio
 
 from lexigram.contracts.core.result import Err, Ok
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
+from lexigram.events.buses.dead_letter_operations import DeadLetterOperations
 from lexigram.events.exceptions import EventHandlerError, EventValidationError
+from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.testing.samples import GiftAdded, ItemAdded, refuses
 
 
@@ -34,6 +36,20 @@ class RecordingBus:
             return Err(EventHandlerError(ItemAdded.__name__, handler_name, str(cause), cause))
         self.delivered.append((handler_name, event.sku))
         return Ok(None)
+
+
+class KilledBus(RecordingBus):
+    """A bus whose process is killed after some deliveries."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    async def redeliver(self, event: Any, handler_name: str) -> Any:
+        """Take a replayed event, or die."""
+        if len(self.delivered) >= self.after:
+            raise asyncio.CancelledError
+        return await super().redeliver(event, handler_name)
 
 
 def letter(sku: str, aggregate: UUID | None = None, *, handler: str = "app.mail", waiting: bool = False) -> Any:
@@ -261,6 +277,68 @@ class DeadLetterStoreContract:
         bus = RecordingBus()
         await asyncio.gather(store.replay_all(bus), store.replay_all(bus))
         assert [sku for _, sku in bus.delivered] == ["1", "2", "3"]
+
+    async def test_failures_are_grouped(self, store: DeadLetterStore) -> None:
+        """Entries with the same error, handler and event type are one group with count, times and a sample."""
+        for number in range(3):
+            await store.save(letter(f"a{number}"))
+        await store.save(letter("b", handler="app.stock"))
+        lane = uuid4()
+        await store.save(letter("c", lane))
+        await store.save(letter("d", lane, waiting=True))
+        groups = await DeadLetterOperations(store, RecordingBus(), InMemoryCheckpointStore()).groups()
+        assert [(group.error_type, group.handler_name, group.count) for group in groups] == [
+            ("ValueError", "app.mail", 4),
+            ("", "app.mail", 1),
+            ("ValueError", "app.stock", 1),
+        ]
+        assert groups[0].first_seen <= groups[0].last_seen
+        assert groups[0].sample is not None
+        assert groups[0].sample.event.sku == "a0"  # type: ignore[union-attr]
+
+    async def test_a_replay_goes_on_where_it_was_killed(self, store: DeadLetterStore) -> None:
+        """A job is counted in advance, keeps order per aggregate, and its next call goes on at the stored place."""
+        lanes = [uuid4() for _ in range(4)]
+        for number in range(40):
+            await store.save(letter(f"s{number:02}", lanes[number % 4]))
+        bus, places = KilledBus(after=17), InMemoryCheckpointStore()
+        operations = DeadLetterOperations(store, bus, places)
+        assert (await operations.replay("job", dry_run=True)).total == 40
+        with pytest.raises(asyncio.CancelledError):
+            await operations.replay("job", page_size=10, concurrency=2)
+        await store.save(letter("later", uuid4()))
+        bus.after = 1000
+        first = await DeadLetterOperations(store, bus, places).replay("job", page_size=10, limit=10)
+        assert not first.finished
+        rest = await DeadLetterOperations(store, bus, places).replay("job", page_size=10, rate_per_second=10_000)
+        assert (rest.finished, rest.failed, rest.blocked) == (True, 0, 0)
+        delivered = [sku for _, sku in bus.delivered]
+        assert sorted(delivered) == [f"s{number:02}" for number in range(40)]
+        assert all(delivered.index(f"s{n:02}") < delivered.index(f"s{n + 4:02}") for n in range(36))
+        assert await store.count(DeadLetterFilter(replayed=False)) == 1
+
+    async def test_a_replay_passes_what_fails_again(self, store: DeadLetterStore) -> None:
+        """An entry that fails keeps its place and blocks only its aggregate; the job ends."""
+        lane, other = uuid4(), uuid4()
+        for sku, aggregate in (("bad", lane), ("behind", lane), ("good", other)):
+            await store.save(letter(sku, aggregate))
+        done = await DeadLetterOperations(store, RecordingBus("bad"), InMemoryCheckpointStore()).replay("job")
+        assert (done.replayed, done.failed, done.blocked, done.finished) == (1, 1, 1, True)
+
+    async def test_a_purge_needs_the_token_of_its_plan(self, store: DeadLetterStore) -> None:
+        """The token confirms one filter and one count; anything else removes nothing."""
+        operations = DeadLetterOperations(store, RecordingBus(), InMemoryCheckpointStore())
+        for number in range(3):
+            await store.save(letter(f"a{number}"))
+        wanted = DeadLetterFilter(handler_name="app.mail")
+        plan = await operations.plan_purge(wanted, sample=2)
+        assert (plan.count, len(plan.sample)) == (3, 2)
+        await store.save(letter("another"))
+        for token in (plan.token, "", (await operations.plan_purge(DeadLetterFilter(handler_name="x"))).token):
+            with pytest.raises(EventValidationError, match="token"):
+                await operations.purge(wanted, token)
+        assert await store.get_count() == 4
+        assert await operations.purge(wanted, (await operations.plan_purge(wanted)).token) == 4
 
 
 class DurableDeadLetterStoreContract(DeadLetterStoreContract):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
-from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, Lane
+from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, DeadLetterGroup, Lane
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, aggregated, insert_missing
 from lexigram.events.stores.mongodb.snapshot_store import as_bytes, stored
@@ -79,6 +79,34 @@ class MongoDBDeadLetterStore(MongoCollections, DeadLetterStore):
         collection, chosen = await self._ready(), _filter(wanted)
         result = await self.mongo.write(lambda: collection.delete_many(chosen), "removing dead letters")
         return int(result.deleted_count)
+
+    async def _groups(self, wanted: DeadLetterFilter) -> list[tuple[DeadLetterGroup, int]]:
+        collection, chosen = await self._ready(), _filter(wanted)
+        key = {name: f"${name}" for name in ("error_type", "handler_name", "event_type")}
+        numbers = {"count": {"$sum": 1}, "position": {"$min": "$position"}}
+        times = {"first": {"$min": "$failed_at"}, "last": {"$max": "$failed_at"}}
+        pipeline: list[dict[str, Any]] = [{"$match": chosen}, {"$group": {"_id": key, **numbers, **times}}]
+        found = await self.mongo.read(lambda: aggregated(collection, pipeline), "grouping dead letters")
+        return [
+            (
+                DeadLetterGroup(
+                    **row["_id"],
+                    count=int(row["count"]),
+                    first_seen=_EPOCH + timedelta(microseconds=row["first"]),
+                    last_seen=_EPOCH + timedelta(microseconds=row["last"]),
+                ),
+                int(row["position"]),
+            )
+            for row in found
+        ]
+
+    async def _last_position(self) -> int:
+        collection = await self._ready()
+        newest = [("position", -1)]
+        found = await self.mongo.read(
+            lambda: collection.find_one(_filter(DeadLetterFilter()), sort=newest), "reading dead letters"
+        )
+        return int(found["position"]) if found else 0
 
     async def _pending_lanes(self) -> list[Lane]:
         collection = await self._ready()

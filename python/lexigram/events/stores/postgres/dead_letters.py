@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
-from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, Lane
+from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, DeadLetterGroup, Lane
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.stores._dead_letter_rows import COLUMNS, conditions, from_row, to_row
+from lexigram.events.stores._dead_letter_rows import COLUMNS, GROUPS, conditions, from_groups, from_row, to_row
 from lexigram.events.stores.postgres.database import Database, PostgresTables
 
 if TYPE_CHECKING:
@@ -71,6 +71,17 @@ class PostgresDeadLetterStore(PostgresTables, DeadLetterStore):
         engine = await self._ready()
         row = await engine.fetch_one(f"SELECT count(*) FROM {self._table} WHERE true{where}", params)
         return int(row[0])
+
+    async def _groups(self, wanted: DeadLetterFilter) -> list[tuple[DeadLetterGroup, int]]:
+        where, params = conditions(wanted)
+        engine = await self._ready()
+        columns, clause = GROUPS
+        sql = f"SELECT {columns} FROM {self._table} WHERE true{where} {clause}"
+        return from_groups(await engine.fetch_all(sql, params))
+
+    async def _last_position(self) -> int:
+        row = await (await self._ready()).fetch_one(f"SELECT max(position) FROM {self._table}")
+        return int(row[0]) if row and row[0] else 0
 
     async def _delete(self, wanted: DeadLetterFilter) -> int:
         where, params = conditions(wanted)

@@ -6,9 +6,9 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
-from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, Lane
+from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, DeadLetterGroup, Lane
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.stores._dead_letter_rows import COLUMNS, conditions, from_row, to_row
+from lexigram.events.stores._dead_letter_rows import COLUMNS, GROUPS, conditions, from_groups, from_row, to_row
 from lexigram.events.stores.sqlite.database import Database, SqliteTables
 
 if TYPE_CHECKING:
@@ -77,6 +77,17 @@ class SqliteDeadLetterStore(SqliteTables, DeadLetterStore):
         engine = await self._ready()
         row = await engine.fetch_one(f"SELECT count(*) FROM {self._table} WHERE 1{where}", params)
         return 0 if row is None else int(row[0])
+
+    async def _groups(self, wanted: DeadLetterFilter) -> list[tuple[DeadLetterGroup, int]]:
+        where, params = conditions(wanted)
+        engine = await self._ready()
+        columns, clause = GROUPS
+        sql = f"SELECT {columns} FROM {self._table} WHERE 1{where} {clause}"
+        return from_groups(await engine.fetch_all(sql, params))
+
+    async def _last_position(self) -> int:
+        row = await (await self._ready()).fetch_one(f"SELECT max(position) FROM {self._table}")
+        return int(row[0]) if row and row[0] else 0
 
     async def _delete(self, wanted: DeadLetterFilter) -> int:
         where, params = conditions(wanted)
