@@ -1,0 +1,103 @@
+"""No reader skips an event: on every backend, while writers hold their work open, fail, and overtake each other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lexigram.events import DomainEvent, event_type
+from tests.backends import BACKENDS, address, open_store
+
+EVENTS = {"memory": 100_000, "sqlite": 100_000, "postgres": 100_000, "mongodb": 4_000, "redis": 20_000}
+LONG = {"memory": 10_000_000, "sqlite": 10_000_000, "postgres": 10_000_000, "mongodb": 1_000_000, "redis": 1_000_000}
+
+
+@event_type("gaps.noted")
+class Noted(DomainEvent):
+    number: int
+
+
+async def write(store: Any, chance: random.Random, goal: int) -> None:
+    """Append batches of one to a hundred events until the log is as long as it should be."""
+    while await store.head() < goal:
+        size = chance.choice([1, 1, 10, 100, 100])
+        await store.append(f"s{chance.randrange(50)}", [Noted(number=n) for n in range(size)])
+        await asyncio.sleep(0)
+
+
+async def hold_open(store: Any, chance: random.Random, goal: int) -> int:
+    """Write in units of work that are held open while others go on, one in three rolled back; return the events lost so."""
+    undone = 0
+    while await store.head() < goal:
+        try:
+            async with store.unit_of_work():
+                await store.append(f"u{chance.randrange(5)}", [Noted(number=1), Noted(number=2)])
+                await asyncio.sleep(chance.uniform(0.0, 0.02))
+                await store.append(f"u{chance.randrange(5)}", [Noted(number=3)])
+                if chance.random() < 0.3:
+                    undone += 3
+                    raise InterruptedError
+        except InterruptedError:
+            pass
+        await asyncio.sleep(chance.uniform(0.02, 0.08))
+    return undone
+
+
+async def follow(store: Any, goal: int) -> None:
+    """Read live: each position is the one after the last."""
+    last = 0
+    async with aclosing(store.subscribe()) as events:
+        async for event in events:
+            assert event.sequence_number == last + 1
+            last += 1
+            if last >= goal:
+                return
+
+
+async def page(store: Any, goal: int, chance: random.Random) -> None:
+    """Read pages of any size up to the head: what is at or below it never comes later."""
+    last = 0
+    while last < goal:
+        head = await store.head()
+        for event in await store.read_all(last, chance.choice([1, 7, 500, 5000])):
+            assert event.sequence_number == last + 1
+            last += 1
+        if last < head:
+            assert await store.read_all(last, 1), f"position {last + 1} cannot be read, the head was {head}"
+        await asyncio.sleep(0)
+
+
+async def storm(backend: str, where: Any, goal: int) -> None:
+    """Two stores write, two of the writers hold their work open, and two read meanwhile."""
+    chance = random.Random(5)
+    first = open_store(backend, where, **({"max_events_per_stream": goal} if backend == "memory" else {}))
+    second = first if backend == "memory" else open_store(backend, where)
+    async with first, second:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follow(second, goal))
+            group.create_task(page(first, goal, random.Random(6)))
+            for number in range(8):
+                group.create_task(write((first, second)[number % 2], chance, goal))
+            held = [group.create_task(hold_open((first, second)[number % 2], chance, goal)) for number in range(2)]
+        assert sum(task.result() for task in held) > 0
+        assert await first.get_events_count() == await second.head()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_nothing_is_skipped_while_writers_hold_their_work_open(
+    backend: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Order is kept, positions have no gap, and an event at or below the head can be read."""
+    await storm(backend, address(backend, request, tmp_path, 90), EVENTS[backend])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_nothing_is_skipped_in_a_long_log(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The same with millions of events."""
+    await storm(backend, address(backend, request, tmp_path, 91), LONG[backend])
