@@ -15,7 +15,7 @@ LEVELS = {
     1: "messages types protocols config hooks events clock",
     2: "schema encryption",
     3: "aggregates buses decorators middleware stores",
-    4: "handlers repository projections sagas streaming adapters webhooks version_skew reactive services",
+    4: "handlers repository projections sagas streaming adapters webhooks version_skew reactive services observability",
     5: "di module",
     6: "admin cli",
 }

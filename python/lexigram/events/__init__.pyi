@@ -105,6 +105,7 @@ from lexigram.events.middleware.base import AbstractMiddleware as AbstractMiddle
 from lexigram.events.middleware.base import MiddlewareChain as MiddlewareChain
 from lexigram.events.middleware.base import NextHandler as NextHandler
 from lexigram.events.module import EventsModule as EventsModule
+from lexigram.events.observability import Telemetry as Telemetry
 from lexigram.events.projections.base import InlineProjection as InlineProjection
 from lexigram.events.projections.manager import ProjectionManager as ProjectionManager
 from lexigram.events.protocols import CommandBus as CommandBus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 
@@ -14,12 +14,14 @@ class Wakeup:
     Nothing is lost between reading and waiting, and a notification costs one comparison while nobody waits.
     """
 
-    __slots__ = ("_lock", "_waiters", "count", "readers")
+    __slots__ = ("_lock", "_waiters", "count", "observe_batch", "readers")
 
     def __init__(self) -> None:
         self.count = 0
         self.readers = 0
         """How many readers follow the log; a store may leave out `notify` while there are none."""
+        self.observe_batch: Callable[[int], object] | None = None
+        """Told how many appends shared a commit, where the backend groups them; called from any thread."""
         self._waiters: list[asyncio.Future[None]] = []
         self._lock = threading.Lock()
 

@@ -42,7 +42,7 @@ class Committer:
         binary: Payloads go into a `bytea` column.
         where: The database as shown in errors.
         reconnect_seconds: How long a batch waits for a server that went away.
-        committed: Called after each commit that stored something.
+        committed: Called with the number of appends after each commit that stored something.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Committer:
         binary: bool,
         where: str,
         reconnect_seconds: float,
-        committed: Callable[[], None],
+        committed: Callable[[int], None],
     ) -> None:
         self._connect, self._disconnect, self._call = connect, disconnect, call
         self._binary, self._where, self._reconnect_seconds = binary, where, reconnect_seconds
@@ -149,7 +149,7 @@ class Committer:
             _answer(waiting, answer)
         if stored:
             self.commits += 1
-            self._committed()
+            self._committed(len(batch))
 
     async def _store(self, requests: list[AppendRequest]) -> list[Any]:
         """Send one batch until its outcome is known. From the second try on stored event ids are looked up first."""

@@ -123,9 +123,11 @@ class PostgresEngine:
         """Whether other processes' commits wake readers; otherwise they poll."""
         return self._listener is not None and self._listener.is_listening
 
-    def committed(self) -> None:
-        """Wake readers of this process."""
+    def committed(self, appends: int) -> None:
+        """Wake readers of this process after a commit of so many appends."""
         self.wakeup.notify()
+        if self.wakeup.observe_batch is not None:
+            self.wakeup.observe_batch(appends)
 
     def check_open(self) -> None:
         """Raise `EventStoreConnectionError` if the engine cannot be used (any more, or here)."""

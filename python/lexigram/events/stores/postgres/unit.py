@@ -146,7 +146,7 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
             # PostgreSQL answers so after a statement has failed and its error was not let out of the block.
             raise EventStoreError("a statement of the unit of work had failed; everything was rolled back")
         if self._appended:
-            self._engine.committed()
+            self._engine.committed(1)
 
     async def _rollback(self) -> None:
         async with self._turn:

@@ -50,6 +50,7 @@ class EventLog:
         self._types: dict[tuple[str, str], int] = {}
         self._keys: dict[str, list[int]] = {}
         self._types_known = False
+        self._folded = 0
         self._head: int | None = None
         self._last_stream: int | None = None
 
@@ -64,6 +65,8 @@ class EventLog:
     def committed(self) -> None:
         """Wake readers."""
         self.wakeup.notify()
+        if self.wakeup.observe_batch is not None:
+            self.wakeup.observe_batch(self._folded)
 
     def fold(self, connection: sqlite3.Connection, requests: Sequence[AppendRequest]) -> list[Any]:
         """Store the appends in order; a conflict is that append's outcome and costs its neighbours nothing.
@@ -71,6 +74,7 @@ class EventLog:
         An event id that is stored already makes the insertion raise: see `fold_one`.
         """
         new, outcomes = _New([], [], []), []
+        self._folded = len(requests)
         self._prepare(connection)
         streams = self._look_up(connection, requests)
         for request in requests:
