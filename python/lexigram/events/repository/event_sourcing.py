@@ -17,6 +17,8 @@ from lexigram.events.repository.loading import AggregateLoader
 from lexigram.events.stores.snapshot import DEFAULT_KEEP_COUNT, EventCountPolicy, SnapshotPolicy, keep_snapshot
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lexigram.contracts.events.protocols.domain import EventBusProtocol
     from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 
@@ -117,6 +119,22 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
                 details={"aggregate_type": name, "aggregate_id": str(aggregate_id)},
             )
         return aggregate
+
+    async def get_at(
+        self,
+        aggregate_id: UUID | str,
+        *,
+        version: int | None = None,
+        position: int | None = None,
+        at: datetime | None = None,
+    ) -> TAggregate | None:
+        """Return the aggregate as it was; see `TimeTravel.aggregate_at`. Snapshots are not used."""
+        from lexigram.events.repository.time_travel import TimeTravel
+
+        travel, make = TimeTravel(self._store), self._loader._make
+        return await travel.aggregate_at(
+            self.aggregate_type, aggregate_id, version=version, position=position, at=at, factory=make
+        )
 
     async def save(self, aggregate: TAggregate) -> None:
         """Append the pending events, clear and publish them, snapshot by policy; without pending events do nothing.

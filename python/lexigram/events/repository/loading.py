@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -69,6 +69,14 @@ class AggregateLoader(Generic[TAggregate]):
         if not events:
             await self._check_never_existed(aggregate_id)
             return None
+        return self.replayed(aggregate_id, events)
+
+    def replayed(self, aggregate_id: UUID | str, events: Sequence[Any]) -> TAggregate:
+        """Return the aggregate after these events, the first of its stream.
+
+        Raises:
+            EventLoadError: LEX_ERR_EVT_011, an event cannot be replayed, or the first ones are missing.
+        """
         aggregate = self._empty(aggregate_id)
         aggregate._committed_version = replay(aggregate, events)
         return aggregate
