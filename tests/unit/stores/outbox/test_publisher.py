@@ -14,6 +14,7 @@ from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.memory import InMemoryEventStore
 from lexigram.events.stores.outbox import OutboxEventStore, OutboxPublisher, OutboxRelay
 from lexigram.events.stores.sqlite import SqliteEventStore
+from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
 pytestmark = pytest.mark.asyncio
 
@@ -149,6 +150,44 @@ async def test_the_wrapped_store_works_like_the_inner_one(inner: AbstractEventSt
     if not isinstance(inner, InMemoryEventStore):
         with pytest.raises(EventStoreConnectionError):
             await store.append("box-1", [BoxPacked(items=1)])
+
+
+async def test_a_damaged_row_is_set_aside(tmp_path: Path) -> None:
+    """A row that cannot be decoded parks its key only; its bytes are kept."""
+    broker = UnreliableBroker(0, 0)
+    async with OutboxEventStore(SqliteEventStore(str(tmp_path / "events.db"))) as store:
+        for number in (1, 2):
+            for key in ("a", "b"):
+                await store.append(key, [BoxPacked(items=number)])
+        broken = '{"items": [1], "$meta": {}}'
+        await store.engine.execute("UPDATE event_outbox SET payload = ? WHERE position = 1", (broken,))
+        relay = OutboxRelay(store.outbox(), broker)
+        assert await relay.process_pending() == (2, 0)
+        assert [key for key, _, _ in broker.received] == ["b", "b"]
+        letters = await store.outbox().dead_letters.list_entries()
+        assert [letter.waiting for letter in letters] == [False, True]
+
+
+async def test_an_outage_gives_nothing_up() -> None:
+    """While the broker is away entries stay where they are; then all arrive."""
+    broker, away = UnreliableBroker(0, 0), [True]
+    send = broker.send
+
+    async def unreachable(entry: Any) -> None:
+        if away:
+            raise ConnectionError("away")
+        await send(entry)
+
+    broker.send = unreachable  # type: ignore[method-assign]
+    async with OutboxEventStore(InMemoryEventStore()) as store:
+        await store.append("a", [BoxPacked(items=1)])
+        relay = OutboxRelay(store.outbox(), broker, max_attempts=1)
+        for _ in range(5):
+            with pytest.raises(ConnectionError):
+                await relay.process_pending()
+        assert (await store.outbox().stats()).set_aside == 0
+        away.clear()
+        assert await relay.publish_pending() == 1
 
 
 async def test_bad_settings_are_refused() -> None:

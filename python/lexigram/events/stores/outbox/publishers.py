@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from lexigram.events.exceptions import EventError, EventValidationError
+from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxMessage
 
 
@@ -92,6 +93,9 @@ class BusOutboxPublisher:
         stopped: set[str | None] = set()
         events: list[OutboxEntry] = []
         for entry in entries:
+            if isinstance(entry.event, UnknownEvent) and entry.key not in stopped:
+                failures[entry.entry_id] = EventError(f"no class of this process is stored as {entry.type_name}")
+                stopped.add(entry.key)
             if not isinstance(entry.event, OutboxMessage):
                 events.append(entry)
                 continue

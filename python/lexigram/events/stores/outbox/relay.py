@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from lexigram.events.exceptions import EventValidationError
+from lexigram.events.exceptions import EventLoadError, EventValidationError
 from lexigram.events.stores.outbox.publishers import BusOutboxPublisher, OutboxPublisherProtocol
 from lexigram.events.stores.outbox.setting_aside import Aside
 from lexigram.events.stores.outbox.store import OutboxBatch
@@ -142,6 +142,7 @@ class OutboxRelay:
         for entry in waiting:
             await self.outbox.set_aside(entry, None)
         done += waiting
+        ready = await self._without_damaged(ready, done)
         for pause in (*_QUICK_RETRIES, None):
             failures = await self._publish(ready)
             sent, ready = _confirmed(ready, failures)
@@ -155,6 +156,15 @@ class OutboxRelay:
             await self.outbox.set_aside(entry, error, len(_QUICK_RETRIES) + 1 if error is not None else 0)
         done += ready
 
+    async def _without_damaged(self, entries: list[OutboxEntry], done: list[OutboxEntry]) -> list[OutboxEntry]:
+        """Set aside what cannot be decoded, with the later entries of its key, and return the others."""
+        damaged = {entry.entry_id: EventLoadError(entry.error) for entry in entries if entry.error is not None}
+        sound, aside = _confirmed(entries, damaged)
+        for entry in aside:
+            await self.outbox.set_aside(entry, damaged.get(entry.entry_id), self._aside.max_attempts)
+        done += aside
+        return sound
+
     async def _publish(self, entries: Sequence[OutboxEntry]) -> Mapping[str, BaseException]:
         if not entries:
             return {}
@@ -162,10 +172,9 @@ class OutboxRelay:
         if failures:
             self.failures += len(failures)
             self.last_error = _shown(next(iter(failures.values())))
-            if all(isinstance(error, ConnectionError | TimeoutError) for error in failures.values()):
-                keys = {entry.key for entry in entries}
-                if len(failures) == len(keys) > 1:
-                    raise next(iter(failures.values()))  # every key failed to reach it: the broker is away
+            every_key_failed = len(failures) == len({entry.key for entry in entries})
+            if every_key_failed and all(isinstance(e, ConnectionError | TimeoutError) for e in failures.values()):
+                raise next(iter(failures.values()))  # the broker is away: nothing is wrong with the entries
         return failures
 
     async def _run(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from lexigram.events.exceptions import EventValidationError
-from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus
+from lexigram.events.exceptions import EventValidationError, SerializationError
+from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus, OutboxMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +26,15 @@ def from_rows(codec: EventCodec, rows: Sequence[Sequence[Any]], moment: Any) -> 
     Args:
         moment: Turns a stored time into a `datetime`.
     """
-    decoded = codec.decode_rows([(row[3], row[4], row[5], row[6], row[7]) for row in rows])
+    errors: dict[int, str] = {}
+    stored = [(row[3], row[4], row[5], row[6], row[7]) for row in rows]
+    try:
+        decoded = codec.decode_rows(stored)
+    except SerializationError:
+        # One damaged row must not hold up the others: its relay sets it aside with its bytes.
+        decoded = [_decoded(codec, row, rows[number][0], number, errors) for number, row in enumerate(stored)]
     entries = []
-    for event, row in zip(decoded, rows, strict=True):
+    for number, (event, row) in enumerate(zip(decoded, rows, strict=True)):
         position, lane, key, type_name, _, payload, _, _, created_at, published_at = row
         entries.append(
             OutboxEntry.of(
@@ -41,9 +47,21 @@ def from_rows(codec: EventCodec, rows: Sequence[Sequence[Any]], moment: Any) -> 
                 key=key,
                 position=position,
                 lane=lane,
+                error=errors.get(number),
             )
         )
     return entries
+
+
+def _decoded(codec: EventCodec, row: Sequence[Any], position: int, number: int, errors: dict[int, str]) -> Any:
+    try:
+        return codec.decode(*row)
+    except SerializationError as error:
+        errors[number] = str(error)
+        type_name, event_type, payload, _, _ = row
+        # No event can be made of it, so its bytes are carried like a message; always under the same id.
+        kept = {"type_name": type_name, "event_type": event_type, "payload": payload}
+        return OutboxMessage(event_id=UUID(int=position), message=kept)
 
 
 def as_uuid(entry_id: str) -> UUID:

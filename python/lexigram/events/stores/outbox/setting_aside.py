@@ -37,7 +37,7 @@ class Aside:
         self._letters = outbox.dead_letters
         self._publisher = publisher
         self._owner = owner
-        self._max_attempts = max_attempts
+        self.max_attempts = max_attempts
         self._backoff = backoff_seconds
         self._lease = lease_seconds
         self._next_look = 0.0
@@ -91,7 +91,7 @@ class Aside:
     def _is_due(self, letter: DeadLetterEntry) -> bool:
         if letter.waiting:
             return True
-        if letter.attempts >= self._max_attempts:
+        if letter.attempts >= self.max_attempts:
             return False
         pause = min(self._backoff * 2 ** min(letter.attempts, 20), _MAX_BACKOFF_SECONDS)
         return datetime.now(UTC) >= letter.failed_at + timedelta(seconds=pause)
@@ -121,6 +121,9 @@ class Aside:
             error = failures.get(entry.entry_id)
             tried = replace(letter, attempts=letter.attempts + 1, waiting=False)
             if error is not None:
+                if isinstance(error, ConnectionError | TimeoutError):
+                    # The broker is away: that says nothing about this entry and is no reason to give it up.
+                    tried = replace(tried, attempts=letter.attempts)
                 await self._letters.save(
                     replace(tried, error=str(error), error_type=type(error).__name__, failed_at=now)
                 )
