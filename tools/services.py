@@ -25,16 +25,19 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.servers.base import CACHE, Server, ServiceError
+from tools.servers.chromium import Chromium
 from tools.servers.kafka import Kafka
 from tools.servers.mongo import Mongo
 from tools.servers.pgbouncer import PgBouncer
 from tools.servers.postgres import Postgres
 from tools.servers.rabbitmq import RabbitMQ
 from tools.servers.redis import Redis
+from tools.servers.servicebus import ServiceBus
 from tools.servers.toxiproxy import Toxiproxy
 
 SERVERS: dict[str, type[Server]] = {
-    server.name: server for server in (Postgres, PgBouncer, Redis, Mongo, RabbitMQ, Kafka, Toxiproxy)
+    server.name: server
+    for server in (Postgres, PgBouncer, Redis, Mongo, RabbitMQ, Kafka, ServiceBus, Toxiproxy, Chromium)
 }
 STATE = CACHE / "up.json"
 

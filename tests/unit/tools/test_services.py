@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tools.servers.base import Server, ServiceError
 from tools.services import SERVERS, Services, ordered
@@ -26,7 +27,7 @@ def test_an_unknown_server_is_named() -> None:
         ordered(["oracle"])
 
 
-@pytest.mark.parametrize("name", ["redis", "pgbouncer", "rabbitmq", "toxiproxy", "kafka"])
+@pytest.mark.parametrize("name", ["redis", "pgbouncer", "rabbitmq", "toxiproxy", "kafka", "servicebus", "chromium"])
 def test_a_server_starts_answers_and_ends(name: str) -> None:
     """It answers in its own protocol once `get` returns; after `stop` no process and no data is left."""
     group = Services()
@@ -66,3 +67,12 @@ def test_a_command_runs_with_the_servers_in_its_environment() -> None:
 def test_every_server_names_what_it_installs() -> None:
     """No server class is without a way to be installed."""
     assert all(server.packages and server.name == name for name, server in SERVERS.items())
+
+
+def test_the_compose_file_has_the_same_servers() -> None:
+    """For users who have containers; each listens on loopback only."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    assert services.keys() == SERVERS.keys()
+    for name, service in services.items():
+        assert service["image"], name
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
