@@ -12,6 +12,7 @@ from typing import Any
 from benches.bars import ES, ES_PY, PUBLISHED, PURE
 from benches.environments import CACHE, ROOT, Environment, find_python, install
 from benches.report import print_table, write_page
+from benches.servers import server_rates
 from benches.sqlite_rates import sqlite_rates
 from benches.system import import_times, machine, memory_per_event
 
@@ -119,6 +120,7 @@ def main() -> int:
     }
     if not options.only:
         report["sqlite"] = sqlite_rates()
+        report["servers"] = server_rates()
         report["memory"] = memory_per_event()
         report["import"] = import_times()
     print_table(report)

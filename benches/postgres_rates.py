@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from lexigram.events import AggregateRoot, DomainEvent, EventSourcingRepository
+from lexigram.events import AggregateRoot, AppendCondition, DomainEvent, EventQuery, EventSourcingRepository
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores.postgres import PostgresEventStore
@@ -138,6 +138,47 @@ async def measure(url: str, seconds: float) -> None:
             assert loaded.items == 1000
             times.append(time.perf_counter() - started)
         print(f"repository load of 1,000 events: {statistics.median(times) * 1000:.1f} ms")
+        await decide(store, seconds)
+    await grow(url)
+
+
+async def decide(store: PostgresEventStore, seconds: float) -> None:
+    """Measure read, decide, append on the condition that nothing relevant came between: one client, 15 rows each."""
+    for number in range(20):
+        for _ in range(15):
+            await store.append(f"d{number}", [event((f"decision:{number}",))])
+
+    async def one(_: int, count: int) -> None:
+        tag = f"decision:{count % 20}"
+        position = await store.head()
+        await store.query(types=[ItemAdded], tags=[tag])
+        condition = AppendCondition(EventQuery(types=[ItemAdded], tags=[tag]), after=position)
+        await store.append(f"r{count}", [event()], condition=condition)
+
+    show("read, decide, append; 15 rows read", 1, await rate(one, 1, seconds))
+
+
+async def grow(url: str, goal: int = 100_000) -> None:
+    """Measure single appends and reads of the last 100 events as a log of its own grows."""
+    config = PostgresEventStoreConfig(dsn=url, schema_name=f"grow_{uuid4().hex[:8]}")
+    async with PostgresEventStore(config) as store:
+
+        async def one(writer: int, _: int) -> None:
+            await store.append(f"one{writer}", [event()])
+
+        async def tail(*_: int) -> None:
+            await store.read_all(await store.head() - 100)
+
+        size = 1_000
+        while size <= goal:
+            while (head := await store.head()) < size:
+                await store.append(f"g{head % 100}", [event() for _ in range(min(500, size - head))])
+            appends, _, _ = await rate(one, 8, 0.5)
+            tails, _, _ = await rate(tail, 1, 0.5)
+            print(
+                f"at {size:>9,} events: {appends:>7,.0f} appends/s (8 writers), {1000 / tails:.2f} ms for head and last 100"
+            )
+            size *= 10
 
 
 def main() -> None:

@@ -151,6 +151,8 @@ def write_page(report: Report, page: Path) -> None:
         lines.append(f"| {operation} | " + " | ".join(cell(results, name) for name in names) + " |")
     lines += ["", "![cost per event against stored events](performance-growth.svg)"]
     lines += sqlite_section(report)
+    for title, printed in report["servers"].items():
+        lines += ["", f"## {title}", "", "```text", printed, "```"]
     lines += ["", "## Memory and import", ""]
     if report["memory"] is not None:
         lines.append(
