@@ -12,6 +12,8 @@ from lexigram import Application
 from lexigram.di.module import Module, module
 from lexigram.di.provider import Provider
 from lexigram.events import DomainEvent, EventsConfig, EventsModule, EventsProvider
+from lexigram.events.buses.dead_letter_operations import DeadLetterOperations
+from lexigram.events.repository.time_travel import TimeTravel
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxPublisherProtocol
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
@@ -66,6 +68,10 @@ async def test_appends_reach_the_bound_publisher(tmp_path: Path) -> None:
         provider = next(p for p in app.providers if isinstance(p, EventsProvider))
         health = await provider.health_check()
         assert (health.details or {})["outbox"]["details"]["waiting"] == 0
+        operations = await app.container.resolve(DeadLetterOperations)
+        assert await operations.groups() == []
+        graph = await (await app.container.resolve(TimeTravel)).causation_graph("nothing")
+        assert graph.nodes == ()
     assert [message.number for _, _, message in broker.received] == [1]
 
 

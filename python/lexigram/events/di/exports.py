@@ -16,11 +16,13 @@ from lexigram.contracts.events.protocols.store import EventReplayProtocol, Event
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol
 from lexigram.events.buses.command import CommandBusImpl
 from lexigram.events.buses.dead_letter import DeadLetterStore
+from lexigram.events.buses.dead_letter_operations import DeadLetterOperations
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.buses.query import QueryBusImpl
 from lexigram.events.config import EventsConfig
 from lexigram.events.handlers.registry import HandlerRegistry
 from lexigram.events.projections.manager import ProjectionManager
+from lexigram.events.repository.time_travel import TimeTravel
 from lexigram.events.sagas.manager import SagaManager
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
@@ -38,6 +40,7 @@ EXPORTS: tuple[Any, ...] = (
     AbstractSnapshotStore,
     CommandBusImpl,
     CommandBusProtocol,
+    DeadLetterOperations,
     DeadLetterStore,
     DomainEventPublisherProtocol,
     EventBusDiagnosticsProtocol,
@@ -58,4 +61,5 @@ EXPORTS: tuple[Any, ...] = (
     SnapshotManager,
     SnapshotPolicy,
     SnapshotStoreProtocol,
+    TimeTravel,
 )

@@ -162,6 +162,7 @@ class EventsProvider(Provider):
             stores.events,
             stores=stores,
             command_bus=self.command_bus,
+            event_bus=self.event_bus,
             services=ContainerServices(resolver),
             factory=injector.build,
         )

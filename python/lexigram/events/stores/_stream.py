@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from lexigram.events.messages.registry import EventTypeRegistry
+    from lexigram.events.stores.outbox.store import AbstractOutboxStore
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE_SIZE: Final = 1000
@@ -32,6 +33,12 @@ class EventStreamMixin(EventStorePrimitives):
 
     _wakeup: Wakeup
     _registry: EventTypeRegistry
+    _outboxes_in_use: set[AbstractOutboxStore]
+
+    async def _before_removal(self, stream_id: str, up_to_version: int) -> None:
+        """Let outboxes that deliver from the log keep what they have not delivered yet."""
+        for outbox in list(self._outboxes_in_use):
+            await outbox.before_removal(stream_id, up_to_version)
 
     async def _page(self, request: ReadRequest) -> Page:
         """Read one page from an open store, with schema evolution applied."""

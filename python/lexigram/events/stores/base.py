@@ -60,7 +60,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         self._is_open = False
         self._is_closed = False
         self._opening = LoopLock()
-        self._outboxes_in_use: set[AbstractOutboxStore] = set()
+        self._outboxes_in_use = set()
 
     # Life cycle
 
@@ -192,6 +192,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         stream_id = check_stream_id(stream_id)
         up_to = check_number(up_to_version, "up_to_version")
         await self._ready()
+        await self._before_removal(stream_id, up_to)
         if archiver is not None:
             events = await self._read(stream_id, 1, up_to, None) if up_to else []
             if not events:
@@ -208,6 +209,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         stream_id = check_stream_id(stream_id)
         await self._ready()
         version = (await self._bounds(stream_id)).version
+        await self._before_removal(stream_id, version)
         return await self._compact(stream_id, version) if version else 0
 
     # Reading

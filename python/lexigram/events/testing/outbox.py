@@ -185,6 +185,16 @@ class OutboxContract:
         assert len(await outbox.get_pending()) == 1
         assert (await outbox.stats()).set_aside == 1
 
+    async def test_compaction_loses_nothing(self, outbox: AbstractOutboxStore) -> None:
+        """Events that are removed before their delivery are still delivered, in order with the later ones."""
+        await self._append(outbox, streams=1, events=3)
+        assert await outbox.store.compact("order-0", 2) == 2
+        await self._append(outbox, streams=1, events=1, first=3)
+        broker = UnreliableBroker(0, 0)
+        await self._until(self.relay(outbox, broker), lambda: len(broker.received) == 4)
+        assert self._numbers(broker) == {"order-0": [0, 1, 2, 3]}
+        assert (await outbox.stats()).set_aside == 0
+
     async def test_lag_is_visible(self, outbox: AbstractOutboxStore) -> None:
         """Number and age of what waits can be read at any time."""
         assert (await outbox.stats()).oldest_age_seconds == 0

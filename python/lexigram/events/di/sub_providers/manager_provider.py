@@ -38,6 +38,7 @@ class ManagerSubProvider:
         event_store: The log to follow.
         stores: Its companions; without them managers keep their state in memory.
         command_bus: Gets the commands of event-driven sagas.
+        event_bus: Retries its dead letters.
         services: What saga steps find in `ctx.services`.
         factory: Builds projection and saga objects from their classes; may return an awaitable.
     """
@@ -49,6 +50,7 @@ class ManagerSubProvider:
         *,
         stores: StoreSet | None = None,
         command_bus: Any = None,
+        event_bus: Any = None,
         services: Any = None,
         factory: Callable[[type[Any]], Any] | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class ManagerSubProvider:
         self._event_store = event_store
         self._stores = stores
         self._command_bus = command_bus
+        self._event_bus = event_bus
         self._services = services
         self._factory = factory
         self._managers: tuple[ProjectionManager, SagaManager, SnapshotManager[Any]] | None = None
@@ -129,13 +132,23 @@ class ManagerSubProvider:
     def register(self, container: ContainerRegistrarProtocol) -> None:
         """Bind the managers under the framework's contract and their own classes."""
         from lexigram.contracts.workflow.protocols import SagaManagerProtocol
+        from lexigram.events.buses.dead_letter_operations import DeadLetterOperations
+        from lexigram.events.projections.parking import PREFIX
+        from lexigram.events.repository.time_travel import TimeTravel
         from lexigram.events.stores.snapshot import SnapshotPolicy
 
         bindings: list[tuple[Any, Any]] = [
+            (TimeTravel, TimeTravel(self._event_store)),
             (SagaManagerProtocol, self.saga_manager),
             (SnapshotPolicy, self.snapshot_manager.policy),
             *((type(manager), manager) for manager in self._made()),
         ]
+        if self._stores is not None:
+            routes = {PREFIX: self.projection_manager}
+            operations = DeadLetterOperations(
+                self._stores.dead_letters, self._event_bus, self._stores.checkpoints, routes=routes
+            )
+            bindings.append((DeadLetterOperations, operations))
         bind_all(container, bindings)
 
     async def add_projection(self, projection: Any) -> None:

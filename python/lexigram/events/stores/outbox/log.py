@@ -30,7 +30,7 @@ class LogOutboxStore(AbstractOutboxStore):
     """Delivers from the log of an event store, for backends without tables (memory, MongoDB, Redis).
 
     Messages that are no events are appended to streams of their own, as `OutboxMessage` events.
-    Compact a stream only after what it holds has been delivered.
+    What is compacted before it is delivered goes among the dead letters first, and is delivered from there.
 
     Args:
         store: The event store.
@@ -137,6 +137,16 @@ class LogOutboxStore(AbstractOutboxStore):
             return  # another relay has taken the lane over and delivers these entries again
         if release:
             await self.checkpoints.release_lock(name, owner)
+
+    async def before_removal(self, stream_id: str, up_to_version: int) -> None:
+        """Set aside the events that the log is about to lose; relays deliver them from there, in order."""
+        if not up_to_version:
+            return
+        lane = partition_of(stream_id, LANES)
+        delivered = await self.checkpoints.get_checkpoint(self._lanes[lane])
+        for event in await self.store._read(stream_id, 1, up_to_version, None):
+            if event.sequence_number > delivered:
+                await self.set_aside(self._entry(event, stream_id, lane), None)
 
     async def _put(self, event: Any, key: str) -> OutboxEntry:
         if not isinstance(event, OutboxMessage):

@@ -160,6 +160,9 @@ class AbstractOutboxStore(ABC):
         letter = DeadLetterEntry.of(entry.event, self.handler_name, error, attempts)
         await self.dead_letters.save(replace(letter, entry_id=f"{self.name}:{entry.entry_id}", aggregate_id=entry.key))
 
+    async def before_removal(self, stream_id: str, up_to_version: int) -> None:  # noqa: B027
+        """Keep what is not delivered yet of a stream's events up to a version: they are about to be removed."""
+
     async def has_set_aside(self) -> bool:
         """Return whether any entry is set aside."""
         wanted = DeadLetterFilter(handler_name=self.handler_name, replayed=False)
