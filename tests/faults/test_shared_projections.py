@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +15,18 @@ import pytest
 from lexigram.events.exceptions import ProjectionRebuildError
 from tests.faults import projection_worker
 from tests.faults.projection_worker import LEASE_SECONDS, Moved, manager, open_store
-from tests.postgres_schemas import EmptySchemas
+from tests.faults.workers import Workers, database, disturb
 
 WORKER = Path(projection_worker.__file__)
 ROOT = WORKER.parent.parent.parent
 PARTITIONS = 4
 
 
-class Workers:
-    """Worker processes of one database."""
-
-    def __init__(self, backend: str, where: str) -> None:
-        self.backend, self.where = backend, where
-        self.running: list[subprocess.Popen[str]] = []
-
-    def start(self) -> subprocess.Popen[str]:
-        """Start one more and wait until it takes part."""
-        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-        process = subprocess.Popen(
-            [sys.executable, str(WORKER), self.backend, self.where, str(PARTITIONS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        self.running.append(process)
-        return process
-
-    def kill(self, process: subprocess.Popen[str]) -> None:
-        """End it at once, stopped or not."""
-        process.kill()
-        process.communicate()
-        self.running.remove(process)
-
-    def end(self, process: subprocess.Popen[str]) -> None:
-        """Let it end in good order."""
-        process.communicate(timeout=30)
-        assert process.returncode == 0
-        self.running.remove(process)
-
-    def stop_all(self) -> None:
-        """Leave nothing behind."""
-        for process in list(self.running):
-            with suppress(ProcessLookupError):
-                self.kill(process)
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]:
     """No workers yet, on an empty database."""
-    if request.param == "sqlite":
-        where = str(tmp_path / "shared.db")
-    else:
-        config = EmptySchemas(request.getfixturevalue("postgres_url"), purpose="w").config()
-        url = request.getfixturevalue("postgres_url")
-        where = f"{url}|{config.schema_name}"
-    group = Workers(request.param, where)
+    where = database(request, tmp_path)
+    group = Workers(WORKER, request.param, where, str(PARTITIONS))
     yield group
     group.stop_all()
 
@@ -100,26 +50,6 @@ async def check(store: Any, watcher: Any) -> None:
     assert await tables(store) == ({a: (amounts[a], moves[a]) for a in moves}, dict(moves))
 
 
-async def disturb(workers: Workers, chance: random.Random, rounds: int) -> None:
-    """Kill, stop past the lease, end and start workers, one to four at a time."""
-    for _ in range(rounds):
-        await asyncio.sleep(chance.uniform(0.05, 0.4))
-        victim = chance.choice(workers.running)
-        action = chance.choice(["kill", "stop", "end", "start"])
-        if action == "start" and len(workers.running) < 4:
-            await asyncio.to_thread(workers.start)
-        elif action == "stop":
-            victim.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(LEASE_SECONDS * chance.uniform(1.2, 2.0))
-            victim.send_signal(signal.SIGCONT)
-        elif action == "kill":
-            workers.kill(victim)
-        elif len(workers.running) > 1:
-            await asyncio.to_thread(workers.end, victim)
-        if not workers.running:
-            await asyncio.to_thread(workers.start)
-
-
 async def storm(workers: Workers, seed: int, events: int, rounds: int) -> None:
     """Append while workers come and go, then compare."""
     chance = random.Random(seed)
@@ -137,7 +67,7 @@ async def storm(workers: Workers, seed: int, events: int, rounds: int) -> None:
 
         writing = asyncio.create_task(write())
         try:
-            await disturb(workers, chance, rounds)
+            await disturb(workers, chance, rounds, LEASE_SECONDS)
             await writing
             await check(store, watcher)
         finally:

@@ -126,6 +126,7 @@ from lexigram.events.sagas.context import SagaStepResult as SagaStepResult
 from lexigram.events.sagas.manager import SagaManager as SagaManager
 from lexigram.events.sagas.mongodb import MongoDBSagaStore as MongoDBSagaStore
 from lexigram.events.sagas.redis import RedisSagaStore as RedisSagaStore
+from lexigram.events.sagas.sharing import SagaSharing as SagaSharing
 from lexigram.events.sagas.sql import SqlSagaStore as SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore as InMemorySagaStore
 from lexigram.events.sagas.types import SagaStatus as SagaStatus

@@ -21,6 +21,7 @@ from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 
 if TYPE_CHECKING:
     from lexigram.events.config import SagaConfig
+    from lexigram.events.sagas.sharing import SagaSharing
 
 MAX_CONCURRENT_SAGAS = 64
 
@@ -63,6 +64,8 @@ class SagaEngine:
         self._running: dict[str, asyncio.Task[SagaRecord]] = {}
         self._slots = asyncio.Semaphore(max_concurrent)
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        self.sharing: SagaSharing | None = None
+        """Says which sagas this process runs, where several share them; set by `SagaSharing`."""
 
     @property
     def saga_names(self) -> list[str]:
@@ -111,9 +114,9 @@ class SagaEngine:
                 raise SagaError(f"{record.saga_id!r} is a saga of kind {known.saga_name!r}, not {saga_name!r}")
             if known is None or not known.status.is_unfinished:
                 return record.saga_id
-        task = self._spawn(record.saga_id)
+        self._spawn(record.saga_id)
         if wait:
-            await asyncio.shield(task)
+            await self._end_of(record.saga_id)
         return record.saga_id
 
     async def resume(self, *, wait: bool = True) -> list[str]:
@@ -127,12 +130,31 @@ class SagaEngine:
         Raises:
             SagaError: LEX_ERR_EVT_026; the steps of a saga in flight have changed. Names them; none was resumed.
         """
-        records = await self.store.list_by_status(UNFINISHED, self.saga_names)
-        await self._check_steps(records)
+        records = await self.check_in_flight()
         tasks = [self._spawn(record.saga_id) for record in records]
         if wait:
             await asyncio.gather(*(asyncio.shield(task) for task in tasks))
         return [record.saga_id for record in records]
+
+    async def check_in_flight(self) -> list[SagaRecord]:
+        """Return every saga that has not ended.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; the steps of some of them have changed. Names them.
+        """
+        records = await self.store.list_by_status(UNFINISHED, self.saga_names)
+        await self._check_steps(records)
+        return records
+
+    def go_on(self, saga_id: str) -> None:
+        """Run a stored saga in the background, unless it runs already."""
+        self._spawn(saga_id)
+
+    def interrupt(self, saga_id: str) -> None:
+        """Stop running a saga here; it goes on behind the last step stored, wherever it is run next."""
+        task = self._running.pop(saga_id, None)
+        if task is not None:
+            task.cancel()
 
     # Ending
 
@@ -232,7 +254,25 @@ class SagaEngine:
 
             get_logger(__name__).error("saga_stopped", saga_id=saga_id, error=describe(task.exception()))  # type: ignore[arg-type]
 
+    async def _end_of(self, saga_id: str) -> None:
+        """Return when the saga has ended, or waits for an operator; in whatever process that happens."""
+        while True:
+            task = self._spawn(saga_id)
+            try:
+                await asyncio.shield(task)
+                return
+            except asyncio.CancelledError:
+                if self.sharing is None or not task.cancelled():
+                    raise  # the caller was cancelled, or the engine closed
+
     async def _run(self, saga_id: str) -> SagaRecord:
+        pause = 0.01
+        while self.sharing is not None and not self.sharing.owns(saga_id):
+            record = await self._load(saga_id)
+            if not record.status.is_unfinished:
+                return record
+            await asyncio.sleep(pause)  # another process runs it, or will
+            pause = min(pause * 2, 0.25)
         async with self._slots:
             record = await self._load(saga_id)
             definition = self._definition(record.saga_name)
