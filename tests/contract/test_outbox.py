@@ -12,7 +12,7 @@ from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
 from lexigram.events.stores.memory import InMemoryEventStore
 from lexigram.events.stores.sqlite import SqliteEventStore, SqliteIdempotencyStore
 from lexigram.events.testing.inbox import InboxContract
-from lexigram.events.testing.outbox import OutboxContract
+from lexigram.events.testing.outbox import OutboxContract, RowOutboxContract
 
 
 class TestInMemoryOutbox(OutboxContract):
@@ -20,7 +20,7 @@ class TestInMemoryOutbox(OutboxContract):
         return InMemoryEventStore()
 
 
-class TestSqliteOutbox(OutboxContract):
+class TestSqliteOutbox(RowOutboxContract):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self.paths = (str(tmp_path / f"events{number}.db") for number in count())

@@ -26,7 +26,7 @@ from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, Id
 from lexigram.events.testing.dead_letters import DurableDeadLetterStoreContract
 from lexigram.events.testing.event_store import DurableEventStoreContract, EventStoreContract
 from lexigram.events.testing.inbox import InboxContract
-from lexigram.events.testing.outbox import OutboxContract
+from lexigram.events.testing.outbox import RowOutboxContract
 from lexigram.events.testing.saga_store import SagaStoreContract, a_record
 from lexigram.events.testing.samples import added
 from lexigram.events.testing.snapshot_store import SnapshotStoreContract
@@ -59,7 +59,7 @@ class OwnSchema:
         return store
 
 
-class TestPostgresOutbox(OwnSchema, OutboxContract):
+class TestPostgresOutbox(OwnSchema, RowOutboxContract):
     async def make_store(self) -> PostgresEventStore:
         return PostgresEventStore(next(self.configs))
 

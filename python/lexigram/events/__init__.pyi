@@ -26,6 +26,7 @@ from lexigram.events.buses.dead_letter import DeadLetterEntry as DeadLetterEntry
 from lexigram.events.buses.dead_letter import DeadLetterFilter as DeadLetterFilter
 from lexigram.events.buses.dead_letter import DeadLetterStore as DeadLetterStore
 from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore as InMemoryDeadLetterStore
+from lexigram.events.buses.dead_letter_operations import DeadLetterOperations as DeadLetterOperations
 from lexigram.events.buses.event import CloseReport as CloseReport
 from lexigram.events.buses.event import DispatchResult as DispatchResult
 from lexigram.events.buses.event import EventBusImpl as EventBusImpl
@@ -119,6 +120,7 @@ from lexigram.events.repository.event_sourcing import EventSourcingRepository as
 from lexigram.events.repository.generic import GenericEventSourcingRepository as GenericEventSourcingRepository
 from lexigram.events.repository.generic import InMemoryRepository as InMemoryRepository
 from lexigram.events.repository.read_only import ReadOnlyEventSourcingRepository as ReadOnlyEventSourcingRepository
+from lexigram.events.repository.time_travel import TimeTravel as TimeTravel
 from lexigram.events.sagas.base import SagaBase as SagaBase
 from lexigram.events.sagas.base import saga_step as saga_step
 from lexigram.events.sagas.context import SagaContext as SagaContext
@@ -143,6 +145,7 @@ from lexigram.events.stores.base import StoredEvent as StoredEvent
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore as InMemoryCheckpointStore
 from lexigram.events.stores.condition import AppendCondition as AppendCondition
 from lexigram.events.stores.condition import EventQuery as EventQuery
+from lexigram.events.stores.inbox import Inbox as Inbox
 from lexigram.events.stores.interchange import export_events as export_events
 from lexigram.events.stores.interchange import import_events as import_events
 from lexigram.events.stores.memory import InMemoryEventStore as InMemoryEventStore
@@ -157,6 +160,10 @@ from lexigram.events.stores.mongodb import MongoDBDeadLetterStore as MongoDBDead
 from lexigram.events.stores.mongodb import MongoDBEventStore as MongoDBEventStore
 from lexigram.events.stores.mongodb import MongoDBIdempotencyStore as MongoDBIdempotencyStore
 from lexigram.events.stores.mongodb import MongoDBSnapshotStore as MongoDBSnapshotStore
+from lexigram.events.stores.outbox import OutboxEventStore as OutboxEventStore
+from lexigram.events.stores.outbox import OutboxPublisher as OutboxPublisher
+from lexigram.events.stores.outbox import OutboxPublisherProtocol as OutboxPublisherProtocol
+from lexigram.events.stores.outbox import OutboxRelay as OutboxRelay
 from lexigram.events.stores.postgres import PostgresEventStore as PostgresEventStore
 from lexigram.events.stores.postgres import PostgresSnapshotStore as PostgresSnapshotStore
 from lexigram.events.stores.redis import RedisCheckpointStore as RedisCheckpointStore

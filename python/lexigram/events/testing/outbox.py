@@ -217,3 +217,35 @@ class OutboxContract:
 
     def _numbers(self, broker: UnreliableBroker) -> dict[str | None, list[int]]:
         return {key: [message.quantity for message in messages] for key, messages in broker.first_deliveries().items()}
+
+
+class RowOutboxContract(OutboxContract):
+    """What an outbox with rows of its own promises beyond that."""
+
+    async def test_delivered_rows_are_kept_for_a_while(self, outbox: AbstractOutboxStore) -> None:
+        """With retention they stay visible as published, are not delivered again, and go by `purge`."""
+        outbox.retention_seconds = 3600
+        await self._append(outbox, streams=1, events=2)
+        (first, _) = await outbox.get_pending()
+        relay = self.relay(outbox, UnreliableBroker(0, 0))
+        assert await relay.process_pending() == (2, 0)
+        assert await relay.process_pending() == (0, 0)
+        kept = await outbox._find(first.entry_id)
+        assert kept is not None
+        assert kept.status == "published"
+        assert kept.published_at is not None
+        assert await outbox.purge() == 0
+        outbox.retention_seconds = 0.01
+        await asyncio.sleep(0.05)
+        assert await outbox.purge() == 2
+        assert await outbox._find(first.entry_id) is None
+
+    async def test_dropping_it_ends_capturing(self, outbox: Any) -> None:
+        """After `drop` appends leave no rows; connecting again begins anew."""
+        await self._append(outbox, streams=1, events=2)
+        await outbox.drop()
+        await outbox.store.append("order-0", [ItemAdded(sku="not captured")])
+        await outbox.connect()
+        assert await outbox.get_pending() == []
+        await outbox.store.append("order-0", [ItemAdded(sku="captured")])
+        assert [entry.event.sku for entry in await outbox.get_pending()] == ["captured"]

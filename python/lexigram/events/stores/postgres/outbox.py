@@ -110,6 +110,8 @@ class PostgresOutboxStore(AbstractOutboxStore):
             created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
             published_at timestamptz)""",
             f'CREATE INDEX IF NOT EXISTS "{quoted}_by_lane" ON {self._table} (lane, position) WHERE published_at IS NULL',
+            f'CREATE INDEX IF NOT EXISTS "{quoted}_by_delivery" ON {self._table} (published_at) '
+            "WHERE published_at IS NOT NULL",
             f"""CREATE TABLE IF NOT EXISTS {self._lane_table} (
             lane smallint PRIMARY KEY,
             owner text,

@@ -80,6 +80,10 @@ class SqliteOutboxStore(AbstractOutboxStore):
             f"CREATE INDEX IF NOT EXISTS {self._index} ON {self._table} (lane, position) WHERE published_at IS NULL"
         )
         connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {n.index(f'{self.name}_by_delivery')} ON {self._table} (published_at) "
+            "WHERE published_at IS NOT NULL"
+        )
+        connection.execute(
             f"CREATE TABLE IF NOT EXISTS {self._lane_table} (lane INTEGER PRIMARY KEY, owner TEXT, "
             "expires_at REAL NOT NULL DEFAULT 0, epoch INTEGER NOT NULL DEFAULT 0)"
         )
