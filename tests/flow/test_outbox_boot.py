@@ -86,3 +86,25 @@ async def test_without_a_publisher_nothing_is_captured(tmp_path: Path) -> None:
     async with Application.boot(modules=modules) as app:
         store = await app.container.resolve(AbstractEventStore)
         assert await store.engine.fetch_one("SELECT 1 FROM sqlite_master WHERE name = 'event_outbox'") is None
+
+
+async def test_what_is_set_aside_is_among_the_applications_dead_letters() -> None:
+    """Operators see it there, in memory too, and give it back to the relay."""
+    broker = BrokerProvider.broker = UnreliableBroker(1, 0)
+    async with Application.boot(
+        modules=[EventsModule.stub(EventsConfig(outbox={"poll_interval": 0.05})), BrokerModule]
+    ) as app:
+        store = await app.container.resolve(AbstractEventStore)
+        operations = await app.container.resolve(DeadLetterOperations)
+        event = ParcelPosted(number=1)
+        await store.append("parcel-1", [event])
+        async with asyncio.timeout(30):
+            while not await operations.groups():
+                await asyncio.sleep(0.02)
+            (group,) = await operations.groups()
+            broker._failure_rate = 0
+            assert group.sample is not None
+            assert await operations.retry(group.sample.entry_id)
+            while await operations.groups():
+                await asyncio.sleep(0.02)
+    assert str(event.event_id) in {entry_id for _, entry_id, _ in broker.received}

@@ -152,7 +152,7 @@ class EventsProvider(Provider):
         self._stores = StoreSubProvider(config)
         await self._stores.setup(container)
         stores = self._stores.stores
-        self._outbox = OutboxSubProvider(config, stores.events)
+        self._outbox = OutboxSubProvider(config, stores.events, stores.dead_letters)
         self._outbox.register(container)
         self._buses = BusSubProvider(config, stores.dead_letters, stores.events.unit_of_work, injector.handler)
         await self._buses.setup()

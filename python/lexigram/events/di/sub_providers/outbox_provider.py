@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
 from lexigram.events.di.binding import bind_all
 
 if TYPE_CHECKING:
     from lexigram.contracts.core.di import ContainerRegistrarProtocol
     from lexigram.contracts.core.health import HealthCheckResult
+    from lexigram.events.buses.dead_letter import DeadLetterStore
     from lexigram.events.config import EventsConfig
     from lexigram.events.stores.base import AbstractEventStore
     from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxRelay
@@ -22,11 +24,16 @@ class OutboxSubProvider:
     Args:
         config: Section `outbox`.
         event_store: What is appended to it is delivered.
+        dead_letters: The application's, where operators look.
     """
 
-    def __init__(self, config: EventsConfig, event_store: AbstractEventStore) -> None:
+    def __init__(
+        self, config: EventsConfig, event_store: AbstractEventStore, dead_letters: DeadLetterStore | None = None
+    ) -> None:
         self._config = config.outbox
         self.outbox: AbstractOutboxStore = event_store.outbox()
+        if isinstance(dead_letters, InMemoryDeadLetterStore):
+            self.outbox.dead_letters = dead_letters  # elsewhere both are views of one database
         self.outbox.retention_seconds = self._config.retention_seconds
         self.relay: OutboxRelay | None = None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from lexigram.events.exceptions import EventValidationError, SerializationError
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._evolution import decode_rows
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus, OutboxMessage
 
 if TYPE_CHECKING:
@@ -20,19 +21,22 @@ COLUMNS: Final = (
 )
 
 
-def from_rows(codec: EventCodec, rows: Sequence[Sequence[Any]], moment: Any) -> list[OutboxEntry]:
+async def from_rows(evolution: Any, codec: EventCodec, rows: Sequence[Sequence[Any]], moment: Any) -> list[OutboxEntry]:
     """Return the entries of rows of `COLUMNS`.
 
     Args:
+        evolution: Converts older events, as when they are read from the log; None = they are as stored.
         moment: Turns a stored time into a `datetime`.
     """
     errors: dict[int, str] = {}
     stored = [(row[3], row[4], row[5], row[6], row[7]) for row in rows]
     try:
-        decoded = codec.decode_rows(stored)
-    except SerializationError:
+        decoded = await decode_rows(evolution, codec, stored)
+    except Exception:
         # One damaged row must not hold up the others: its relay sets it aside with its bytes.
-        decoded = [_decoded(codec, row, rows[number][0], number, errors) for number, row in enumerate(stored)]
+        decoded = [
+            await _decoded(evolution, codec, row, rows[number][0], number, errors) for number, row in enumerate(stored)
+        ]
     entries = []
     for number, (event, row) in enumerate(zip(decoded, rows, strict=True)):
         position, lane, key, type_name, _, payload, _, _, created_at, published_at = row
@@ -53,10 +57,12 @@ def from_rows(codec: EventCodec, rows: Sequence[Sequence[Any]], moment: Any) -> 
     return entries
 
 
-def _decoded(codec: EventCodec, row: Sequence[Any], position: int, number: int, errors: dict[int, str]) -> Any:
+async def _decoded(
+    evolution: Any, codec: EventCodec, row: Sequence[Any], position: int, number: int, errors: dict[int, str]
+) -> Any:
     try:
-        return codec.decode(*row)
-    except SerializationError as error:
+        return (await decode_rows(evolution, codec, [row]))[0]
+    except Exception as error:
         errors[number] = str(error)
         type_name, event_type, payload, _, _ = row
         # No event can be made of it, so its bytes are carried like a message; always under the same id.

@@ -144,7 +144,9 @@ class PostgresOutboxStore(AbstractOutboxStore):
             # A statement of its own: its snapshot is taken after the lanes were locked.
             return list(await connection.fetch(self._rows_sql, [claim.lane for claim in batch.claims], share))
 
-        batch.entries = from_rows(self.codec, await self.store.engine.run(take), _same)
+        batch.entries = await from_rows(
+            self.store._schema_evolution, self.codec, await self.store.engine.run(take), _same
+        )
         return batch
 
     async def settle(self, batch: OutboxBatch, done: Sequence[OutboxEntry]) -> None:
@@ -193,7 +195,7 @@ class PostgresOutboxStore(AbstractOutboxStore):
 
     async def _rows(self, condition: str, *params: Any) -> list[OutboxEntry]:
         rows = await self.store.engine.fetch_all(f"SELECT {COLUMNS} FROM {self._table} WHERE {condition}", params)
-        return from_rows(self.codec, rows, _same)
+        return await from_rows(self.store._schema_evolution, self.codec, rows, _same)
 
     async def _pending(self, limit: int) -> list[OutboxEntry]:
         return await self._rows("published_at IS NULL ORDER BY position LIMIT $1", limit)

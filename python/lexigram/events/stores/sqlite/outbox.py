@@ -107,7 +107,7 @@ class SqliteOutboxStore(AbstractOutboxStore):
         if await self.store.engine.fetch_one(waiting) is None:
             return OutboxBatch()
         claims, rows = await self.store.engine.run(partial(self._claim, owner, limit, lease_seconds))
-        return OutboxBatch(claims, from_rows(self.codec, rows, _moment))
+        return OutboxBatch(claims, await from_rows(self.store._schema_evolution, self.codec, rows, _moment))
 
     def _claim(
         self, owner: str, limit: int, lease_seconds: float, connection: sqlite3.Connection
@@ -179,7 +179,7 @@ class SqliteOutboxStore(AbstractOutboxStore):
     async def _rows(self, condition: str, *params: Any) -> list[OutboxEntry]:
         columns = COLUMNS.replace("payload", "CAST(payload AS BLOB)")
         rows = await self.store.engine.fetch_all(f"SELECT {columns} FROM {self._table} WHERE {condition}", params)
-        return from_rows(self.codec, rows, _moment)
+        return await from_rows(self.store._schema_evolution, self.codec, rows, _moment)
 
     async def _pending(self, limit: int) -> list[OutboxEntry]:
         return await self._rows("published_at IS NULL ORDER BY position LIMIT ?", limit)
