@@ -14,6 +14,7 @@ from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.memory import InMemoryEventStore
 from lexigram.events.stores.outbox import OutboxEventStore, OutboxPublisher, OutboxRelay
 from lexigram.events.stores.sqlite import SqliteEventStore
+from lexigram.events.testing._store_life import PriceSet, _evolution
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
 pytestmark = pytest.mark.asyncio
@@ -166,6 +167,20 @@ async def test_a_damaged_row_is_set_aside(tmp_path: Path) -> None:
         assert [key for key, _, _ in broker.received] == ["b", "b"]
         letters = await store.outbox().dead_letters.list_entries()
         assert [letter.waiting for letter in letters] == [False, True]
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+async def test_older_events_are_converted_before_delivery(backend: str, tmp_path: Path) -> None:
+    """What is delivered has the latest schema, as what is read from the log has."""
+    evolution = await _evolution()
+    sqlite = backend == "sqlite"
+    inner = SqliteEventStore(str(tmp_path / "events.db"), schema_evolution=evolution) if sqlite else None
+    broker = UnreliableBroker(0, 0)
+    async with OutboxEventStore(inner or InMemoryEventStore(evolution)) as store:
+        await store.append("price-1", [PriceSet(amount=1)])
+        assert await OutboxRelay(store.outbox(), broker).publish_pending() == 1
+    ((_, _, event),) = broker.received
+    assert (event.currency, event.schema_version) == ("EUR", 2)
 
 
 async def test_an_outage_gives_nothing_up() -> None:
