@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lexigram.events._core import EventLog, EventStream
 from lexigram.events.messages.codec import EventCodec
+from lexigram.events.messages.event import DomainEvent
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores._memory_kinds import EventKinds, is_common
@@ -67,6 +68,8 @@ class InMemoryEventStore(AbstractEventStore):
         if condition is None and innermost_unit_of_work() is None:
             # The usual case in one call; it answers None where anything is unusual or wrong.
             version = self._append_fresh(stream_id, events, expected_version)
+            if version is None and self._learn(events):
+                version = self._append_fresh(stream_id, events, expected_version)
             if version is not None:
                 if self._wakeup.readers:
                     self._wakeup.notify()
@@ -131,12 +134,23 @@ class InMemoryEventStore(AbstractEventStore):
         """Store prepared appends, all or none; return version and position of the last event of each."""
         stored = self.log.store(batches)
         for batch in batches:
-            for event, name in zip(batch.events, batch.type_names, strict=True):
-                cls = type(event)
-                if cls not in self._known and is_common(name) and cls is not UnknownEvent:
+            self._learn(batch.events)
+        return stored
+
+    def _learn(self, events: Sequence[Any]) -> bool:
+        """Tell the log the stored names of classes it has not seen; return whether there were any."""
+        if type(events) is not list:
+            return False
+        new = {type(event): event for event in events if type(event) not in self._known}
+        learned = False
+        for cls, event in new.items():
+            if isinstance(event, DomainEvent) and cls is not UnknownEvent:
+                name = self._kinds.name(event)
+                if is_common(name):
                     self.log.learn(cls, name)
                     self._known.add(cls)
-        return stored
+                    learned = True
+        return learned
 
     def _batch(
         self, stream_id: str, events: Sequence[Any], expected: int | None, condition: ResolvedCondition | None
