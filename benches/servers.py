@@ -10,6 +10,7 @@ from typing import Final
 ROOT = Path(__file__).resolve().parent.parent
 
 RATES: Final = {
+    "The flights demo, one SQLite file, `synchronous=FULL`": ("benches.demo_rate", ()),
     "PostgreSQL": ("benches.postgres_rates", ("postgres",)),
     "MongoDB's protocol (FerretDB over PostgreSQL)": ("benches.mongo_rates", ("mongo",)),
     "Redis, `appendfsync always`": ("benches.redis_rates", ()),

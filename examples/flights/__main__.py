@@ -63,7 +63,9 @@ def main() -> int:
     started = time.monotonic()
     data = load(options.flights)
     gc.collect()
-    gc.freeze()  # the year's lines stay for the whole run: the collector need not look at them again and again
+    # The year's lines stay for the whole run, and what a command makes dies with it: the collector has little to find.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     path = options.db or Path("demo") / f"flights-{data.flights}.db"
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.fresh:
