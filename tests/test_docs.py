@@ -75,3 +75,12 @@ def test_the_guarantees_table_cites_tests_that_exist() -> None:
         f"{file}::{name}" for file, name in cited if f"def {name}" not in (ROOT / file).read_text(encoding="utf-8")
     ]
     assert not missing
+
+
+def test_the_table_of_backends_links_to_tests_that_exist() -> None:
+    """A link to a test file is named after one of its tests."""
+    text = (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
+    links = re.findall(r"\[([^\]]+)\]\(\.\./((?:tests|python)/[\w/]+/(?:test_|_store)\w+\.py)\)", text)
+    assert len(links) >= 20
+    tests = [(f"def test_{words.replace(' ', '_')}", file) for words, file in links]
+    assert not [(test, file) for test, file in tests if test not in (ROOT / file).read_text(encoding="utf-8")]
