@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from lexigram.events import AggregateRoot, AppendCondition, DomainEvent, EventQuery, EventSourcingRepository
+from lexigram.events import AggregateRoot, DomainEvent, EventSourcingRepository
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores.postgres import PostgresEventStore
@@ -150,9 +150,7 @@ async def decide(store: PostgresEventStore, seconds: float) -> None:
 
     async def one(_: int, count: int) -> None:
         tag = f"decision:{count % 20}"
-        position = await store.head()
-        await store.query(types=[ItemAdded], tags=[tag])
-        condition = AppendCondition(EventQuery(types=[ItemAdded], tags=[tag]), after=position)
+        _found, condition = await store.query_for_append(types=[ItemAdded], tags=[tag])
         await store.append(f"r{count}", [event()], condition=condition)
 
     show("read, decide, append; 15 rows read", 1, await rate(one, 1, seconds))

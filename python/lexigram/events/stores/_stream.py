@@ -13,7 +13,7 @@ from lexigram.events.stores._primitives import EventStorePrimitives, Page, ReadR
 from lexigram.events.stores._records import StoredEvent
 from lexigram.events.stores._validation import check_number, check_optional, check_partition
 from lexigram.events.stores._wakeup import Wakeup
-from lexigram.events.stores.condition import EventQuery
+from lexigram.events.stores.condition import AppendCondition, EventQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -125,6 +125,19 @@ class EventStreamMixin(EventStorePrimitives):
             check_number(from_position, "from_position"), limit=limit, query=query.resolve(self._registry)
         )
         return (await self._page(request)).events if limit != 0 else []
+
+    async def query_for_append(
+        self,
+        types: EventQuery | type | str | Iterable[type | str] | None = None,
+        tags: str | Iterable[str] | None = None,
+    ) -> tuple[list[Any], AppendCondition]:
+        """Return what a decision depends on, and the condition under which it may be appended: nothing of it changed.
+
+        One read, where `head()` and `query()` are two. Arguments as for `query`.
+        """
+        query = types if isinstance(types, EventQuery) and tags is None else EventQuery(types, tags)  # type: ignore[arg-type]
+        page = await self._page(ReadRequest(query=query.resolve(self._registry)))
+        return page.events, AppendCondition(query, after=page.position)
 
     async def head(self) -> int:
         """Return the highest position assigned; every event at or below it is visible."""

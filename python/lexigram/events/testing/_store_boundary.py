@@ -157,6 +157,22 @@ class BoundaryContract:
         assert sum(type(outcome) is ConcurrencyError for outcome in outcomes) == 19
         assert len(await store.query(tags="seat:1")) == 1
 
+    async def test_what_a_decision_depends_on_comes_with_its_condition(self, store: AbstractEventStore) -> None:
+        """In one read: it holds until something that the query selects is appended, whatever else happens."""
+        await store.append("a", added("1", "2", tags=["cart:1"]))
+        await store.append("b", added("3", tags=["cart:2"]))
+        events, condition = await store.query_for_append(types=[ItemAdded], tags=["cart:1"])
+        assert skus(events) == ["1", "2"]
+        assert condition.after == 3
+        await store.append("b", added("4", tags=["cart:2"]))
+        await store.append("a", added("5", tags=["cart:1"]), condition=condition)
+        with pytest.raises(ConcurrencyError):
+            await store.append("a", added("6", tags=["cart:1"]), condition=condition)
+        assert await store.query_for_append(EventQuery(tags="cart:3")) == (
+            [],
+            AppendCondition(EventQuery(tags="cart:3"), after=5),
+        )
+
     async def test_scenario_course_subscriptions(self, store: AbstractEventStore) -> None:
         """A course never has more students than seats, a student never more than two courses."""
         for course, seats in (("c1", 3), ("c2", 10), ("c3", 10)):
