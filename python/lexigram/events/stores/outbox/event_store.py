@@ -132,5 +132,8 @@ class OutboxEventStore(AbstractEventStore):
     async def _compact(self, stream_id: str, up_to_version: int) -> int:
         return await self.inner._compact(stream_id, up_to_version)
 
+    async def _removals(self) -> dict[str, int]:
+        return await self.inner._removals()
+
     async def _stream_ids(self) -> list[str]:
         return await self.inner._stream_ids()
