@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -155,6 +156,18 @@ def test_killed_twice_and_interrupted_it_ends_as_if_it_had_not_been(tmp_path: Pa
     second = stored(path)
     assert stop_at(path, 5400) != 0
     assert 2000 <= first <= second <= stored(path)
+    assert "All read models agree with the known facts." in finish(path)
+    asyncio.run(check(path, data))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_again_and_again_it_ends_as_if_it_had_not_been(tmp_path: Path, data: DataSet, seed: int) -> None:
+    """kill -9 at ten random places of the log, a new process each time."""
+    path, chance = tmp_path / "flights.db", random.Random(seed)
+    for head in sorted(chance.randrange(100, 5_800) for _ in range(10)):
+        if head > stored(path):
+            assert stop_at(path, head) != 0
     assert "All read models agree with the known facts." in finish(path)
     asyncio.run(check(path, data))
 
