@@ -1,0 +1,92 @@
+"""Projections on PostgreSQL: rows and checkpoint are one transaction, on the store's own database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lexigram.events import DomainEvent
+from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.projections.durable import DurableProjection
+from lexigram.events.projections.manager import ProjectionManager
+from lexigram.events.stores.postgres import PostgresEventStore
+from tests.postgres_schemas import EmptySchemas
+
+
+class CrateOpened(DomainEvent):
+    by: str
+
+
+class Openings(DurableProjection):
+    """Counts openings per person, in the event store's database."""
+
+    name = "openings"
+    handles = (CrateOpened,)
+    schema = ("CREATE TABLE IF NOT EXISTS openings (person text PRIMARY KEY, n bigint NOT NULL)",)
+    tables = ("openings",)
+
+    async def handle_event(self, event: Any) -> None:
+        if event.by == "poison":
+            raise ValueError("poison")
+        await self.db.execute(
+            "INSERT INTO openings AS o VALUES ($1, $2) ON CONFLICT (person) DO UPDATE SET n = o.n + $2", event.by, 1
+        )
+
+
+class BatchedOpenings(Openings):
+    """The same, a batch at a time."""
+
+    name = "batched"
+
+    async def project_batch(self, connection: Any, events: list[Any]) -> None:
+        sql = "INSERT INTO openings AS o VALUES ($1, 1) ON CONFLICT (person) DO UPDATE SET n = o.n + 1"
+        await connection.executemany(sql, [(event.by,) for event in events])
+
+
+@pytest.fixture
+def config(postgres_url: str) -> PostgresEventStoreConfig:
+    """Where the tables are, all of them empty."""
+    return EmptySchemas(postgres_url, purpose="boot").config()
+
+
+@pytest.mark.parametrize("projection_type", [Openings, BatchedOpenings])
+async def test_a_projection_writes_rows_and_checkpoint_in_one_transaction(
+    config: PostgresEventStoreConfig, projection_type: type[Openings]
+) -> None:
+    """`self.db` with `$1` parameters, live; after a restart it goes on where it stopped and counts nothing twice."""
+    async with PostgresEventStore(config) as store:
+        await store.engine.execute("DROP TABLE IF EXISTS openings")
+        for _ in range(2):
+            manager = ProjectionManager(store)
+            manager.register(projection_type())
+            await manager.start()
+            for n in range(5):
+                await store.append(f"c{n}", [CrateOpened(by="ann"), CrateOpened(by="bob")])
+            await manager.wait_for(projection_type.name, await store.head(), timeout=10)
+            await manager.stop()
+        rows = await store.engine.fetch_all("SELECT person, n FROM openings ORDER BY person")
+        assert [tuple(row) for row in rows] == [("ann", 10), ("bob", 10)]
+        checkpoints = store.checkpoint_store()
+        assert await checkpoints.get_checkpoint(projection_type.name) == 20
+        await checkpoints.close()
+
+
+async def test_a_failing_event_leaves_rows_and_checkpoint_before_it(config: PostgresEventStoreConfig) -> None:
+    """What was written for the poisonous event is rolled back with its checkpoint; the events before it stay."""
+    async with PostgresEventStore(config) as store:
+        await store.engine.execute("DROP TABLE IF EXISTS openings")
+        await store.append("c", [CrateOpened(by="ann"), CrateOpened(by="poison"), CrateOpened(by="ann")])
+        manager = ProjectionManager(store)
+        manager.register(Openings())
+        await manager.start()
+        async with asyncio.timeout(10):
+            while (manager.get_status("openings") or {})["state"] != "faulted":
+                await asyncio.sleep(0.01)
+        await manager.stop()
+        rows = await store.engine.fetch_all("SELECT person, n FROM openings")
+        assert [tuple(row) for row in rows] == [("ann", 1)]
+        checkpoints = store.checkpoint_store()
+        assert await checkpoints.get_checkpoint("openings") == 1
+        await checkpoints.close()
