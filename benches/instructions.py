@@ -60,12 +60,14 @@ OPERATIONS: Final = {
     "channel put + get": "await channel.put(n); await channel.get()",
 }
 COUNT: Final = 200
+PREPARED: Final = ("append, batch of 1", "append, batch of 100")
+"""Operations whose programs build their events beforehand: a run that only builds and frees them is taken off."""
 
 
-def instructions(operation: str, count: int, folder: Path) -> int:
-    """Return the instructions inside the core of a program that does the operation so often."""
+def instructions(operation: str, count: int, folder: Path, does: str | None = None) -> int:
+    """Return the instructions inside the core of a program that does the operation (or `does`) so often."""
     script, out = folder / "script.py", folder / f"callgrind.{count}"
-    script.write_text(SCRIPT.format(operation=OPERATIONS[operation]), encoding="utf-8")
+    script.write_text(SCRIPT.format(operation=does or OPERATIONS[operation]), encoding="utf-8")
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable, str(script), operation]
     subprocess.run([*command, str(count)], env={**os.environ, "PYTHONHASHSEED": "0"}, check=True, capture_output=True)
     shown = subprocess.run(
@@ -81,6 +83,9 @@ def measure() -> dict[str, int]:
     with tempfile.TemporaryDirectory() as name:
         for operation in OPERATIONS:
             once, twice = (instructions(operation, count, Path(name)) for count in (COUNT, 2 * COUNT))
+            if operation in PREPARED:
+                once -= instructions(operation, COUNT, Path(name), "pass")
+                twice -= instructions(operation, 2 * COUNT, Path(name), "pass")
             found[operation] = round((twice - once) / COUNT)
             print(f"{operation:<24} {found[operation]:>9,}", flush=True)
     return found
