@@ -297,3 +297,29 @@ async def test_purge_deletes_only_what_ended_long_enough_ago() -> None:
     assert await manager.purge_finished(timedelta(hours=1)) == 0
     assert await manager.purge_finished(timedelta(0)) == 1
     assert await manager.get("recent") is None
+
+
+async def test_a_compensation_has_an_idempotency_key_of_its_own_and_keeps_it() -> None:
+    """With the key of the step, a service that drops repetitions would drop the refund."""
+    keys: list[str] = []
+
+    class Charged(SagaBase):
+        async def refund(self, ctx: SagaContext) -> None:
+            keys.append(ctx.idempotency_key)
+            if ctx.attempt == 1:
+                raise ConnectionError
+
+        @saga_step(compensation=refund)
+        async def charge(self, ctx: SagaContext) -> None:
+            keys.append(ctx.idempotency_key)
+            if ctx.attempt == 1:
+                raise ConnectionError
+
+        @saga_step(max_retries=0)
+        async def ship(self, ctx: SagaContext) -> None:
+            raise ConnectionError
+
+    manager = SagaManager(config=SagaConfig(retry_delay_seconds=0.0))
+    manager.register(Charged)
+    await manager.start("Charged", saga_id="7")
+    assert keys == ["7:charge", "7:charge", "7:charge:undo", "7:charge:undo"]

@@ -58,6 +58,7 @@ class SagaContext:
         services: What the manager was given, or the container.
         step_name: The step being run.
         attempt: Its attempt, from 1.
+        is_undoing: Whether its compensation is being run.
     """
 
     saga_id: str
@@ -68,11 +69,15 @@ class SagaContext:
     services: Any = field(default_factory=Services, repr=False)
     step_name: str = ""
     attempt: int = 1
+    is_undoing: bool = False
 
     @property
     def idempotency_key(self) -> str:
-        """A key that stays the same when the step is tried again: give it to services outside of this database."""
-        return f"{self.saga_id}:{self.step_name}"
+        """A key that stays the same when the step is tried again: give it to services outside of this database.
+
+        Its compensation has another one, which stays the same too: a refund is no repetition of the payment.
+        """
+        return f"{self.saga_id}:{self.step_name}{':undo' if self.is_undoing else ''}"
 
 
 class _Success:

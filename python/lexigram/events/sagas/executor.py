@@ -180,6 +180,7 @@ class SagaExecutor:
             self._services,
             step_name,
             attempt,
+            draft.status is SagaStatus.COMPENSATING,
         )
 
     def delay_before_retry(self, policy: RetryPolicy, attempts: int, error: Exception) -> float | None:
