@@ -7,15 +7,18 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lexigram.events import PostgresEventStore, ProjectionConfig, ProjectionManager
 from lexigram.events.exceptions import ProjectionRebuildError
 from tests.faults import projection_worker
-from tests.faults.projection_worker import LEASE_SECONDS, Moved, manager, open_store
+from tests.faults.projection_worker import LEASE_SECONDS, Balances, Moved, manager, open_store
 from tests.faults.workers import Workers, database, disturb
+from tests.postgres_schemas import EmptySchemas
 
 WORKER = Path(projection_worker.__file__)
 ROOT = WORKER.parent.parent.parent
@@ -87,6 +90,30 @@ async def test_read_models_are_exact_whatever_happens_to_the_workers(workers: Wo
 async def test_many_storms(workers: Workers, seed: int) -> None:
     """The same, longer and again and again."""
     await storm(workers, seed=seed, events=10_000, rounds=25)
+
+
+class ManyTables(Balances):
+    """Creates enough tables for two processes to meet over one."""
+
+    name = "many"
+    tables = tuple(f"many{number}" for number in range(6))
+    schema = tuple(f"CREATE TABLE IF NOT EXISTS {table} (account TEXT PRIMARY KEY)" for table in tables)
+
+
+async def test_workers_that_start_at_once_create_the_tables_once(postgres_url: str) -> None:
+    """PostgreSQL's `IF NOT EXISTS` fails in one of two processes that do it at once; none may be faulted by that."""
+    config = EmptySchemas(postgres_url, purpose="w").config()
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(PostgresEventStore(config)) for _ in range(4)]
+        for table in ManyTables.tables:
+            await stores[0].engine.execute(f"DROP TABLE IF EXISTS {table}")
+        managers = [ProjectionManager(store, config=ProjectionConfig(shared=True)) for store in stores]
+        for found in managers:
+            found.register(ManyTables())
+        await asyncio.gather(*(found.start() for found in managers))
+        errors = [(found.get_status("many") or {})["last_error"] for found in managers]
+        await asyncio.gather(*(found.stop() for found in managers))
+    assert errors == [None] * 4
 
 
 async def test_partitions_are_shared_fairly_as_workers_come_and_go(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ class BatchApplier:
             return
         projection = self.projection
         if isinstance(projection, DurableProjection) and projection.schema:
-            async with self._store.unit_of_work():
+            async with self._store.unit_of_work() as unit:
+                await unit.lock_schema()
                 await projection.create_schema()
         if self._checkpoints is not None:
             connect = getattr(self._checkpoints, "connect", None)

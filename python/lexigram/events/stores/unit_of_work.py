@@ -128,6 +128,12 @@ class AbstractUnitOfWork(ABC):
         """Call (and await) `callback` once the transaction is durable, in order; never after a rollback."""
         self._callbacks.append(callback)
 
+    async def lock_schema(self) -> None:  # noqa: B027 - most databases do that themselves
+        """Wait for other processes that create tables, and keep them waiting to the end of the transaction.
+
+        Only PostgreSQL needs it: there `CREATE TABLE IF NOT EXISTS` fails in one of two processes that do it at once.
+        """
+
     def before_commit(self, check: Callable[[], None]) -> None:
         """Call `check` just before the commit; if it raises, everything is rolled back."""
         self._checks.append(check)

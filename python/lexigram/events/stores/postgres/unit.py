@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from lexigram.events.exceptions import EventStoreError, EventValidationError
 from lexigram.events.stores._settled import settled
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lexigram.events.stores.postgres.engine import PostgresEngine
 
 T = TypeVar("T")
+
+_SCHEMA_LOCK: Final = "SELECT pg_advisory_xact_lock(1280853334, hashtext('read models'))"
 
 
 class PostgresUnitOfWork(AbstractUnitOfWork):
@@ -101,6 +103,10 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         """Run one statement in the transaction; returns the number of rows changed."""
         async with self.connection() as connection:
             return changed(await connection.execute(numbered(sql), *params))
+
+    async def lock_schema(self) -> None:
+        """Let one process at a time create tables."""
+        await self.execute(_SCHEMA_LOCK)
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each row of parameters; returns the number of rows of parameters."""
