@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Self
 
 from lexigram.contracts.domain.events import DomainEvent
@@ -24,6 +23,7 @@ from lexigram.events.buses.dead_letter_entry import (
     ReplayReport,
 )
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.clock import now
 
 __all__ = ["DeadLetterEntry", "DeadLetterFilter", "DeadLetterStore", "InMemoryDeadLetterStore", "Lane", "ReplayReport"]
 
@@ -115,7 +115,7 @@ class DeadLetterStore(ABC):
         """Mark an entry as handled; it no longer blocks its lane. An unknown id is ignored."""
         entry = await self.get(entry_id)
         if entry is not None:
-            await self._put(replace(entry, replayed=True, replayed_at=datetime.now(UTC), waiting=False))
+            await self._put(replace(entry, replayed=True, replayed_at=now(), waiting=False))
 
     async def edit(self, entry_id: str, event: DomainEvent) -> DeadLetterEntry:
         """Replace the event of a pending entry, for example by a corrected copy.
@@ -246,12 +246,12 @@ class DeadLetterStore(ABC):
     async def _replay_one(self, entry: DeadLetterEntry, event_bus: Any) -> bool:
         """Run the entry's handler once more and record the outcome; cancellation leaves the entry as it was."""
         error = await self._redeliver(entry, event_bus)
-        now = datetime.now(UTC)
+        moment = now()
         tried = replace(entry, attempts=entry.attempts + 1, waiting=False)
         if error is None:
-            await self._put(replace(tried, replayed=True, replayed_at=now))
+            await self._put(replace(tried, replayed=True, replayed_at=moment))
         else:
-            await self._put(replace(tried, error=str(error), error_type=type(error).__name__, failed_at=now))
+            await self._put(replace(tried, error=str(error), error_type=type(error).__name__, failed_at=moment))
         return error is None
 
     @staticmethod

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from lexigram.contracts.domain.events import DomainEvent
+from lexigram.events.messages.clock import now
 
 Lane = tuple[str, str]
 """Handler name and aggregate id."""
@@ -33,7 +34,7 @@ class DeadLetterEntry:
     event_data: dict[str, Any] = field(default_factory=dict, repr=False)
     handler_name: str = ""
     error: str = ""
-    failed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    failed_at: datetime = field(default_factory=now)
     attempts: int = 0
     replayed: bool = False
     replayed_at: datetime | None = None

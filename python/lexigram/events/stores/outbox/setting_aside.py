@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from lexigram.events.buses.dead_letter_entry import DeadLetterFilter
+from lexigram.events.messages.clock import now
 from lexigram.events.stores.outbox.entry import OutboxEntry
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class Aside:
 
     async def retry_due(self) -> int:
         """Try what is due again, each key in order; return how many entries were delivered. Cheap if there is nothing."""
-        now = time.monotonic()
-        if now < self._next_look:
+        seconds = time.monotonic()
+        if seconds < self._next_look:
             return 0
-        self._next_look = now + min(self._backoff, 1.0) / 2
+        self._next_look = seconds + min(self._backoff, 1.0) / 2
         if not await self._outbox.has_set_aside() or not await self._hold():
             return 0
         try:
@@ -94,7 +95,7 @@ class Aside:
         if letter.attempts >= self.max_attempts:
             return False
         pause = min(self._backoff * 2 ** min(letter.attempts, 20), _MAX_BACKOFF_SECONDS)
-        return datetime.now(UTC) >= letter.failed_at + timedelta(seconds=pause)
+        return now() >= letter.failed_at + timedelta(seconds=pause)
 
     async def _retry_lane(self, lane: DeadLetterFilter) -> int:
         """Deliver the entries of one key until one fails again or is not due."""
@@ -116,7 +117,7 @@ class Aside:
     async def _send(self, letters: Sequence[DeadLetterEntry]) -> tuple[int, bool]:
         entries = [self._entry(letter) for letter in letters]
         failures = await self._publisher.publish(entries)
-        now = datetime.now(UTC)
+        moment = now()
         for number, (letter, entry) in enumerate(zip(letters, entries, strict=True)):
             error = failures.get(entry.entry_id)
             tried = replace(letter, attempts=letter.attempts + 1, waiting=False)
@@ -125,10 +126,10 @@ class Aside:
                     # The broker is away: that says nothing about this entry and is no reason to give it up.
                     tried = replace(tried, attempts=letter.attempts)
                 await self._letters.save(
-                    replace(tried, error=str(error), error_type=type(error).__name__, failed_at=now)
+                    replace(tried, error=str(error), error_type=type(error).__name__, failed_at=moment)
                 )
                 return number, True
-            await self._letters.save(replace(tried, replayed=True, replayed_at=now))
+            await self._letters.save(replace(tried, replayed=True, replayed_at=moment))
         return len(letters), False
 
     def _entry(self, letter: DeadLetterEntry) -> OutboxEntry:

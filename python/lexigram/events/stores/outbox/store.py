@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter
+from lexigram.events.messages.clock import now
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._validation import check_number, check_text
 from lexigram.events.stores.identifiers import validate_table_name
@@ -172,7 +173,7 @@ class AbstractOutboxStore(ABC):
         """Return how far delivery is behind. Cost: a count of what waits."""
         await self.connect()
         waiting, oldest = await self._waiting()
-        age = 0.0 if oldest is None else max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+        age = 0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds())
         aside = await self.dead_letters.count(DeadLetterFilter(handler_name=self.handler_name, replayed=False))
         return OutboxStats(waiting, age, aside)
 
