@@ -1,0 +1,86 @@
+"""Lets calls of stores in memory give way to other tasks, as calls of a database do."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def stores_in_memory() -> tuple[type, ...]:
+    """Return the classes that stand for a database in a simulated run."""
+    from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
+    from lexigram.events.sagas.store import InMemorySagaStore
+    from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
+    from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+    from lexigram.events.stores.memory import InMemoryEventStore, InMemorySnapshotStore
+
+    return (
+        InMemoryEventStore,
+        InMemorySnapshotStore,
+        InMemorySagaStore,
+        InMemoryCheckpointStore,
+        InMemoryDeadLetterStore,
+        InMemoryIdempotencyStore,
+    )
+
+
+@contextmanager
+def giving_way(classes: Iterable[type]) -> Iterator[Callable[[], None]]:
+    """Make every public coroutine method of these classes, and the end of a unit of work, suspend before and after.
+
+    Yields:
+        A function that takes from stores in memory what a process holds and not a database: it is called at a crash.
+    """
+    from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
+    from lexigram.events.stores._memory_unit import MemoryUnitOfWork
+
+    changed: list[tuple[type, str, Any]] = []
+    letters: list[InMemoryDeadLetterStore] = []
+
+    def change(cls: type, name: str, value: Any) -> None:
+        changed.append((cls, name, vars(cls).get(name)))
+        setattr(cls, name, value)
+
+    def noted(self: InMemoryDeadLetterStore, *args: Any, **kwargs: Any) -> None:
+        created(self, *args, **kwargs)
+        letters.append(self)
+
+    def reopen() -> None:
+        for store in letters:
+            store._lane_locks.clear()
+
+    for cls in dict.fromkeys(classes):
+        for name in dir(cls):
+            method = inspect.getattr_static(cls, name)
+            if not name.startswith("_") and inspect.iscoroutinefunction(method):
+                change(cls, name, _suspending(method))
+    change(MemoryUnitOfWork, "_commit", _suspending(MemoryUnitOfWork._commit, after=False))
+    change(MemoryUnitOfWork, "_rollback", _suspending(MemoryUnitOfWork._rollback, after=False))
+    change(MemoryUnitOfWork, "__aexit__", _suspending(MemoryUnitOfWork.__aexit__, before=False))
+    created = InMemoryDeadLetterStore.__init__
+    change(InMemoryDeadLetterStore, "__init__", noted)
+    try:
+        yield reopen
+    finally:
+        for cls, name, value in reversed(changed):
+            if value is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, value)
+
+
+def _suspending(method: Callable[..., Any], *, before: bool = True, after: bool = True) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def suspending(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            await asyncio.sleep(0)
+        outcome = await method(*args, **kwargs)
+        if after:
+            await asyncio.sleep(0)
+        return outcome
+
+    return suspending

@@ -1,0 +1,259 @@
+"""An event loop whose time is virtual and whose choices come from a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import sysconfig
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import lexigram.events
+from lexigram.events.testing._virtual_time import VirtualClock
+
+_PATIENCE_SECONDS = 0.05
+_MAX_STEPS = 1_000_000
+_MAX_CHOICE = 64
+_OURS = str(Path(lexigram.events.__file__).parent)
+_FOREIGN = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+class Crashed(BaseException):
+    """The process is gone: nothing that belongs to it runs any more."""
+
+
+class Stuck(AssertionError):
+    """Every task waits for something that cannot happen, or it takes too long."""
+
+
+class Watch:
+    """Counts the places where a run can be interrupted, and interrupts it at one of them.
+
+    A run can crash before each step of any of its tasks. A task can be cancelled before it begins, while it waits, and when
+    what it waited for is there already.
+
+    Args:
+        kind: `"crash"`, `"cancel"`, or None to count only.
+        point: Which place, from 1.
+        end: Called at a crash instead of raising `Crashed`.
+    """
+
+    def __init__(self, kind: str | None = None, point: int = 0, end: Callable[[Watch], None] | None = None) -> None:
+        self.kind, self.point, self._end = kind, point, end
+        self.is_on = False
+        self.crashes = 0
+        self.cancels = 0
+        self.target: asyncio.Task[Any] | None = None
+        """The task that was interrupted."""
+        self.place = ""
+        self.trace: list[str] = []
+        """The tasks in the order of their steps."""
+        self._names: dict[asyncio.Task[Any], str] = {}
+
+    def before(self, task: asyncio.Task[Any], woken: bool) -> None:
+        """Take note of a step that is about to be taken."""
+        if not self.is_on:
+            return
+        begins = task not in self._names
+        if begins:
+            self._names[task] = f"{len(self._names)} {getattr(task.get_coro(), '__qualname__', '?')}"
+        self.trace.append(self._names[task])
+        self.crashes += 1
+        if self.kind == "crash" and self.crashes == self.point:
+            self._hit(task)
+            if self._end is not None:
+                self._end(self)
+            raise Crashed
+        if begins or woken:
+            self._may_cancel(task)
+
+    def after(self, task: asyncio.Task[Any]) -> None:
+        """Take note of a step that has been taken."""
+        if self.is_on and not task.done():
+            self._may_cancel(task)
+
+    def _may_cancel(self, task: asyncio.Task[Any]) -> None:
+        if _is_foreign(task):
+            return
+        self.cancels += 1
+        if self.kind == "cancel" and self.cancels == self.point:
+            self._hit(task)
+            task.cancel()
+
+    def _hit(self, task: asyncio.Task[Any]) -> None:
+        self.target, self.place = task, standing(task)
+
+
+class ScheduledLoop(asyncio.SelectorEventLoop):
+    """Runs tasks that are ready at the same time in an order given by `chance`, and skips time in which nothing happens.
+
+    Plain callbacks keep their order, as asyncio promises it. While sockets are open or threads work for the loop, or
+    where the clock is a running one, time is only skipped after a short real silence.
+
+    Args:
+        limit_seconds: A run that takes longer by the virtual clock is stuck.
+    """
+
+    def __init__(self, clock: VirtualClock, chance: random.Random, watch: Watch, limit_seconds: float) -> None:
+        super().__init__()
+        self.clock = clock
+        self.tasks: list[asyncio.Task[Any]] = []
+        """Every task, in the order in which they began."""
+        self._chance = chance
+        self._watch = watch
+        self._limit_seconds = limit_seconds
+        self._limit = clock.elapsed + limit_seconds
+        self._steps = 0
+        self._jobs = 0
+        self.set_task_factory(self._make_task)
+        self.set_exception_handler(lambda *_: None)
+
+    def renew_limit(self) -> None:
+        """Begin to count the time anew."""
+        self._limit = self.clock.elapsed + self._limit_seconds
+        self._steps = 0
+
+    def time(self) -> float:
+        """Return the virtual time."""
+        return self.clock.monotonic()
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+        """Run a function in a thread; time is not skipped meanwhile."""
+        self._jobs += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._job_done)
+        return future
+
+    def _job_done(self, _: asyncio.Future[Any] | Future[Any]) -> None:
+        self._jobs -= 1
+
+    @staticmethod
+    def _make_task(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+        loop.tasks.append(task)
+        if task.get_name().startswith("Task-"):  # counted in the whole process: not the same in the next run
+            task.set_name(f"task {len(loop.tasks)}")
+        return task
+
+    def _run_once(self) -> None:
+        """Do what asyncio's own method does: wait, then run what was ready."""
+        timers, ready = self._scheduled, self._ready  # type: ignore[attr-defined]
+        while timers and timers[0]._cancelled:
+            heapq.heappop(timers)._scheduled = False
+        wait = None
+        if ready or self._stopping:  # type: ignore[attr-defined]
+            wait = 0.0
+        elif timers:
+            wait = max(0.0, timers[0]._when - self.time())
+        self._process_events(self._wait(wait))  # type: ignore[attr-defined]
+        self.clock.tell()
+        while timers and timers[0]._when <= self.time() + 1e-9:
+            timer = heapq.heappop(timers)
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = self._take(ready)
+            if not handle._cancelled:
+                self._run(handle)
+        if self.clock.elapsed > self._limit or self._steps > _MAX_STEPS:
+            raise Stuck(f"not finished after {self._limit_seconds:g} s or {_MAX_STEPS} steps; {self.standing()}")
+
+    def _run(self, handle: Any) -> None:
+        self._steps += 1
+        task, woken = _task_of(handle)
+        if task is None:
+            handle._run()
+            return
+        self._watch.before(task, woken)
+        handle._run()
+        self._watch.after(task)
+
+    def _take(self, ready: Any) -> Any:
+        """Remove one of the task steps at the front of the queue; a plain callback there is next."""
+        count = 0
+        for handle in ready:
+            if count == _MAX_CHOICE or _task_of(handle)[0] is None:
+                break
+            count += 1
+        if count < 2:
+            return ready.popleft()
+        index = self._chance.randrange(count)
+        handle = ready[index]
+        del ready[index]
+        return handle
+
+    def _wait(self, seconds: float | None) -> Any:
+        """Return what has happened outside; nothing if the time was skipped."""
+        selector = self._selector  # type: ignore[attr-defined]
+        events = selector.select(0)
+        if events or seconds == 0.0:
+            return events
+        if self._jobs or self.clock.is_real or len(selector.get_map()) > 1:
+            patience = 10 * _PATIENCE_SECONDS if self._jobs else _PATIENCE_SECONDS
+            events = selector.select(patience if seconds is None else min(seconds, patience))
+            passed = patience if self.clock.is_real else 0.0
+            if not events and not self._jobs and seconds is not None and seconds > passed:
+                self.clock.advance(seconds - passed)
+        elif seconds is None:
+            raise Stuck(f"every task waits for ever; {self.standing()}")
+        else:
+            self.clock.advance(seconds)
+        return events
+
+    def standing(self) -> str:
+        """Return where the tasks are that have not ended."""
+        return "; ".join(standing(task) for task in self.tasks if not task.done()) or "no task is left"
+
+    def abandon(self) -> None:
+        """Throw away what is left of a crashed run; its `finally` blocks run now, when nobody looks at their traces."""
+        self.close()
+        for task in self.tasks:
+            if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task.get_coro())
+
+
+def _close(coro: Any) -> None:
+    for _ in range(100):
+        try:
+            coro.close()
+        except RuntimeError as error:
+            if "ignored GeneratorExit" in str(error):
+                continue  # a `finally` block waits for something: once more, from there
+            return
+        except BaseException:
+            return
+        return
+
+
+def _task_of(handle: Any) -> tuple[asyncio.Task[Any] | None, bool]:
+    """Return the task of which the handle is a step, and whether something that it waited for has woken it."""
+    callback = handle._callback
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return None, False
+    name = getattr(callback, "__name__", "")
+    return (None, False) if name and hasattr(asyncio.Task, name) else (task, "wakeup" in name)
+
+
+def _is_foreign(task: asyncio.Task[Any]) -> bool:
+    """Return whether the task runs a coroutine of a driver or of asyncio, which nobody outside of those cancels."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    file = "" if code is None else code.co_filename
+    return not file.startswith(_OURS) and file.startswith(_FOREIGN)
+
+
+def standing(task: asyncio.Task[Any]) -> str:
+    """Return where a task is, from the outermost coroutine to the innermost."""
+    places: list[str] = []
+    coro: Any = task.get_coro()
+    while coro is not None and len(places) < 40:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None) or getattr(coro, "ag_frame", None)
+        if frame is not None:
+            file = Path(frame.f_code.co_filename)
+            places.append(f"{file.parent.name}/{file.name}:{frame.f_lineno} {frame.f_code.co_name}")
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None) or getattr(coro, "ag_await", None)
+    return f"{task.get_name()} at {' > '.join(places) or '?'}"
