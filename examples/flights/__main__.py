@@ -1,4 +1,4 @@
-"""Command line of the demo: `python -m examples.flights [--flights N] [--db FILE]`."""
+"""Command line of the demo: `python -m examples.flights [--flights N] [--db FILE | --backend postgres --dsn DSN]`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import gc
 import sys
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from examples.flights.app import App, open_app
@@ -24,16 +25,28 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--db", type=Path, default=None, help="the SQLite file; an existing one is continued")
     parser.add_argument("--report", type=Path, default=None, help="where the HTML page goes (default: beside the file)")
     parser.add_argument("--fresh", action="store_true", help="delete the file first")
+    parser.add_argument(
+        "--backend",
+        choices=("sqlite", "postgres"),
+        default="sqlite",
+        help="postgres: projections and sagas in worker processes of their own; kill any of them",
+    )
+    parser.add_argument("--dsn", default=None, help="a PostgreSQL database for the demo alone; it is continued")
+    parser.add_argument("--workers", type=int, default=3, help="projection workers on PostgreSQL (default: 3)")
     options = parser.parse_args()
     if options.flights is not None and options.flights < 1:
         parser.error("--flights must be at least 1")
+    if options.workers < 1:
+        parser.error("--workers must be at least 1")
+    if options.backend == "postgres" and (options.dsn is None or options.fresh or options.db is not None):
+        parser.error("--backend postgres needs --dsn, and neither --db nor --fresh: give it an empty database")
     return options
 
 
-async def run(data: DataSet, path: Path, page: Path) -> int:
-    """Replay the flights into `path`, check the result, write the report; return the exit code."""
-    async with open_app(path) as app:
-        progress = Progress(data.flights, lambda: behind(app))
+async def run(data: DataSet, opened: AbstractAsyncContextManager[App], page: Path) -> int:
+    """Replay the flights, check the result, write the report; return the exit code."""
+    async with opened as app:
+        progress = Progress(data.flights, app.note)
         before = await app.store.head()
         await Driver(app, data, progress).run()
         progress.finish()
@@ -51,10 +64,13 @@ async def run(data: DataSet, path: Path, page: Path) -> int:
     return 1 if problems else 0
 
 
-def behind(app: App) -> str:
-    """Tell how far the slowest projection is behind the log."""
-    lag = max(status["lag"] for status in app.projections.list_status())
-    return f"projections {lag:,} behind" if lag else ""
+def opened(options: argparse.Namespace, path: Path) -> AbstractAsyncContextManager[App]:
+    """Return the demo on the backend that was asked for."""
+    if options.backend == "sqlite":
+        return open_app(path)
+    from examples.flights.postgres import open_shared_app  # needs asyncpg
+
+    return open_shared_app(options.dsn, options.workers)
 
 
 def main() -> int:
@@ -66,15 +82,17 @@ def main() -> int:
     # The year's lines stay for the whole run, and what a command makes dies with it: the collector has little to find.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    path = options.db or Path("demo") / f"flights-{data.flights}.db"
+    path: Path = options.db or Path("demo") / f"flights-{data.flights}.db"
+    page = options.report or path.with_suffix(".html")
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.fresh:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     try:
-        code = asyncio.run(run(data, path, options.report or path.with_suffix(".html")))
+        code = asyncio.run(run(data, opened(options, path), page))
     except KeyboardInterrupt:
-        print(f"\nInterrupted. Run it again to go on; everything so far is in {path}.", file=sys.stderr)
+        where = path if options.backend == "sqlite" else "the database"
+        print(f"\nInterrupted. Run it again to go on; everything so far is in {where}.", file=sys.stderr)
         return 130
     print(f"{clock(time.monotonic() - started)} minutes in all{peak_memory()}.")
     return code

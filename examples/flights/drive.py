@@ -47,7 +47,7 @@ class Driver:
     async def _days_done(self) -> set[str]:
         """Return the days whose flights have all ended; note the days that an earlier run has begun."""
         await self._app.projections.wait_for("timetable", await self._app.store.head())
-        rows = await self._app.store.engine.fetch_all("SELECT day, ended FROM progress")
+        rows = await self._app.store.engine.fetch_all("SELECT day, sum(ended) FROM progress GROUP BY day")
         flights = {day.isoformat(): len(lines) for day, lines in self._data.days}
         done = {day for day, ended in rows if ended == flights.get(day)}
         self._touched = {day for day, _ in rows} - done

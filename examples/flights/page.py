@@ -68,7 +68,7 @@ def _run(report: Report) -> str:
     rate = report.new_events / max(report.seconds, 0.001)
     return (
         f"This run appended {report.new_events:,} events in {report.seconds:.1f} s ({rate:,.0f} per second), each "
-        f"through command, aggregate and a synchronous SQLite commit ({report.commits:,} commits)."
+        f"through command, aggregate and a synchronous commit of the {report.backend} ({report.commits:,} commits)."
     )
 
 

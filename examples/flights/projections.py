@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 from examples.flights.events import (
     FlightArrived,
@@ -20,6 +20,7 @@ from examples.flights.events import (
 )
 from lexigram.events import DomainEvent
 from lexigram.events.projections.durable import DurableProjection
+from lexigram.events.stores.partition import partition_of
 
 ON_TIME_MINUTES = 15
 """An arrival less than this late counts as on time."""
@@ -28,7 +29,35 @@ OUTCOMES = (FlightScheduled, FlightDeparted, FlightArrived, FlightDiverted, Flig
 COUNTERS = ("scheduled", "departed", "departure_delay", "arrived", "arrival_delay", "on_time", "diverted", "cancelled")
 
 
-class Punctuality(DurableProjection):
+Statement = tuple[str, Sequence[Sequence[Any]]]
+"""SQL with `?` for parameters, and a row of them for each time it is to be run."""
+
+
+class FlightProjection(DurableProjection):
+    """Says what a batch of events changes, in SQL that every backend of the demo understands.
+
+    Class attributes:
+        partitions: How many processes may work on it at once. Each partition has the events of some flights, and adds to
+            rows of its own, told by the column `part`: two that share a row would wait for each other.
+    """
+
+    partitions: ClassVar[int] = 1
+
+    def part(self, event: Any) -> int:
+        """Return the partition whose event this is."""
+        return 0 if self.partitions == 1 else partition_of(str(event.aggregate_id), self.partitions)
+
+    def changes(self, events: Sequence[Any]) -> Iterator[Statement]:
+        """Return what is to be done, in order."""
+        raise AssertionError
+
+    def project_batch(self, connection: sqlite3.Connection, events: Sequence[Any]) -> None:
+        """Do it in the transaction that moves the checkpoint."""
+        for sql, rows in self.changes(events):
+            connection.executemany(sql, rows)
+
+
+class Punctuality(FlightProjection):
     """Counts and delays per group of flights; a subclass says what the groups are."""
 
     handles = OUTCOMES
@@ -38,15 +67,16 @@ class Punctuality(DurableProjection):
         """Return the values of the key columns."""
         raise AssertionError
 
-    def project_batch(self, connection: sqlite3.Connection, events: Sequence[DomainEvent]) -> None:
+    def changes(self, events: Sequence[DomainEvent]) -> Iterator[Statement]:
         """Sum up the batch in memory, then add each group's sums to its row."""
         sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(COUNTERS))
         for event in events:
             add(sums[self.group(event)], event)
         columns = (*self.keys, *COUNTERS)
-        connection.executemany(
-            f"INSERT INTO {self.tables[0]} ({', '.join(columns)}) VALUES ({', '.join('?' for _ in columns)}) "
-            f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in COUNTERS)}",
+        yield (
+            f"INSERT INTO {self.tables[0]} AS t ({', '.join(columns)}) VALUES ({', '.join('?' for _ in columns)}) "
+            f"ON CONFLICT ({', '.join(self.keys)}) DO UPDATE SET "
+            + ", ".join(f"{name} = t.{name} + excluded.{name}" for name in COUNTERS),
             [(*group, *values) for group, values in sums.items()],
         )
 
@@ -69,37 +99,38 @@ def add(sums: list[int], event: Any) -> None:
         sums[7] += 1
 
 
-def _table(name: str, keys: Iterable[str]) -> str:
-    counters = ", ".join(f"{counter} INTEGER NOT NULL" for counter in COUNTERS)
-    columns = ", ".join(f"{key} NOT NULL" for key in keys)
-    return f"CREATE TABLE IF NOT EXISTS {name} ({columns}, {counters}, PRIMARY KEY ({', '.join(keys)})) WITHOUT ROWID"
+def _table(name: str, keys: dict[str, str]) -> str:
+    columns = ", ".join(
+        f"{column} {kind} NOT NULL" for column, kind in {**keys, **dict.fromkeys(COUNTERS, "INTEGER")}.items()
+    )
+    return f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({', '.join(keys)})) WITHOUT ROWID"
 
 
 class CarrierPunctuality(Punctuality):
     """On-time performance by carrier."""
 
     name = "carriers"
-    keys = ("carrier",)
+    keys = ("carrier", "part")
     tables = ("carrier_punctuality",)
-    schema = (_table("carrier_punctuality", ("carrier",)),)
+    schema = (_table("carrier_punctuality", {"carrier": "TEXT", "part": "INTEGER"}),)
 
     def group(self, event: Any) -> tuple[Any, ...]:
-        return (event.carrier,)
+        return event.carrier, self.part(event)
 
 
 class AirportPunctuality(Punctuality):
     """On-time performance by airport and month."""
 
     name = "airports"
-    keys = ("origin", "month")
+    keys = ("origin", "month", "part")
     tables = ("airport_punctuality",)
-    schema = (_table("airport_punctuality", ("origin", "month")),)
+    schema = (_table("airport_punctuality", {"origin": "TEXT", "month": "INTEGER", "part": "INTEGER"}),)
 
     def group(self, event: Any) -> tuple[Any, ...]:
-        return event.origin, event.day.month
+        return event.origin, event.day.month, self.part(event)
 
 
-class AircraftDays(DurableProjection):
+class AircraftDays(FlightProjection):
     """Each aircraft's day: its legs in order, with the delay it took along."""
 
     name = "aircraft"
@@ -113,7 +144,7 @@ class AircraftDays(DurableProjection):
         "max(departure_delay) AS worst_delay, sum(minutes_flown) AS minutes_flown FROM aircraft_leg GROUP BY tail, day",
     )
 
-    def project_batch(self, connection: sqlite3.Connection, events: Sequence[Any]) -> None:
+    def changes(self, events: Sequence[Any]) -> Iterator[Statement]:
         """Insert departures and complete them with their arrivals, which come later in the log."""
         legs: dict[str, list[Any]] = {}
         arrivals = []
@@ -127,13 +158,11 @@ class AircraftDays(DurableProjection):
                 legs[str(event.aggregate_id)][5:] = (event.delay, event.minutes_flown)
             else:
                 arrivals.append((event.delay, event.minutes_flown, event.aggregate_id))
-        connection.executemany("INSERT INTO aircraft_leg VALUES (?, ?, ?, ?, ?, ?, ?)", legs.values())
-        connection.executemany(
-            "UPDATE aircraft_leg SET arrival_delay = ?, minutes_flown = ? WHERE flight = ?", arrivals
-        )
+        yield "INSERT INTO aircraft_leg VALUES (?, ?, ?, ?, ?, ?, ?)", list(legs.values())
+        yield "UPDATE aircraft_leg SET arrival_delay = ?, minutes_flown = ? WHERE flight = ?", arrivals
 
 
-class Timetable(DurableProjection):
+class Timetable(FlightProjection):
     """Where free seats are, how far each day has come, and what became of the passengers of cancelled flights."""
 
     name = "timetable"
@@ -143,75 +172,66 @@ class Timetable(DurableProjection):
         "CREATE TABLE IF NOT EXISTS timetable (flight TEXT PRIMARY KEY, route TEXT NOT NULL, day TEXT NOT NULL, "
         "departs INTEGER NOT NULL, free INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE INDEX IF NOT EXISTS timetable_by_route ON timetable (route, day, departs)",
-        "CREATE TABLE IF NOT EXISTS progress (day TEXT PRIMARY KEY, scheduled INTEGER NOT NULL, "
-        "ended INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS progress (day TEXT NOT NULL, part INTEGER NOT NULL, scheduled INTEGER NOT NULL, "
+        "ended INTEGER NOT NULL, PRIMARY KEY (day, part)) WITHOUT ROWID",
         "CREATE TABLE IF NOT EXISTS rebooking (flight TEXT PRIMARY KEY, passengers INTEGER NOT NULL, rebooked INTEGER, "
         "refunded INTEGER) WITHOUT ROWID",
     )
 
-    def project_batch(self, connection: sqlite3.Connection, events: Sequence[Any]) -> None:
+    def changes(self, events: Sequence[Any]) -> Iterator[Statement]:
         """Handle runs of events of one kind together, in the order of the log."""
-        progress: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        progress: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
         pending: list[Any] = []
         for event in events:
             kind = type(event)
             if kind is FlightScheduled:
-                progress[event.day.isoformat()][0] += 1
+                progress[event.day.isoformat(), self.part(event)][0] += 1
             elif kind in _ENDS:
-                progress[event.day.isoformat()][1] += 1
+                progress[event.day.isoformat(), self.part(event)][1] += 1
             if kind in _CHANGES:
                 if pending and type(pending[-1]) is not kind:
-                    _write(connection, pending)
+                    yield from _write(pending)
                     pending = []
                 pending.append(event)
         if pending:
-            _write(connection, pending)
-        connection.executemany(
-            "INSERT INTO progress VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET scheduled = scheduled + excluded.scheduled, ended = ended + excluded.ended",
-            [(day, *counts) for day, counts in progress.items()],
+            yield from _write(pending)
+        yield (
+            "INSERT INTO progress AS p VALUES (?, ?, ?, ?) ON CONFLICT (day, part) DO UPDATE "
+            "SET scheduled = p.scheduled + excluded.scheduled, ended = p.ended + excluded.ended",
+            [(*key, *counts) for key, counts in progress.items()],
         )
 
 
-def _cancelled(connection: sqlite3.Connection, events: Sequence[Any]) -> None:
-    connection.executemany("UPDATE timetable SET free = 0 WHERE flight = ?", [(e.aggregate_id,) for e in events])
-    connection.executemany(
-        "INSERT INTO rebooking (flight, passengers) VALUES (?, ?)", [(e.aggregate_id, e.passengers) for e in events]
-    )
-
-
-def _statement(
-    sql: str, values: Callable[[Any], tuple[Any, ...]]
-) -> Callable[[sqlite3.Connection, Sequence[Any]], Any]:
-    return lambda connection, events: connection.executemany(sql, [values(event) for event in events])
-
+Values = Callable[[Any], tuple[Any, ...]]
 
 _ENDS = frozenset({FlightArrived, FlightDiverted, FlightCancelled})
-_CHANGES: dict[type, Callable[[sqlite3.Connection, Sequence[Any]], Any]] = {
-    FlightScheduled: _statement(
-        "INSERT INTO timetable VALUES (?, ?, ?, ?, ?)",
-        lambda e: (e.aggregate_id, e.origin + e.destination, e.day.isoformat(), e.departs, e.seats - e.passengers),
-    ),
-    FlightCancelled: _cancelled,
-    SeatsReserved: _statement(
-        "UPDATE timetable SET free = free - ? WHERE flight = ?", lambda e: (e.seats, e.aggregate_id)
-    ),
-    SeatsReleased: _statement(
-        "UPDATE timetable SET free = free + ? WHERE flight = ?", lambda e: (e.seats, e.aggregate_id)
-    ),
-    PassengersRebooked: _statement(
-        "UPDATE rebooking SET rebooked = ? WHERE flight = ?", lambda e: (e.passengers, e.aggregate_id)
-    ),
-    PassengersRefunded: _statement(
-        "UPDATE rebooking SET refunded = ? WHERE flight = ?", lambda e: (e.passengers, e.aggregate_id)
-    ),
+_CHANGES: dict[type, Sequence[tuple[str, Values]]] = {
+    FlightScheduled: [
+        (
+            "INSERT INTO timetable VALUES (?, ?, ?, ?, ?)",
+            lambda e: (e.aggregate_id, e.origin + e.destination, e.day.isoformat(), e.departs, e.seats - e.passengers),
+        )
+    ],
+    FlightCancelled: [
+        ("UPDATE timetable SET free = 0 WHERE flight = ?", lambda e: (e.aggregate_id,)),
+        ("INSERT INTO rebooking (flight, passengers) VALUES (?, ?)", lambda e: (e.aggregate_id, e.passengers)),
+    ],
+    SeatsReserved: [("UPDATE timetable SET free = free - ? WHERE flight = ?", lambda e: (e.seats, e.aggregate_id))],
+    SeatsReleased: [("UPDATE timetable SET free = free + ? WHERE flight = ?", lambda e: (e.seats, e.aggregate_id))],
+    PassengersRebooked: [
+        ("UPDATE rebooking SET rebooked = ? WHERE flight = ?", lambda e: (e.passengers, e.aggregate_id))
+    ],
+    PassengersRefunded: [
+        ("UPDATE rebooking SET refunded = ? WHERE flight = ?", lambda e: (e.passengers, e.aggregate_id))
+    ],
 }
 
 
-def _write(connection: sqlite3.Connection, events: Sequence[Any]) -> None:
-    _CHANGES[type(events[0])](connection, events)
+def _write(events: Sequence[Any]) -> Iterator[Statement]:
+    for sql, values in _CHANGES[type(events[0])]:
+        yield sql, [values(event) for event in events]
 
 
-def all_projections() -> list[DurableProjection]:
+def all_projections() -> list[FlightProjection]:
     """Return one of each."""
     return [Timetable(), CarrierPunctuality(), AirportPunctuality(), AircraftDays()]

@@ -27,6 +27,7 @@ class Carrier:
 class Report:
     """All numbers of the report."""
 
+    backend: str
     flights: int
     events: int
     new_events: int
@@ -51,19 +52,16 @@ class Report:
 async def collect(app: App, data: DataSet, *, new_events: int, seconds: float) -> Report:
     """Read the read models."""
     fetch = app.store.engine.fetch_all
-    [total] = await fetch(
-        "SELECT sum(scheduled), sum(cancelled), 1.0 * sum(on_time) / max(sum(arrived), 1), "
-        "1.0 * sum(departure_delay) / max(sum(departed), 1), 1.0 * sum(arrival_delay) / max(sum(arrived), 1) "
-        "FROM carrier_punctuality"
-    )
+    [total] = await fetch(f"SELECT sum(scheduled), sum(cancelled), {', '.join(_MEANS)} FROM carrier_punctuality")
     [refunds] = await fetch("SELECT coalesce(sum(rebooked), 0), coalesce(sum(refunded), 0) FROM rebooking")
     months = [month for (month,) in await fetch("SELECT DISTINCT month FROM airport_punctuality ORDER BY month")]
     return Report(
+        backend=app.backend,
         flights=total[0],
         events=await app.store.head(),
         new_events=new_events,
         seconds=seconds,
-        commits=getattr(app.store.engine, "commits", 0),
+        commits=app.commits,
         cancelled=total[1],
         on_time_share=total[2],
         mean_departure_delay=total[3],
@@ -86,14 +84,20 @@ async def collect(app: App, data: DataSet, *, new_events: int, seconds: float) -
     )
 
 
+def _mean(total: str, count: str) -> str:
+    return f"coalesce(CAST(sum({total}) AS DOUBLE PRECISION) / nullif(sum({count}), 0), 0)"
+
+
+_MEANS = (_mean("on_time", "arrived"), _mean("departure_delay", "departed"), _mean("arrival_delay", "arrived"))
+
 _BY_LEG = """
-    SELECT leg, avg(departure_delay), count(*) FROM (
+    SELECT leg, CAST(avg(departure_delay) AS DOUBLE PRECISION), count(*) FROM (
         SELECT departure_delay, row_number() OVER (PARTITION BY tail, day ORDER BY departs, flight) AS leg
-        FROM aircraft_leg)
+        FROM aircraft_leg) AS legs
     GROUP BY leg HAVING leg <= 5 AND count(*) >= 20 ORDER BY leg"""
 
 _BY_HOUR = """
-    SELECT departs / 60 AS hour, avg(departure_delay), count(*) FROM aircraft_leg
+    SELECT departs / 60 AS hour, CAST(avg(departure_delay) AS DOUBLE PRECISION), count(*) FROM aircraft_leg
     GROUP BY hour HAVING count(*) >= 20 ORDER BY hour"""
 
 _REBOOKED = """
@@ -103,8 +107,8 @@ _REBOOKED = """
 
 async def _carriers(fetch: Any, data: DataSet) -> list[Carrier]:
     rows = await fetch(
-        "SELECT carrier, scheduled, cancelled, 1.0 * on_time / max(arrived, 1), 1.0 * departure_delay / max(departed, 1), "
-        "1.0 * arrival_delay / max(arrived, 1) FROM carrier_punctuality ORDER BY 4 DESC"
+        f"SELECT carrier, sum(scheduled), sum(cancelled), {', '.join(_MEANS)} FROM carrier_punctuality "
+        "GROUP BY carrier ORDER BY 4 DESC"
     )
     return [Carrier(data.carriers.get(code, code), *rest) for code, *rest in rows]
 
@@ -112,7 +116,7 @@ async def _carriers(fetch: Any, data: DataSet) -> list[Carrier]:
 async def _airports(fetch: Any, months: list[int]) -> dict[str, list[float | None]]:
     found: dict[str, dict[int, float]] = {}
     for origin, month, delay in await fetch(
-        "SELECT origin, month, 1.0 * departure_delay / max(departed, 1) FROM airport_punctuality ORDER BY origin, month"
+        f"SELECT origin, month, {_MEANS[1]} FROM airport_punctuality GROUP BY origin, month ORDER BY origin, month"
     ):
         found.setdefault(origin, {})[month] = delay
     return {origin: [delays.get(month) for month in months] for origin, delays in found.items()}
@@ -121,7 +125,7 @@ async def _airports(fetch: Any, months: list[int]) -> dict[str, list[float | Non
 def print_report(report: Report) -> None:
     """Write the report to the terminal."""
     rate = report.new_events / max(report.seconds, 0.001)
-    print(f"\n{report.flights:,} flights are {report.events:,} events in one SQLite file.")
+    print(f"\n{report.flights:,} flights are {report.events:,} events in one {report.backend}.")
     if report.new_events:
         print(
             f"{report.new_events:,} of them in this run: {report.seconds:.1f} s, {rate:,.0f} events/s, "

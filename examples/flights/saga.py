@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from examples.flights.commands import ConfirmRebooking, OpenRebooking, RefundPassengers, ReleaseSeats, ReserveSeats
 from examples.flights.events import FlightCancelled
-from lexigram.events import ProjectionManager, SagaBase, SagaContext, SagaStepResult, SqliteEventStore, saga_step
+from lexigram.events import ProjectionManager, SagaBase, SagaContext, SagaStepResult, saga_step
 from lexigram.events.buses.command import CommandBusImpl
+
+if TYPE_CHECKING:
+    from examples.flights.app import Store
 
 MAX_FLIGHTS = 4
 """A group is spread over at most so many flights."""
@@ -19,7 +22,7 @@ MAX_FLIGHTS = 4
 class Desk:
     """What the saga works with."""
 
-    store: SqliteEventStore
+    store: Store
     projections: ProjectionManager
     bus: CommandBusImpl
 
