@@ -71,7 +71,7 @@ def compile(
         abstract: Names of abstract methods; not empty forbids construction.
 
     Raises:
-        TypeError: Not a message class, an unknown metadata name, or more than 65535 fields.
+        TypeError: Not a message class, an unknown metadata name, or more than 32768 fields.
     """
 
 def is_compiled(cls: type) -> bool:

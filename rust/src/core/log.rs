@@ -301,7 +301,7 @@ impl<T> Log<T> {
         let (low, high) = stream.map_or((0, 0), |stream| {
             let first = u64::from(stream.first);
             let length = stream.positions.len() as u64;
-            let high = to.map_or(length, |to| (to + 1).saturating_sub(first).min(length));
+            let high = to.map_or(length, |to| to.saturating_add(1).saturating_sub(first).min(length));
             (from.saturating_sub(first).min(high) as usize, high as usize)
         });
         static NOTHING: VecDeque<u32> = VecDeque::new();
@@ -354,7 +354,7 @@ impl<T> Log<T> {
             return;
         };
         let stream = &self.streams[number as usize];
-        let count = (up_to + 1).saturating_sub(u64::from(stream.first)).min(stream.positions.len() as u64);
+        let count = up_to.saturating_add(1).saturating_sub(u64::from(stream.first)).min(stream.positions.len() as u64);
         self.remove_oldest(number, count as usize, removed);
     }
 

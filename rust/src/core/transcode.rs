@@ -7,8 +7,28 @@ use super::{json_text, text, wire};
 /// Deepest nesting of values.
 const MAX_DEPTH: usize = 512;
 
-/// Where the field names of each record shape of a payload begin.
-pub type Shapes = Vec<usize>;
+/// Most bytes of JSON that are made of one payload, which says the names of a shape once however often it is used.
+const MAX_JSON_BYTES: usize = 256 * 1024 * 1024;
+/// Most bytes of names that are read for one payload, those read again for each record included.
+const MAX_NAMES_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The record shapes met so far in a payload.
+#[derive(Default)]
+pub struct Shapes {
+    /// Where the field names of each begin.
+    places: Vec<usize>,
+    names_bytes: u64,
+}
+
+impl Shapes {
+    /// Reads the names of a shape: `names(reader at the place)`.
+    pub fn names<'a>(&mut self, reader: &mut Reader<'a>) -> Read<Vec<&'a str>> {
+        let start = reader.at;
+        let names = (0..reader.count()?).map(|_| reader.text()).collect::<Read<Vec<_>>>()?;
+        self.names_bytes += (reader.at - start) as u64;
+        if self.names_bytes > MAX_NAMES_BYTES { reader.fail("fewer or shorter names") } else { Ok(names) }
+    }
+}
 
 type Read<T> = Result<T, Damaged>;
 
@@ -18,19 +38,14 @@ pub fn value(reader: &mut Reader<'_>, shapes: &mut Shapes, out: &mut Vec<u8>) ->
     transcoder.value(reader, 0)
 }
 
-/// Reads the names of a shape: `names(reader at the place)`.
-pub fn names<'a>(reader: &mut Reader<'a>) -> Read<Vec<&'a str>> {
-    (0..reader.count()?).map(|_| reader.text()).collect()
-}
-
 /// Takes the shape of a record and returns the place of its names.
 pub fn shape(reader: &mut Reader<'_>, shapes: &mut Shapes) -> Read<usize> {
     let number = reader.varint()?;
     if number == 0 {
-        shapes.push(reader.at);
+        shapes.places.push(reader.at);
         return Ok(reader.at);
     }
-    match usize::try_from(number - 1).ok().and_then(|index| shapes.get(index)) {
+    match usize::try_from(number - 1).ok().and_then(|index| shapes.places.get(index)) {
         Some(place) => Ok(*place),
         None => reader.fail("a shape that was defined"),
     }
@@ -248,7 +263,7 @@ impl Transcoder<'_> {
     fn record(&mut self, reader: &mut Reader<'_>, open: bool, depth: usize) -> Read<()> {
         let place = shape(reader, self.shapes)?;
         let mut header = reader.at_place(place);
-        let known = names(&mut header)?;
+        let known = self.shapes.names(&mut header)?;
         if place == reader.at {
             reader.at = header.at;
         }
@@ -269,6 +284,9 @@ impl Transcoder<'_> {
     }
 
     fn member(&mut self, reader: &mut Reader<'_>, name: &str, first: &mut bool, depth: usize) -> Read<()> {
+        if self.out.len() + name.len() > MAX_JSON_BYTES {
+            return reader.fail("less than 256 MB of JSON");
+        }
         self.comma(!*first);
         *first = false;
         json_text::write_string(self.out, name);
@@ -301,7 +319,7 @@ impl Transcoder<'_> {
 /// Takes the days, seconds and microseconds of a duration that Python can hold.
 pub fn duration(reader: &mut Reader<'_>) -> Read<(i64, i64, i64)> {
     let (days, seconds, micros) = (reader.zigzag()?, reader.varint()?, reader.varint()?);
-    if days.abs() > 999_999_999 || seconds >= 86_400 || micros >= 1_000_000 {
+    if days.unsigned_abs() > 999_999_999 || seconds >= 86_400 || micros >= 1_000_000 {
         return reader.fail("a duration of at most 999999999 days");
     }
     Ok((days, seconds as i64, micros as i64))
@@ -316,7 +334,7 @@ mod tests {
     fn transcoded(bytes: &[u8]) -> Read<String> {
         let mut out = Vec::new();
         let mut reader = Reader::new(bytes);
-        value(&mut reader, &mut Vec::new(), &mut out)?;
+        value(&mut reader, &mut Shapes::default(), &mut out)?;
         String::from_utf8(out).or_else(|_| reader.fail("UTF-8"))
     }
 
@@ -338,6 +356,30 @@ mod tests {
         let list = [&[wire::LIST, 2][..], &record, &again].concat();
         assert_eq!(transcoded(&list).unwrap(), r#"[{"a":1},{}]"#);
         assert!(transcoded(&again).is_err());
+    }
+
+    #[test]
+    fn names_repeated_by_reference_do_not_multiply_without_bound() {
+        let name = "x".repeat(50_000);
+        let mut bytes = vec![wire::LIST];
+        crate::core::binary::write_varint(&mut bytes, 30_000);
+        bytes.extend_from_slice(&[wire::RECORD, 0, 1]);
+        crate::core::binary::write_bytes(&mut bytes, name.as_bytes());
+        bytes.push(wire::NONE);
+        let read_again = [bytes.clone(), [wire::RECORD, 1, wire::ABSENT].repeat(29_999)].concat();
+        let written_again = [bytes, [wire::RECORD, 1, wire::NONE].repeat(29_999)].concat();
+        assert_eq!(transcoded(&read_again).unwrap_err().expected, "fewer or shorter names");
+        assert_eq!(transcoded(&written_again).unwrap_err().expected, "less than 256 MB of JSON");
+    }
+
+    #[test]
+    fn the_shortest_duration_is_refused_like_the_longest() {
+        for days in [i64::MIN, i64::MAX, -1_000_000_000] {
+            let mut bytes = vec![wire::DURATION];
+            crate::core::binary::write_zigzag(&mut bytes, days);
+            bytes.extend_from_slice(&[0, 0]);
+            assert!(transcoded(&bytes).is_err());
+        }
     }
 
     #[test]

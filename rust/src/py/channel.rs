@@ -36,8 +36,13 @@ impl Waiter {
     }
 }
 
+/// Wakes all of them, also after one that fails (its event loop is closed); returns the first failure.
 fn wake_all(py: Python<'_>, waiters: impl IntoIterator<Item = Waiter>) -> PyResult<()> {
-    waiters.into_iter().try_for_each(|waiter| waiter.wake(py))
+    let mut result = Ok(());
+    for waiter in waiters {
+        result = result.and(waiter.wake(py));
+    }
+    result
 }
 
 /// Items on their way between tasks. Subclassed once, by `BoundedChannel`.

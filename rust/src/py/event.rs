@@ -169,12 +169,14 @@ pub fn store_plan(py: Python<'_>, plan: Plan) -> PyResult<()> {
     }
     let plan: &'static Plan = Box::leak(Box::new(plan));
     PLANS.lock().get_or_insert_default().insert(class as usize, plan);
+    let free = FREE.get(free_index(usize::from(plan.words))).copied();
     // SAFETY: `class` is a live heap type derived from our base (checked by `plan::compile`). Its slots are written
     // with the lock held, before any instance exists. `dealloc`, `traverse` and `clear` cover everything such an
     // instance has, because a class with slots of its own (larger basicsize) keeps the interpreter's functions,
     // which call ours for the base.
     unsafe {
         (*class).tp_vectorcall = Some(vectorcall);
+        (*class).tp_free = free;
         if (*class).tp_basicsize as usize == HEAD {
             (*class).tp_dealloc = Some(dealloc);
             (*class).tp_traverse = Some(traverse);
@@ -183,6 +185,38 @@ pub fn store_plan(py: Python<'_>, plan: Plan) -> PyResult<()> {
     }
     Ok(())
 }
+
+/// The number of trailing words to give a class that needs at least this many: one of those that `FREE` tells apart.
+pub fn class_words(needed: usize) -> usize {
+    if needed <= EXACT { needed } else { needed.next_power_of_two() }
+}
+
+/// Up to this many, words are given as needed.
+const EXACT: usize = 32;
+
+fn free_index(words: usize) -> usize {
+    if words <= EXACT { words } else { EXACT + (words / EXACT).ilog2() as usize }
+}
+
+/// `tp_free` of a class whose instances have `N` (or a power of two of) trailing words. Nobody calls it: `dealloc` frees
+/// by itself. But Python lets `__class__` and `__bases__` be assigned only where it is the same function, so that no
+/// object is ever seen through the descriptors of a class with more words than the object has.
+unsafe extern "C" fn free_words<const N: usize>(object: *mut c_void) {
+    // Makes each of these functions a different one, which no compiler may merge.
+    std::hint::black_box(N);
+    // SAFETY: the interpreter frees an object that was allocated by `allocate`, with a collector header.
+    unsafe { ffi::PyObject_GC_Del(object) }
+}
+
+macro_rules! free_functions {
+    ($($number:literal)*) => { [$(free_words::<$number>),*] };
+}
+
+/// By `free_index`: 0 to 32 words, then 64, 128 up to 32768.
+static FREE: [ffi::freefunc; 43] = free_functions!(
+    0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40
+    41 42
+);
 
 /// Sends the first construction of `class` through its finalization.
 pub fn arm(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -820,6 +854,23 @@ unsafe extern "C" fn set_meta(object: *mut ffi::PyObject, value: *mut ffi::PyObj
     })
 }
 
+/// Whoever asks for the dictionary may put something into it that leads back to the message (`cached_property` does).
+unsafe extern "C" fn get_dict(object: *mut ffi::PyObject, context: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: a getter gets a live instance of the type it belongs to, which has a dictionary offset.
+    unsafe {
+        MessageRef(Borrowed::from_ptr(Python::assume_attached(), object)).track();
+        ffi::PyObject_GenericGetDict(object, context)
+    }
+}
+
+unsafe extern "C" fn set_dict(object: *mut ffi::PyObject, value: *mut ffi::PyObject, context: *mut c_void) -> c_int {
+    // SAFETY: as in `get_dict`.
+    unsafe {
+        MessageRef(Borrowed::from_ptr(Python::assume_attached(), object)).track();
+        ffi::PyObject_GenericSetDict(object, value, context)
+    }
+}
+
 unsafe extern "C" fn get_class(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: a live object; its type is returned as a new reference.
     unsafe { ffi::Py_NewRef(ffi::Py_TYPE(object).cast()) }
@@ -907,7 +958,7 @@ fn new_base(py: Python<'_>, name: &'static CStr, kind: Kind) -> PyResult<*mut ff
     for (meta, name) in kind.names() {
         properties.push(property(name, Some(get_meta as ffi::getter), Some(set_meta as ffi::setter), *meta as usize));
     }
-    properties.push(property(c"__dict__", Some(ffi::PyObject_GenericGetDict), Some(ffi::PyObject_GenericSetDict), 0));
+    properties.push(property(c"__dict__", Some(get_dict), Some(set_dict), 0));
     // Without a setter: an object of another class has another number of words.
     properties.push(property(c"__class__", Some(get_class), None, 0));
     properties.push(ffi::PyGetSetDef::default());

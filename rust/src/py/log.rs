@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyString, PyType};
@@ -139,7 +140,10 @@ impl EventLog {
         with_stream_ids: bool,
     ) -> PyResult<(Bound<'py, PyList>, u64, Vec<String>)> {
         let limit = limit.unwrap_or(usize::MAX);
-        let selection = selection(after, up_to, query, partition);
+        let selection = selection(after, up_to, query, partition)?;
+        if limit == 0 {
+            return Ok((PyList::empty(py), after, Vec::new()));
+        }
         let mut events = Vec::with_capacity(limit.min(PAGE));
         let (mut streams, mut last) = (Vec::new(), 0);
         let reached = {
@@ -159,17 +163,24 @@ impl EventLog {
     }
 
     /// Returns how many events a selection has.
-    fn count(&self, after: u64, up_to: Option<u64>, query: Option<Names>, partition: Option<(u64, u64)>) -> usize {
+    fn count(
+        &self,
+        after: u64,
+        up_to: Option<u64>,
+        query: Option<Names>,
+        partition: Option<(u64, u64)>,
+    ) -> PyResult<usize> {
+        let selection = selection(after, up_to, query, partition)?;
         let inner = self.inner.lock();
-        if after == 0 && up_to.is_none() && query.is_none() && partition.is_none() {
-            return inner.log.len();
+        if after == 0 && up_to.is_none() && selection.query.is_none() && partition.is_none() {
+            return Ok(inner.log.len());
         }
         let mut count = 0;
-        inner.log.select(&selection(after, up_to, query, partition), |_, _, _| {
+        inner.log.select(&selection, |_, _, _| {
             count += 1;
             true
         });
-        count
+        Ok(count)
     }
 
     /// Returns (first stored version or 0, current version) of a stream.
@@ -308,6 +319,16 @@ fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
     u64::try_from(number).ok().map(Some)
 }
 
-fn selection(after: u64, up_to: Option<u64>, query: Option<Names>, partition: Option<(u64, u64)>) -> Selection {
-    Selection { after: clamp(after), up_to: up_to.map(clamp), query: query.map(items), partition }
+fn selection(
+    after: u64,
+    up_to: Option<u64>,
+    query: Option<Names>,
+    partition: Option<(u64, u64)>,
+) -> PyResult<Selection> {
+    if let Some((index, total)) = partition
+        && index >= total
+    {
+        return Err(PyValueError::new_err(format!("there is no partition {index} of {total}")));
+    }
+    Ok(Selection { after: clamp(after), up_to: up_to.map(clamp), query: query.map(items), partition })
 }

@@ -1,5 +1,6 @@
 //! The general way into the log: several batches at once, conditions, retries, events that are not ours.
 use hashbrown::HashMap;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -25,6 +26,9 @@ pub struct Batch {
 
 impl Batch {
     pub fn new((stream, events, names, expected, condition): BatchArgument<'_>) -> PyResult<Self> {
+        if events.len() != names.len() {
+            return Err(PyValueError::new_err(format!("{} events with {} type names", events.len(), names.len())));
+        }
         let events = events.iter().map(|event| Facts::read(&event)).collect::<PyResult<Vec<_>>>()?;
         let ids = events.iter().map(|facts| facts.id).collect();
         let condition = condition.map(|(query, after)| Condition { query: items(query), after: clamp(after) });

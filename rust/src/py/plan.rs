@@ -168,8 +168,9 @@ pub fn compile<'py>(
         }
     }
     let (meta_names, meta_fallbacks) = meta_tables(kind, metadata)?;
-    let words = u16::try_from((end - start) / size_of::<usize>())
-        .map_err(|_| PyTypeError::new_err(format!("{cls} has too many fields")))?;
+    let words = event::class_words((end - start) / size_of::<usize>());
+    end = start + words * size_of::<usize>();
+    let words = u16::try_from(words).map_err(|_| PyTypeError::new_err(format!("{cls} has too many fields")))?;
     event::store_plan(
         py,
         Plan {

@@ -31,7 +31,7 @@ pub struct Decoder<'a, 'c, 'py> {
 impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     pub fn new(py: Python<'py>, names: &'c Names, bytes: &'a [u8]) -> PyResult<Self> {
         let reader = Reader::new(bytes);
-        Ok(Self { py, reader, names, known: known::get(py)?, shapes: Vec::new() })
+        Ok(Self { py, reader, names, known: known::get(py)?, shapes: transcode::Shapes::default() })
     }
 
     /// Reads the next value under a node: the usual cases here, where they can be inlined, the others by `value`.
@@ -303,7 +303,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             }
         } else {
             // Written by another version of the class.
-            let names = transcode::names(&mut header)?;
+            let names = self.shapes.names(&mut header)?;
             if defined_here {
                 self.reader.at = header.at;
             }

@@ -87,9 +87,14 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         let count = dict.len();
         self.sink.begin_dict(count, object);
         if key_node.is_plain() && node.is_plain() {
-            for (index, (key, item)) in dict.iter().enumerate() {
-                self.pair(index, &key, &item, (key_node, node), object, depth)?;
+            let mut written = 0;
+            for (key, item) in dict.iter().take(count) {
+                self.pair(written, &key, &item, (key_node, node), object, depth)?;
+                // An item of another type than its node's may have run code; the iterator would panic over a change.
+                unchanged(count, dict.len())?;
+                written += 1;
             }
+            unchanged(count, written)?;
         } else {
             // Values may run code that changes the dictionary, so its items are taken first.
             let items = dict.items();

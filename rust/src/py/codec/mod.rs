@@ -216,7 +216,7 @@ impl CodecCore {
                 Some(&(wire::EVENT_MAGIC | wire::VALUE_MAGIC)) => reader.at = 1,
                 _ => return Ok(bytes.to_vec()),
             }
-            transcode::value(&mut reader, &mut Vec::new(), &mut out)?;
+            transcode::value(&mut reader, &mut transcode::Shapes::default(), &mut out)?;
             reader.end()?;
             Res::Ok(out)
         };

@@ -73,6 +73,18 @@ pub struct RecordPlan {
     allocates: PyOnceLock<bool>,
 }
 
+/// The content of a cell, made now if this is the first use. Making it runs user code (a property of an enumeration, a
+/// finalizer), which may come back here or let another thread come: both make their own, and the first one is kept.
+fn once<'a, T>(py: Python<'_>, cell: &'a PyOnceLock<T>, make: impl FnOnce() -> PyResult<T>) -> PyResult<&'a T> {
+    if let Some(found) = cell.get(py) {
+        return Ok(found);
+    }
+    let made = make()?;
+    let second = cell.set(py, made);
+    drop(second);
+    cell.get(py).ok_or_else(|| PyTypeError::new_err("a plan was not kept"))
+}
+
 impl RecordPlan {
     /// Returns the plan of a `shapes.Record`, which keeps it.
     pub fn of(record: &Bound<'_, PyAny>) -> PyResult<Py<RecordPlan>> {
@@ -114,9 +126,9 @@ impl RecordPlan {
 
     /// Whether `object.__new__` makes instances; it refuses abstract classes and those with a native base.
     pub fn allocates(&self, py: Python<'_>) -> PyResult<bool> {
-        let found = self.allocates.get_or_try_init(py, || {
+        let found = once(py, &self.allocates, || {
             let made = py.get_type::<PyAny>().call_method1(intern!(py, "__new__"), (&self.class,));
-            PyResult::Ok(made.is_ok())
+            Ok(made.is_ok())
         })?;
         Ok(*found)
     }
@@ -126,7 +138,7 @@ impl RecordPlan {
     }
 
     pub fn fields(&self, py: Python<'_>) -> PyResult<&Fields> {
-        self.fields.get_or_try_init(py, || self.compile(py))
+        once(py, &self.fields, || self.compile(py))
     }
 
     fn compile(&self, py: Python<'_>) -> PyResult<Fields> {
