@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 DSN_VARIABLE = "FLIGHTS_DSN"
 """How workers are told where the database is: a command line is there for everybody to read."""
 
-_SHORT_LIFE_SECONDS = 2.0
-_SHORT_LIVES = 5
+_SHORTEST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
 _END_SECONDS = 20.0
 
 
@@ -29,7 +29,7 @@ class Supervisor:
         self._dsn, self._kinds = dsn, kinds
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._is_ending = False
+        self._ending = asyncio.Event()
         self.restarts = 0
 
     async def __aenter__(self) -> Self:
@@ -38,7 +38,7 @@ class Supervisor:
 
     async def __aexit__(self, *_: object) -> None:
         """Close the workers' input, which ends them in good order, and wait for them."""
-        self._is_ending = True
+        self._ending.set()
         for process in self._processes.values():
             if process.stdin is not None:
                 process.stdin.close()
@@ -51,25 +51,25 @@ class Supervisor:
             task.result()
 
     async def _keep(self, index: int, kind: str) -> None:
-        """Run one worker again and again; give up when it cannot even begin."""
-        short = 0
-        while not self._is_ending and short < _SHORT_LIVES:
-            started = time.monotonic()
+        """Run one worker again and again: at once after a kill, with longer and longer pauses where it fails by itself."""
+        pause = _SHORTEST_PAUSE_SECONDS
+        while not self._ending.is_set():
             process = await self._start(kind)
             self._processes[index] = process
             print(f"{kind} worker {index + 1} is process {process.pid}", file=sys.stderr, flush=True)
-            if self._is_ending and process.stdin is not None:
+            if self._ending.is_set() and process.stdin is not None:
                 process.stdin.close()
             code = await process.wait()
             del self._processes[index]
-            if not self._is_ending:
-                self.restarts += 1
-                short = short + 1 if time.monotonic() - started < _SHORT_LIFE_SECONDS else 0
-                print(
-                    f"{kind} worker {index + 1} has ended ({code}); starting another one", file=sys.stderr, flush=True
-                )
-        if short == _SHORT_LIVES:
-            print(f"{kind} worker {index + 1} cannot be started; giving it up", file=sys.stderr, flush=True)
+            if self._ending.is_set():
+                return
+            self.restarts += 1
+            print(f"{kind} worker {index + 1} has ended ({code}); starting another one", file=sys.stderr, flush=True)
+            if code > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._ending.wait()
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     async def _start(self, kind: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
