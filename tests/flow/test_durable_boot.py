@@ -27,6 +27,7 @@ from lexigram.events import (
     EventsModule,
     EventSourcingRepository,
     EventStoreConnectionError,
+    EventValidationError,
     SagaBase,
     SagaContext,
     SagaManager,
@@ -196,3 +197,51 @@ async def test_a_server_out_of_reach_stops_the_boot(name: str, section: dict[str
         async with Application.boot(modules=[EventsModule.configure(config)]):
             pass
     assert "secret" not in str(caught.value)
+
+
+class Opening(SagaBase):
+    """Started by the log, in one of two applications."""
+
+    name = "boot_opening"
+    start_events = (BoxOpened,)
+    boxes: ClassVar[list[str]] = []
+
+    def correlation_key(self, event: BoxOpened) -> str:
+        return event.by
+
+    @saga_step
+    async def note(self, ctx: SagaContext) -> None:
+        Opening.boxes.append(ctx.data["by"])
+
+
+async def test_two_applications_share_sagas_and_their_follower(config: EventsConfig) -> None:
+    """With `saga.shared` each event starts one saga, which runs in one of them."""
+    Opening.boxes.clear()
+    section = {"shared": True, "partitions": 4, "lease_seconds": 5.0}
+    shared = EventsConfig(
+        **{field: getattr(config, field) for field in ("event_store_backend", backend_of(config))}, saga=section
+    )
+    modules = [EventsModule.configure(shared), EventsModule.scope(Opening)]
+    names = [f"n{number}" for number in range(10)]
+    async with Application.boot(modules=modules) as first, Application.boot(modules=modules):
+        store = await first.container.resolve(AbstractEventStore)
+        for name in names:
+            await store.append(f"box-{name}", [BoxOpened(by=name)])
+        async with asyncio.timeout(30):
+            while sorted(Opening.boxes) != names:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.7)  # time for the second to take what it should not
+    assert sorted(Opening.boxes) == names
+
+
+async def test_sagas_in_memory_cannot_be_shared() -> None:
+    """The boot says what to change."""
+    config = EventsConfig(saga={"shared": True, "persist_state": False})
+    with pytest.raises(EventValidationError, match="choose a durable event_store_backend"):
+        async with Application.boot(modules=[EventsModule.configure(config)]):
+            pass
+
+
+def backend_of(config: EventsConfig) -> str:
+    """Return the name of the backend's section."""
+    return str(config.event_store_backend.value)

@@ -9,7 +9,9 @@ from lexigram.events.config.section import ConfigSection, section, setting
 class SagaConfig(ConfigSection):
     """Timeouts, retries and compensation of sagas.
 
-    Sagas that have ended are removed after `cleanup_completed_after_hours`; 0 keeps them for ever.
+    Sagas that have ended are removed after `cleanup_completed_after_hours`; 0 keeps them for ever. `shared` lets several
+    processes run the sagas of one database: each of `partitions` parts of their ids belongs to one of them at a time;
+    another one takes over `lease_seconds` after its owner was last heard of.
     """
 
     enabled: bool = True
@@ -19,6 +21,9 @@ class SagaConfig(ConfigSection):
     enable_compensation: bool = True
     persist_state: bool = True
     cleanup_completed_after_hours: int = setting(24, ge=0)
+    shared: bool = False
+    partitions: int = setting(64, ge=1, le=1024)
+    lease_seconds: float = setting(30.0, gt=0)
 
 
 @section

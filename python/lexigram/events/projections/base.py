@@ -52,10 +52,13 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
         depends_on: Names of projections that must have processed an event before this one does.
         in_memory: True when the read model lives in this object only, so that every start begins at position 0
             whatever a durable checkpoint store remembers.
+        needs_whole_order: True when events of different streams belong together, so that the log must not be divided
+            into partitions for it.
     """
 
     depends_on: ClassVar[Iterable[str]] = ()
     in_memory: bool = False
+    needs_whole_order: bool = False
 
     def __init__(self) -> None:
         self._begin()

@@ -106,7 +106,7 @@ class ProjectionManager:
             self._reader,
             make_applier=self._applier,
             make_runner=partial(self._runner, projection),
-            partitions=self._config.partitions if shared else 1,
+            partitions=self._config.partitions if shared and not projection.needs_whole_order else 1,
             group=self._group(name) if shared else None,
         )
         self._parts[name] = parts

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, ClassVar, TypeVar, overload
 
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.sagas.context import SagaContext
 from lexigram.events.sagas.definition import Action, RetryPolicy, SagaDefinition, StepDefinition, as_action
+from lexigram.events.sagas.types import now
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,7 +103,7 @@ class SagaBase:
 
     Class attributes:
         name: Stored with every saga of this class; the class name if empty.
-        timeout: Seconds until the whole saga times out; None = configuration (300).
+        timeout: Seconds until the whole saga times out; None = configuration (300), `math.inf` = never.
         start_events: Events that begin a saga unless there is one of the same correlation key.
         continue_events: Events that are handed to a saga that is there; others are ignored.
     """
@@ -131,11 +133,47 @@ class SagaBase:
         return own_fields(event)
 
     async def handle(self, event: Any) -> list[Any]:
-        """React to a start or continue event: change `self.context.data`, return the commands to dispatch."""
+        """React to a start or continue event: change `self.context.data`, return the commands to dispatch.
+
+        The commands are stored with the new state and dispatched after that, in order, each in one transaction with
+        the note that it was: exactly once where command handlers write to the same database, and again, with the same
+        id, after a crash elsewhere. A failing one is tried again like a step; see `command_failed`.
+        """
         return []
 
+    async def on_timer(self, name: str) -> list[Any]:
+        """React to a timer that is due: like `handle`. Called once for each timer, after restarts too."""
+        return []
+
+    async def on_timeout(self) -> list[Any]:
+        """Return the commands to dispatch before the saga ends as TIMED_OUT; called once if it waits for events then."""
+        return []
+
+    async def command_failed(self, command: Any, error: Exception) -> list[Any] | None:
+        """React to a command that failed for good: return the commands to dispatch instead.
+
+        None, the default, ends the saga as FAILED with the command kept, so that an operator's `retry` sends it again.
+        """
+        return None
+
+    def set_timer(self, name: str, after: float | timedelta) -> None:
+        """Call `on_timer(name)` after so many seconds, whatever restarts in between; replaces a timer of this name.
+
+        Args:
+            name: What `on_timer` gets.
+            after: Seconds from now, from 0, or a duration. The moment is kept by the wall clock.
+        """
+        delay = after if isinstance(after, timedelta) else timedelta(seconds=after)
+        if delay < timedelta(0):
+            raise EventValidationError(f"after must be at least 0 seconds, not {after!r}", field="after")
+        self.context.timers[name] = now() + delay
+
+    def cancel_timer(self, name: str) -> None:
+        """Forget a timer; one that is not set is fine."""
+        self.context.timers.pop(name, None)
+
     def complete(self) -> None:
-        """Call in `handle`: the saga has reached its end."""
+        """Call when handling an event or timer: the saga ends once the commands returned are dispatched."""
         self.context.metadata["outcome"] = "completed"
 
     def accepts_steps(self, stored: list[str], present: list[str]) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, overload
 
 from lexigram.events.exceptions import SagaError
+from lexigram.events.sagas.types import SagaRecord, SagaStatus
 
 
 class Services:
@@ -59,6 +61,7 @@ class SagaContext:
         step_name: The step being run.
         attempt: Its attempt, from 1.
         is_undoing: Whether its compensation is being run.
+        timers: When each timer is due; `SagaBase.set_timer` and `cancel_timer` change it.
     """
 
     saga_id: str
@@ -70,6 +73,34 @@ class SagaContext:
     step_name: str = ""
     attempt: int = 1
     is_undoing: bool = False
+    timers: dict[str, datetime] = field(default_factory=dict)
+    _children: Callable[[str], SagaRecord | None] | None = field(default=None, repr=False, compare=False)
+
+    async def run_saga(self, saga_name: str, data: Mapping[str, Any] | None = None, *, key: str = "") -> SagaRecord:
+        """Run another saga as part of this step, and return its record once it has completed.
+
+        The first call leaves the step, with everything it has appended rolled back; when the other saga has ended, the
+        step is called again from its beginning and goes on behind this call. Keep what comes before it repeatable. If
+        this saga has to be compensated later, the other one is compensated too, before the step's own compensation.
+
+        Args:
+            saga_name: A saga registered with the same manager.
+            data: What its steps find in `ctx.data`.
+            key: Tells sagas of the same name in one step apart.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; it ended otherwise than completed (this step is not tried again), or its name
+                is unknown, or this is no step going forward by itself (parallel ones cannot).
+        """
+        if self._children is None:
+            raise SagaError(f"ctx.run_saga({saga_name!r}) can only be called in a step that goes forward by itself")
+        child_id = f"{self.saga_id}/{self.step_name}/{saga_name}{key and ':' + key}"
+        record = self._children(child_id)
+        if record is None or record.status.is_unfinished:
+            raise ChildNeeded(child_id, saga_name, dict(data or {}))
+        if record.status is not SagaStatus.COMPLETED:
+            raise ChildFailed(f"Saga {child_id!r} ended as {record.status.value}: {record.error}")
+        return record
 
     @property
     def idempotency_key(self) -> str:
@@ -78,6 +109,18 @@ class SagaContext:
         Its compensation has another one, which stays the same too: a refund is no repetition of the payment.
         """
         return f"{self.saga_id}:{self.step_name}{':undo' if self.is_undoing else ''}"
+
+
+class ChildNeeded(BaseException):
+    """Leaves a step that needs the outcome of another saga; no handler of ordinary errors may swallow it."""
+
+    def __init__(self, saga_id: str, saga_name: str, data: dict[str, Any]) -> None:
+        super().__init__(saga_id)
+        self.saga_id, self.saga_name, self.data = saga_id, saga_name, data
+
+
+class ChildFailed(SagaError):
+    """A saga that a step has run did not complete; running the step again cannot change that."""
 
 
 class _Success:

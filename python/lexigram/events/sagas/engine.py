@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
 from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.projections.base import settled
+from lexigram.events.sagas.alarms import Alarms
+from lexigram.events.sagas.children import Children
 from lexigram.events.sagas.context import SagaContext, Services
 from lexigram.events.sagas.definition import SagaDefinition
-from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe
+from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe, seconds_left
 from lexigram.events.sagas.journal import SagaJournal
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
     from lexigram.events.config import SagaConfig
@@ -64,6 +68,10 @@ class SagaEngine:
         self._running: dict[str, asyncio.Task[SagaRecord]] = {}
         self._slots = asyncio.Semaphore(max_concurrent)
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._interfered: set[str] = set()
+        self._alarms = Alarms(self._ring)
+        self._children = Children(self)
+        self._bus: Any | None = None
         self.sharing: SagaSharing | None = None
         """Says which sagas this process runs, where several share them; set by `SagaSharing`."""
 
@@ -96,7 +104,7 @@ class SagaEngine:
         Args:
             data: What its steps find in `ctx.data`.
             saga_id: Its id, kept as text; a random one if None.
-            wait: Return when it has ended (or waits for an operator); False returns when it is stored.
+            wait: Return when it has ended (or waits for an operator, or for events); False returns when it is stored.
 
         Raises:
             SagaError: LEX_ERR_EVT_026; the name is unknown, or the id belongs to another kind of saga.
@@ -125,7 +133,7 @@ class SagaEngine:
         Call it once after registration, when the program starts. A finished step is not run again.
 
         Args:
-            wait: Return when they have ended; False returns when all of them run.
+            wait: Return when they have ended, or wait for events; False returns when all of them run.
 
         Raises:
             SagaError: LEX_ERR_EVT_026; the steps of a saga in flight have changed. Names them; none was resumed.
@@ -146,12 +154,16 @@ class SagaEngine:
         await self._check_steps(records)
         return records
 
-    def go_on(self, saga_id: str) -> None:
-        """Run a stored saga in the background, unless it runs already."""
-        self._spawn(saga_id)
+    def go_on(self, record: SagaRecord) -> None:
+        """Run a stored saga in the background, unless it runs already or has nothing to do yet."""
+        if record.waits_for_events and record.saga_id not in self._running:
+            self._alarms.set(record.saga_id, record.due_at)
+        else:
+            self._spawn(record.saga_id)
 
     def interrupt(self, saga_id: str) -> None:
         """Stop running a saga here; it goes on behind the last step stored, wherever it is run next."""
+        self._alarms.cancel(saga_id)
         task = self._running.pop(saga_id, None)
         if task is not None:
             task.cancel()
@@ -160,6 +172,7 @@ class SagaEngine:
 
     async def close(self, timeout: float = 10.0) -> list[str]:
         """Give running sagas `timeout` seconds to end, then stop them; return the ids to be resumed next time."""
+        self._alarms.clear()
         tasks = dict(self._running)
         if tasks:
             await asyncio.wait(tasks.values(), timeout=timeout)
@@ -181,18 +194,26 @@ class SagaEngine:
     def context_of(self, record: SagaRecord) -> SagaContext:
         """Return what user code sees of a saga between steps."""
         outputs = {name: step.output for name, step in record.steps.items() if step.is_done}
-        return SagaContext(record.saga_id, record.saga_name, record.data, outputs, record.metadata, self._services)
+        context = SagaContext(record.saga_id, record.saga_name, record.data, outputs, record.metadata, self._services)
+        context.timers = record.timers
+        return context
 
     @asynccontextmanager
     async def turn(self, saga_id: str) -> AsyncIterator[None]:
-        """Exclude other events of the same saga, and wait until it does not run."""
+        """Exclude other events of the same saga, and wait until none of its steps runs.
+
+        Inside a unit of work there is no waiting: a step in progress may need the database that the unit has locked.
+        The step finds out that the saga was changed meanwhile, is rolled back, and runs again.
+        """
+        if current_unit_of_work() is not None:
+            if saga_id in self._running:
+                self._interfered.add(saga_id)
+            yield
+            return
         lock, users = self._turns.get(saga_id, (asyncio.Lock(), 0))
         self._turns[saga_id] = (lock, users + 1)
         try:
             async with lock:
-                task = self._running.get(saga_id)
-                if task is not None:
-                    await asyncio.wait((task,))
                 yield
         finally:
             users = self._turns[saga_id][1] - 1
@@ -230,11 +251,12 @@ class SagaEngine:
         )
 
     def _deadline(self, definition: SagaDefinition) -> datetime | None:
-        return now() + timedelta(seconds=definition.timeout or self._timeout)
+        seconds = definition.timeout or self._timeout
+        return None if math.isinf(seconds) else now() + timedelta(seconds=seconds)
 
     def _executor(self, definition: SagaDefinition, record: SagaRecord, saga: Any) -> SagaExecutor:
         journal = SagaJournal(self.store, record, self._transactions, self._deferred)
-        return SagaExecutor(journal, definition, saga, self._services, self._defaults)
+        return SagaExecutor(journal, definition, saga, self._services, self._defaults, self._children, self._bus)
 
     def _spawn(self, saga_id: str) -> asyncio.Task[SagaRecord]:
         """Run a saga in a task with a context of its own: it must not inherit the caller's unit of work."""
@@ -249,13 +271,19 @@ class SagaEngine:
     def _ended(self, saga_id: str, task: asyncio.Task[SagaRecord]) -> None:
         if self._running.get(saga_id) is task:
             del self._running[saga_id]
+            self._interfered.discard(saga_id)
         if not task.cancelled() and task.exception() is not None:
             from lexigram.logging import get_logger
 
             get_logger(__name__).error("saga_stopped", saga_id=saga_id, error=describe(task.exception()))  # type: ignore[arg-type]
 
+    def _ring(self, saga_id: str) -> None:
+        """Wake a saga whose timer or deadline is due, if it is still this process that runs it."""
+        if self.sharing is None or self.sharing.owns(saga_id):
+            self._spawn(saga_id)
+
     async def _end_of(self, saga_id: str) -> None:
-        """Return when the saga has ended, or waits for an operator; in whatever process that happens."""
+        """Return when the saga has ended, or waits for an operator or events; in whatever process that happens."""
         while True:
             task = self._spawn(saga_id)
             try:
@@ -266,18 +294,70 @@ class SagaEngine:
                     raise  # the caller was cancelled, or the engine closed
 
     async def _run(self, saga_id: str) -> SagaRecord:
+        woken = False
+        while True:
+            record = await self._until_owned(saga_id)
+            if record is not None:
+                return record
+            async with self._slots, self.turn(saga_id):
+                record = await self._load(saga_id)
+                definition = self._definition(record.saga_name)
+                executor = self._executor(definition, record, await settled(definition.make()))
+                try:
+                    record = await executor.run(woken=woken)
+                except SagaError:
+                    if not executor.taken_over or (saga_id not in self._interfered and self.sharing is None):
+                        raise
+                    self._interfered.discard(saga_id)
+                    continue
+            woken = executor.waits_for is None
+            if not record.status.is_unfinished:
+                return record
+            if executor.waits_for is not None:
+                await self._wait_for_child(record, executor.waits_for)
+            elif record.waits_for_events:
+                self._alarms.set(saga_id, record.due_at)
+                return record
+            else:
+                left = [
+                    seconds_left(record.wake_at),
+                    seconds_left(record.deadline if record.status.is_forward else None),
+                ]
+                await asyncio.sleep(max(0.0, min(seconds for seconds in left if seconds is not None)))
+
+    async def _until_owned(self, saga_id: str) -> SagaRecord | None:
+        """Wait until this process runs the saga; return its record if there is nothing to run any more."""
         pause = 0.01
         while self.sharing is not None and not self.sharing.owns(saga_id):
             record = await self._load(saga_id)
-            if not record.status.is_unfinished:
+            if record.waits_for_events or not record.status.is_unfinished:
                 return record
             await asyncio.sleep(pause)  # another process runs it, or will
             pause = min(pause * 2, 0.25)
-        async with self._slots:
-            record = await self._load(saga_id)
-            definition = self._definition(record.saga_name)
-            saga = await settled(definition.make())
-            return await self._executor(definition, record, saga).run()
+        return None
+
+    async def _wait_for_child(self, record: SagaRecord, child_id: str) -> None:
+        """Return when another saga has ended, here or elsewhere, or this one's time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds_left(record.deadline) if record.status.is_forward else None):
+                await self._end_of(child_id)
+                while (await self._load(child_id)).status.is_unfinished:  # noqa: ASYNC110 - events may end it anywhere
+                    await asyncio.sleep(0.25)
+
+    async def turn_back(self, saga_id: str, error: str) -> SagaRecord:
+        """Stop a saga where it is and store that its finished steps are to be undone; `go_on` undoes them."""
+        task = self._running.get(saga_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+        self._alarms.cancel(saga_id)
+        record = await self._stopped(saga_id, "cancelled")
+        definition = self._definition(record.saga_name)
+        executor = self._executor(definition, record, await settled(definition.make()))
+        async with executor.changing() as draft:
+            draft.error, draft.completed_at, draft.wake_at = error, None, None
+            executor.begin_compensation(draft, "cancelled")
+        return executor.record
 
     async def _load(self, saga_id: str) -> SagaRecord:
         record = await self.store.load(saga_id)

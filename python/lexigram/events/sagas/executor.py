@@ -7,18 +7,21 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import ConcurrencyError, SagaError
 from lexigram.events.projections.base import settled
-from lexigram.events.sagas.context import SagaContext, SagaStepResult, as_result
+from lexigram.events.sagas.context import ChildFailed, ChildNeeded, SagaContext, SagaStepResult, as_result
 from lexigram.events.sagas.definition import Action, RetryPolicy, SagaDefinition, StepDefinition
 from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.reactions import react
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus, now
 
+if TYPE_CHECKING:
+    from lexigram.events.sagas.children import Children
+
 _LONGEST_DELAY_SECONDS = 60.0
-_FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.NOT_STARTED, SagaStatus.STARTED, SagaStatus.RUNNING})
 
 
 class StepFailed(Exception):
@@ -43,72 +46,132 @@ class Defaults:
 
 
 class SagaExecutor:
-    """Drives one saga until it has ended or waits for an operator.
+    """Drives one saga until it has ended, or has nothing to do before an event, a moment or another saga's end.
 
     Each step runs in a unit of work of its own where the event store offers one: what the step appends and the
     saga's new state commit together, so a step that is stored as finished has happened exactly once. Elsewhere a step
     may be called again after a crash; `ctx.idempotency_key` stays the same then.
+
+    Args:
+        saga: The object whose methods are the steps; None for sagas made of action objects.
+        children: Starts, looks up and undoes the sagas that steps run.
+        bus: Gets the commands of event-driven sagas.
     """
 
     def __init__(
-        self, journal: SagaJournal, definition: SagaDefinition, saga: Any, services: Any, defaults: Defaults
+        self,
+        journal: SagaJournal,
+        definition: SagaDefinition,
+        saga: Any,
+        services: Any,
+        defaults: Defaults,
+        children: Children,
+        bus: Any = None,
     ) -> None:
         self._journal = journal
         self._definition = definition
-        self._saga = saga
+        self.saga = saga
         self._services = services
         self._defaults = defaults
+        self._children = children
+        self._known: dict[str, SagaRecord | None] = {}
+        self.bus = bus
+        self.waits_for: str | None = None
+        """The other saga whose end this one waits for; None = none."""
 
     @property
     def record(self) -> SagaRecord:
         """The last stored state."""
         return self._journal.record
 
-    async def run(self) -> SagaRecord:
-        """Run until the saga has ended, or its compensation has failed; return the record.
+    @property
+    def taken_over(self) -> bool:
+        """Whether another process has changed the saga meanwhile; then nothing more may be written."""
+        return self._journal.taken_over
+
+    async def run(self, *, woken: bool = False) -> SagaRecord:
+        """Do all there is to do now; return the record.
+
+        Args:
+            woken: The delay before the next attempt has been waited for, whatever the clock says.
 
         Raises:
             SagaError: LEX_ERR_EVT_026; another process runs the saga.
         """
-        while True:
-            if self.record.status in _FORWARD:
-                await self._forward()
-            elif self.record.status is SagaStatus.COMPENSATING:
-                await self._backward()
-            else:
-                return self.record
+        self.waits_for = None
+        while self.record.status.is_unfinished:
+            wake_at = self.record.wake_at
+            if wake_at is not None and wake_at > now() and not woken:
+                break
+            woken = False
+            going = await (self._forward() if self.record.status.is_forward else self._backward())
+            if not going:
+                break
+        return self.record
+
+    def wake_later(self, draft: SagaRecord, delay: float) -> None:
+        """Note that the next attempt has to wait so many seconds."""
+        draft.wake_at = now() + timedelta(seconds=delay) if delay > 0 else None
 
     # Forward
 
-    async def _forward(self) -> None:
+    async def _forward(self) -> bool:
+        """Do the next thing; return False if there is none before an event, a moment or another saga's end."""
+        if await react(self):
+            return True
         name = self.record.cursor
         if name is None:
+            if not self._definition.steps:
+                return False  # waits for events
             async with self._journal.changing() as draft:
                 end(draft, SagaStatus.COMPLETED)
-            return
+            return True
         step = self._definition.step(name)
         if step is None:
             raise SagaError(f"Saga {self.record.saga_id!r} stands at step {name!r}, which no longer exists")
-        error = await self._perform(step)
-        if error is not None:
-            await self._fail(step, error)
+        if self.record.children:
+            self._known = await self._children.known(self.record)
+        try:
+            error = await self._perform(step)
+        except ChildNeeded as needed:
+            return await self._wait_for(step, needed)
+        if error is None:
+            return True
+        if not step.parallel:
+            delay = self.delay_before_retry(step.retry, self.record.step(step.name).attempts + 1, error)
+            if delay is not None:
+                async with self._journal.changing() as draft:
+                    note_failure(draft.step(step.name), error)
+                    self.wake_later(draft, delay)
+                return True
+        await self._fail(step, error)
+        return True
 
     async def _perform(self, step: StepDefinition) -> Exception | None:
-        """Carry out a step and those parallel to it, with retries; return the error that ends them."""
+        """Carry out a step once, and those parallel to it with their retries; return the error that ends them."""
         if step.parallel:
             from lexigram.events.sagas.parallel import perform_group
 
             return await perform_group(self, step)
-        while True:
-            error = await self._attempt(step)
-            if error is None:
-                return None
-            delay = self.delay_before_retry(step.retry, self.record.step(step.name).attempts + 1, error)
-            if delay is None:
-                return error
+        return await self._attempt(step)
+
+    async def _wait_for(self, step: StepDefinition, needed: ChildNeeded) -> bool:
+        """See that the other saga runs, unless it has ended meanwhile."""
+        if self.record.deadline is not None and self.record.deadline <= now():
+            await self._fail(step, DeadlinePassed(f"the saga's deadline was {self.record.deadline}"))
+            return True
+        if needed.saga_id not in self.record.children:
+            try:
+                self._children.check(needed)
+            except SagaError as unknown:
+                await self._fail(step, ChildFailed(str(unknown)))
+                return True
             async with self._journal.changing() as draft:
-                note_failure(draft.step(step.name), error)
-            await asyncio.sleep(delay)
+                draft.children[needed.saga_id] = step.name
+        if await self._children.start(self.record, needed):
+            self.waits_for = needed.saga_id
+            return False
+        return True
 
     async def _attempt(self, step: StepDefinition) -> Exception | None:
         """Carry out a step once; a second time, locked, if something else came in between."""
@@ -119,6 +182,7 @@ class SagaExecutor:
             error = await act(True)
             if not isinstance(error, ConcurrencyError):
                 return error
+            await self._journal.check()
         return await act(False)
 
     async def _do(self, step: StepDefinition, *, deferred: bool) -> Exception | None:
@@ -126,8 +190,9 @@ class SagaExecutor:
             async with self._journal.changing(atomic=True, deferred=deferred) as draft:
                 record = draft.step(step.name)
                 started, attempt = now(), record.attempts + 1
-                result = await self.call(step.action, step, draft, attempt)
+                result = await self.call(step.action, step, draft, attempt, may_run_sagas=True)
                 note_success(record, result, started, attempt)
+                draft.wake_at = None
                 draft.cursor = self._definition.after(step)
                 draft.status = SagaStatus.RUNNING
                 if draft.cursor is None:
@@ -145,20 +210,23 @@ class SagaExecutor:
             if draft.cursor is None:
                 end(draft, SagaStatus.COMPLETED)
 
-    def changing(self) -> AbstractAsyncContextManager[SagaRecord]:
-        """Yield a draft of the record and store it at the end."""
-        return self._journal.changing()
+    def changing(self, *, atomic: bool = False) -> AbstractAsyncContextManager[SagaRecord]:
+        """Yield a draft of the record and store it at the end; with `atomic`, together with what the block appends."""
+        return self._journal.changing(atomic=atomic)
 
-    async def call(self, action: Action, step: StepDefinition, draft: SagaRecord, attempt: int) -> SagaStepResult:
+    async def call(
+        self, action: Action, step: StepDefinition, draft: SagaRecord, attempt: int, *, may_run_sagas: bool = False
+    ) -> SagaStepResult:
         """Call user code within its time; raise what it raises, `StepFailed` or `DeadlinePassed`."""
         left = None if draft.status is SagaStatus.COMPENSATING else seconds_left(draft.deadline)
         if left is not None and left <= 0:
             raise DeadlinePassed(f"the saga's deadline was {draft.deadline}")
         limit = step.timeout if left is None else left if step.timeout is None else min(left, step.timeout)
         context = self.context(draft, step.name, attempt)
+        context._children = self._known.get if may_run_sagas else None
         try:
             async with asyncio.timeout(limit) as timer:
-                result = as_result(await settled(action(self._saga, context)))
+                result = as_result(await settled(action(self.saga, context)))
         except TimeoutError as error:
             if not timer.expired():
                 raise
@@ -169,8 +237,8 @@ class SagaExecutor:
             raise StepFailed(result)
         return result
 
-    def context(self, draft: SagaRecord, step_name: str, attempt: int) -> SagaContext:
-        """Return what user code sees of the draft; changes of `data` are changes of the draft."""
+    def context(self, draft: SagaRecord, step_name: str = "", attempt: int = 1) -> SagaContext:
+        """Return what user code sees of the draft; changes of `data` and `timers` are changes of the draft."""
         return SagaContext(
             draft.saga_id,
             draft.saga_name,
@@ -186,7 +254,7 @@ class SagaExecutor:
     def delay_before_retry(self, policy: RetryPolicy, attempts: int, error: Exception) -> float | None:
         """Return the seconds until the next attempt after `attempts` failed ones; None when there is none."""
         allowed = self._defaults.max_retries if policy.max_retries is None else policy.max_retries
-        if attempts > allowed or isinstance(error, DeadlinePassed):
+        if attempts > allowed or isinstance(error, DeadlinePassed | ChildFailed):
             return None
         if isinstance(error, StepFailed):
             return error.retry_after
@@ -202,6 +270,7 @@ class SagaExecutor:
             if not step.parallel:
                 note_failure(draft.step(step.name), error)
             draft.error = f"{step.name}: {describe(error)}"
+            draft.wake_at = None
             if step.on_failure is not None and not isinstance(error, DeadlinePassed):
                 draft.cursor = step.on_failure
                 draft.status = SagaStatus.RUNNING
@@ -213,7 +282,7 @@ class SagaExecutor:
     def begin_compensation(self, draft: SagaRecord, reason: str) -> None:
         """Turn the saga round; it ends at once where nothing has to be undone."""
         draft.reason = reason
-        if self._defaults.compensate and self._undoable(draft):
+        if self._defaults.compensate and (self._undoable(draft) or draft.children):
             draft.status = SagaStatus.COMPENSATING
         else:
             end(draft, SagaStatus.TIMED_OUT if reason == "timeout" else SagaStatus.FAILED)
@@ -224,16 +293,26 @@ class SagaExecutor:
         steps = [self._definition.step(name) for name in reversed(names)]
         return [step for step in steps if step is not None and step.compensation is not None]
 
-    async def _backward(self) -> None:
+    async def _backward(self) -> bool:
+        """Undo the next thing; return False if another saga has to be undone first."""
         steps = self._undoable(self.record)
+        if self.record.children:
+            try:
+                self.waits_for = await self._children.undo(self.record, keep=[step.name for step in steps[1:]])
+            except SagaError as stuck:
+                async with self._journal.changing() as draft:
+                    draft.status, draft.error = SagaStatus.COMPENSATION_FAILED, str(stuck)
+                return True
+            if self.waits_for is not None:
+                return False
         if not steps:
             async with self._journal.changing() as draft:
                 end(draft, SagaStatus.COMPENSATED)
-            return
+            return True
         step = steps[0]
         error = await self._undo(step)
         if error is None:
-            return
+            return True
         delay = self.delay_before_retry(
             step.compensation_retry, self.record.step(step.name).compensation_attempts + 1, error
         )
@@ -244,8 +323,9 @@ class SagaExecutor:
             record.compensation_error = describe(error)
             if delay is None:
                 draft.status = SagaStatus.COMPENSATION_FAILED
-        if delay is not None:
-            await asyncio.sleep(delay)
+            else:
+                self.wake_later(draft, delay)
+        return True
 
     async def _undo(self, step: StepDefinition) -> Exception | None:
         """Undo one step once; the last one ends the saga in the same write."""
@@ -260,7 +340,8 @@ class SagaExecutor:
                 record.compensation_attempts += 1
                 record.compensation_error = None
                 record.status = SagaStepStatus.COMPENSATED
-                if not self._undoable(draft):
+                draft.wake_at = None
+                if not self._undoable(draft) and not draft.children:
                     end(draft, SagaStatus.COMPENSATED)
         except Exception as error:
             if self._journal.taken_over:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 class SagaFollower(DurableProjection):
-    """Stores, in the transaction that moves its checkpoint, what each event means to the sagas; runs them after it."""
+    """Stores, in the transaction that moves its checkpoint, what each event means to the sagas; runs them after it.
+
+    It reads the whole log in order, undivided: the event that starts a saga may be in another stream than the next.
+    """
+
+    needs_whole_order = True
 
     def __init__(self, manager: SagaManager, name: str) -> None:
         super().__init__()

@@ -57,6 +57,17 @@ class SagaJournal:
             await self._save(draft)
         self.record = draft
 
+    async def check(self) -> None:
+        """Find out whether the saga was changed by others.
+
+        Raises:
+            SagaError: LEX_ERR_EVT_026; it was.
+        """
+        stored = await self._store.load(self.record.saga_id)
+        if stored is None or stored.version != self.record.version:
+            self.taken_over = True
+            raise SagaError(f"Saga {self.record.saga_id!r} was changed while this one ran it; nothing was written")
+
     async def _save(self, draft: SagaRecord) -> None:
         try:
             await self._store.save(draft)

@@ -79,7 +79,8 @@ class SagaManager(SagaOperations):
         An event that a saga has handled already has no further effect, so redelivery is harmless.
 
         Raises:
-            Exception: What `handle` or a command raised; that saga is unchanged and the event may be handed in again.
+            Exception: What `handle` raised; that saga is unchanged and the event may be handed in again. A command that
+                fails is tried again like a step, and then ends the saga as FAILED (see `SagaBase.command_failed`).
         """
         started = [saga_id for saga_id in await self.accept(event) if saga_id is not None]
         await asyncio.gather(*(asyncio.shield(self._spawn(saga_id)) for saga_id in started))
@@ -88,7 +89,7 @@ class SagaManager(SagaOperations):
         """Store what the event means to the sagas, in the current unit of work if there is one; run nothing.
 
         Returns:
-            Ids of the sagas that have steps to run now; give them to `run_in_background` after the commit.
+            Ids of the sagas that have steps or commands to run now; give them to `run_in_background` after the commit.
         """
         to_run = []
         for saga_class, starting, continuing in self._routes:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from lexigram.events.exceptions import SagaError
-from lexigram.events.projections.base import settled
 from lexigram.events.sagas.engine import TERMINAL, SagaEngine
 from lexigram.events.sagas.executor import end
 from lexigram.events.sagas.journal import SagaJournal
@@ -62,6 +61,7 @@ class SagaOperations(SagaEngine):
         journal = SagaJournal(self.store, record, self._transactions)
         if record.status is SagaStatus.COMPENSATION_FAILED:
             async with journal.changing() as draft:
+                draft.wake_at = None
                 draft.status = SagaStatus.COMPENSATING
                 for step in draft.steps.values():
                     if step.status is SagaStepStatus.COMPENSATING:
@@ -75,6 +75,7 @@ class SagaOperations(SagaEngine):
                     draft.step(name).attempts = 0
                 draft.status, draft.reason, draft.error, draft.completed_at = SagaStatus.RUNNING, None, None, None
                 draft.deadline = self._deadline(definition)
+                draft.pending_attempts, draft.wake_at = 0, None
         else:
             raise SagaError(f"Saga {saga_id!r} is {record.status.value}; only failed ones can be retried")
         return await asyncio.shield(self._spawn(saga_id))
@@ -100,18 +101,10 @@ class SagaOperations(SagaEngine):
         Raises:
             SagaError: LEX_ERR_EVT_026; it has ended already.
         """
-        task = self._running.get(saga_id)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
-        record = await self._stopped(saga_id, "cancelled")
+        record = await self._load(saga_id)
         if record.status.is_terminal:
             raise SagaError(f"Saga {saga_id!r} has ended already: {record.status.value}")
-        definition = self._definition(record.saga_name)
-        executor = self._executor(definition, record, await settled(definition.make()))
-        async with executor.changing() as draft:
-            draft.error = f"cancelled{': ' + note if note else ''}"
-            executor.begin_compensation(draft, "cancelled")
+        await self.turn_back(saga_id, f"cancelled{': ' + note if note else ''}")
         return await asyncio.shield(self._spawn(saga_id))
 
     async def purge_finished(self, older_than: timedelta) -> int:

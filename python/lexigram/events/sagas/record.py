@@ -10,6 +10,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus
 
 _KEPT_APART = ("version",)
+_OFTEN_EMPTY = ("pending", "pending_attempts", "ending", "timers", "wake_at", "children")
 
 
 def encode_record(codec: EventCodec, record: SagaRecord) -> str:
@@ -21,7 +22,14 @@ def encode_record(codec: EventCodec, record: SagaRecord) -> str:
     values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     for name in _KEPT_APART:
         del values[name]
+    for name in _OFTEN_EMPTY:
+        if not values[name]:
+            del values[name]  # left out, so that the usual saga is short
     values["status"] = record.status.value
+    if record.pending:
+        values["pending"] = [_command_text(codec, record, command) for command in record.pending]
+    if record.ending is not None:
+        values["ending"] = record.ending.value
     values["steps"] = [_plain_step(step) for step in record.steps.values()]
     try:
         return codec.encode_value(values).decode("utf-8")
@@ -35,10 +43,48 @@ def decode_record(codec: EventCodec, text: str | bytes, version: int) -> SagaRec
     """Return the record of stored text; fields of a later release are ignored, missing ones take their defaults."""
     values: dict[str, Any] = codec.decode_value(text.encode("utf-8") if isinstance(text, str) else text)
     values["status"] = SagaStatus(values["status"])
+    if "pending" in values:
+        values["pending"] = [_command(codec, text) for text in values["pending"]]
+    if "ending" in values:
+        values["ending"] = SagaStatus(values["ending"])
     steps = [_step(plain) for plain in values["steps"]]
     values["steps"] = {step.step_name: step for step in steps}
     known = {field.name for field in dataclasses.fields(SagaRecord)}
     return SagaRecord(**{name: value for name, value in values.items() if name in known}, version=version)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnreadCommand:
+    """A stored command whose class this program does not know; it is kept as it is until one does.
+
+    Args:
+        text: As stored.
+        error: Why it cannot be read.
+    """
+
+    text: str
+    error: str
+
+
+def _command_text(codec: EventCodec, record: SagaRecord, command: Any) -> str:
+    if isinstance(command, UnreadCommand):
+        return command.text
+    try:
+        return codec.encode_value(command).decode("utf-8")
+    except SerializationError as error:
+        raise SerializationError(
+            f"{type(command).__name__}, returned by saga {record.saga_name} {record.saga_id}: {error}",
+            field=error.field,
+            cause=error,
+        ) from error
+
+
+def _command(codec: EventCodec, text: str) -> Any:
+    """Return a command; one that cannot be read here stops only its own saga, and only when its turn comes."""
+    try:
+        return codec.decode_value(text.encode("utf-8"))
+    except SerializationError as error:
+        return UnreadCommand(text, str(error))
 
 
 def _plain_step(step: SagaStepRecord) -> dict[str, Any]:

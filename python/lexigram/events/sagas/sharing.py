@@ -120,7 +120,7 @@ class SagaSharing:
             return
         for record in await self._engine.store.list_by_status(UNFINISHED, self._engine.saga_names):
             if self.owns(record.saga_id):
-                self._engine.go_on(record.saga_id)
+                self._engine.go_on(record)
 
     async def _leave(self, index: int, claim: Claim) -> None:
         """Let the sagas of a partition end, for as long as a lease lasts; then hand it over."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
-from lexigram.events.stores.unit_of_work import current_unit_of_work
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
 
 
 class SagaStore(ABC):
@@ -74,10 +75,11 @@ class SagaStore(ABC):
 
 
 class InMemorySagaStore(SagaStore):
-    """Keeps sagas in this process. Inside a unit of work, changes take effect when it commits."""
+    """Keeps sagas in this process. Inside a unit of work changes are seen by it at once, by others when it commits."""
 
     def __init__(self) -> None:
         self._records: dict[str, SagaRecord] = {}
+        self._drafts: WeakKeyDictionary[Any, dict[str, SagaRecord]] = WeakKeyDictionary()
 
     def joins(self, unit: Any) -> bool:
         """True: the change takes effect when the unit commits."""
@@ -89,26 +91,24 @@ class InMemorySagaStore(SagaStore):
 
     async def save(self, record: SagaRecord) -> None:
         """Store a copy of the record."""
-        stored = self._records.get(record.saga_id)
-        actual = 0 if stored is None else stored.version
+        actual = self._version(record.saga_id)
         if record.version not in (0, actual):
-            raise ConcurrencyError(
-                f"Saga {record.saga_id!r} was saved by somebody else meanwhile",
-                expected_version=record.version,
-                actual_version=actual,
-            )
+            raise self._conflict(record.saga_id, record.version)
         record.version = actual + 1
         record.updated_at = now()
         kept = copy_record(record)
         unit = current_unit_of_work()
         if unit is None:
             self._records[kept.saga_id] = kept
-        else:
-            unit.on_commit(lambda: self._records.__setitem__(kept.saga_id, kept))
+            return
+        drafts = self._drafts.setdefault(unit, {})
+        if kept.saga_id not in drafts:
+            unit.before_commit(lambda: self._publish(unit, kept.saga_id, actual))
+        drafts[kept.saga_id] = kept
 
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return a copy of the record, or None."""
-        record = self._records.get(saga_id)
+        record = self._visible(saga_id)
         return None if record is None else copy_record(record)
 
     async def delete(self, saga_id: str) -> bool:
@@ -118,3 +118,29 @@ class InMemorySagaStore(SagaStore):
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return copies of all sagas of this name, oldest first."""
         return [copy_record(record) for record in self._records.values() if record.saga_name == saga_name]
+
+    def _visible(self, saga_id: str) -> SagaRecord | None:
+        unit = current_unit_of_work()
+        drafts = {} if unit is None else self._drafts.get(unit, {})
+        return drafts.get(saga_id) or self._records.get(saga_id)
+
+    def _version(self, saga_id: str) -> int:
+        record = self._visible(saga_id)
+        return 0 if record is None else record.version
+
+    def _publish(self, unit: AbstractUnitOfWork, saga_id: str, base: int) -> None:
+        """Make a unit's draft the record, unless somebody has saved the saga since; taken back if the unit fails."""
+        before = self._records.get(saga_id)
+        if (0 if before is None else before.version) != base:
+            raise self._conflict(saga_id, base)
+        self._records[saga_id] = self._drafts[unit].pop(saga_id)
+        unit.on_rollback(
+            lambda: self._records.pop(saga_id) if before is None else self._records.update({saga_id: before})
+        )
+
+    def _conflict(self, saga_id: str, expected: int) -> ConcurrencyError:
+        return ConcurrencyError(
+            f"Saga {saga_id!r} was saved by somebody else meanwhile",
+            expected_version=expected,
+            actual_version=self._version(saga_id),
+        )

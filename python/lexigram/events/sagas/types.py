@@ -40,11 +40,17 @@ class SagaStatus(StrEnum):
         return self in _TERMINAL
 
     @property
+    def is_forward(self) -> bool:
+        """Whether the saga goes forward: it has begun, and neither ended nor turned round."""
+        return self in _FORWARD
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether a manager goes on with the saga when it starts."""
         return not self.is_terminal and self is not SagaStatus.COMPENSATION_FAILED
 
 
+_FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.NOT_STARTED, SagaStatus.STARTED, SagaStatus.RUNNING})
 _TERMINAL = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.FAILED, SagaStatus.TIMED_OUT})
 
 
@@ -119,6 +125,12 @@ class SagaRecord:
         reason: Why it did not simply complete: "failure", "timeout", "cancelled" or "forced"; None otherwise.
         correlation_key: What ties events to an event-driven saga; None for others.
         handled: Ids of the events an event-driven saga has handled, so that a redelivered one has no effect.
+        pending: Commands that `handle` returned and that have not been dispatched yet, in order.
+        pending_attempts: How often dispatching the first of them has failed.
+        ending: The state the saga takes once `pending` is empty; None while it goes on.
+        timers: When each timer that `set_timer` set is due.
+        wake_at: When a failed attempt is to be repeated; None while nothing is delayed.
+        children: Ids of the sagas its steps have run, each with the name of the step, in order.
     """
 
     saga_id: str
@@ -138,6 +150,12 @@ class SagaRecord:
     reason: str | None = None
     correlation_key: str | None = None
     handled: list[str] = field(default_factory=list)
+    pending: list[Any] = field(default_factory=list)
+    pending_attempts: int = 0
+    ending: SagaStatus | None = None
+    timers: dict[str, datetime] = field(default_factory=dict)
+    wake_at: datetime | None = None
+    children: dict[str, str] = field(default_factory=dict)
 
     def step(self, name: str) -> SagaStepRecord:
         """Return the record of a step, created when asked for first."""
@@ -147,6 +165,17 @@ class SagaRecord:
     def current_step(self) -> str | None:
         """Name of the step that runs, failed or comes next; None once the saga has ended."""
         return self.cursor
+
+    @property
+    def waits_for_events(self) -> bool:
+        """Whether nothing is left to do before the next event or timer."""
+        return self.status.is_forward and self.cursor is None and not self.pending
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the saga has something to do even if no event comes: a timer, its deadline; None = never."""
+        times = [*self.timers.values(), *([] if self.deadline is None else [self.deadline])]
+        return min(times, default=None)
 
 
 def copy_record(record: SagaRecord) -> SagaRecord:
@@ -158,4 +187,7 @@ def copy_record(record: SagaRecord) -> SagaRecord:
         metadata=copy_plain(record.metadata),
         step_order=list(record.step_order),
         handled=list(record.handled),
+        pending=list(record.pending),
+        timers=dict(record.timers),
+        children=dict(record.children),
     )

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.di.binding import bind_all
-from lexigram.events.exceptions import EventError
+from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.logging import get_logger
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lexigram.events.di.backends import StoreSet
     from lexigram.events.projections.manager import ProjectionManager
     from lexigram.events.sagas.manager import SagaManager
+    from lexigram.events.sagas.sharing import SagaSharing
     from lexigram.events.stores.base import AbstractEventStore
     from lexigram.events.stores.snapshot import SnapshotManager
 
@@ -67,6 +68,7 @@ class ManagerSubProvider:
         self._feed: ProjectionManager
         self._late: set[asyncio.Task[None]] = set()
         self._cleanup: asyncio.Task[None] | None = None
+        self._sharing: SagaSharing | None = None
 
     @property
     def projection_manager(self) -> ProjectionManager:
@@ -90,8 +92,10 @@ class ManagerSubProvider:
 
     async def setup(self, container: ContainerRegistrarProtocol | None = None) -> None:
         """Make the managers, without projections and sagas yet; bind them if there is a container."""
+        from lexigram.events.config import ProjectionConfig
         from lexigram.events.projections.manager import ProjectionManager
         from lexigram.events.sagas.manager import SagaManager
+        from lexigram.events.sagas.sharing import SagaSharing
         from lexigram.events.stores.memory import InMemorySnapshotStore
         from lexigram.events.stores.snapshot import SnapshotManager
 
@@ -107,8 +111,9 @@ class ManagerSubProvider:
             on_error="park" if parks and stores is not None else "fault",
         )
         # Sagas follow the log like a projection, but also where projections are off, and they never skip an event.
-        shared = config.projection.enabled and not parks
-        self._feed = projections if shared else ProjectionManager(self._event_store, checkpoints)
+        joint = config.projection.enabled and not parks and (config.projection.shared or not config.saga.shared)
+        follows = ProjectionConfig(shared=config.saga.shared, lease_seconds=config.saga.lease_seconds)
+        self._feed = projections if joint else ProjectionManager(self._event_store, checkpoints, config=follows)
         self._managers = (
             projections,
             SagaManager(
@@ -126,8 +131,24 @@ class ManagerSubProvider:
                 config=config.snapshots,
             ),
         )
+        if config.saga.shared:
+            self._sharing = SagaSharing(
+                self.saga_manager,
+                self._lease_store(),
+                partitions=config.saga.partitions,
+                lease_seconds=config.saga.lease_seconds,
+            )
         if container is not None:
             self.register(container)
+
+    def _lease_store(self) -> Any:
+        if self._stores is None or not self._config.saga.persist_state:
+            raise EventValidationError(
+                "saga.shared needs sagas that are kept in a database: choose a durable event_store_backend and leave "
+                "saga.persist_state on",
+                field="saga.shared",
+            )
+        return self._stores.checkpoints
 
     def register(self, container: ContainerRegistrarProtocol) -> None:
         """Bind the managers under the framework's contract and their own classes."""
@@ -191,7 +212,11 @@ class ManagerSubProvider:
         """Go on with unfinished sagas, and follow the log for those that react to events."""
         if not self._config.saga.enabled:
             return
-        await self.saga_manager.resume(wait=False)
+        if self._sharing is not None:
+            await self.saga_manager.check_in_flight()
+            await self._sharing.start()
+        else:
+            await self.saga_manager.resume(wait=False)
         wanted = self.saga_manager.wanted_events()
         if wanted != self._followed:
             follower = self.saga_manager.follower()
@@ -223,4 +248,6 @@ class ManagerSubProvider:
         self._cleanup = None
         await self.projection_manager.stop()
         await self._feed.stop()
+        if self._sharing is not None:
+            await self._sharing.stop(timeout_seconds)
         await self.saga_manager.close(timeout_seconds)
