@@ -10,7 +10,7 @@ FLIGHTS ?= 336776
 PYTEST_ARGS ?=
 RUST := $(shell find rust -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build services test soak rust-test demo bench bench-instructions lint format docs clean
+.PHONY: help setup build services test soak rust-test demo bench bench-own bench-instructions lint format docs clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,11 @@ demo: setup ## Run the flights demo on real data (FLIGHTS=20000 for a short one)
 
 bench: setup ## Measure against other libraries and write docs/performance.md
 	$(BIN)/python -m benches
+
+bench-own: setup ## Time our own operations with pytest-benchmark; one 40 % slower than in the last run of this fails
+	$(BIN)/python -m pytest benches --benchmark-only --benchmark-autosave --benchmark-storage=file://.cache/benchmarks \
+		--benchmark-columns=min,median,rounds --benchmark-sort=fullname \
+		$(if $(wildcard .cache/benchmarks/*/*.json),--benchmark-compare --benchmark-compare-fail=min:40%)
 
 bench-instructions: setup ## Count the core's instructions under callgrind and compare with the baseline (needs valgrind)
 	$(BIN)/python -m benches.instructions

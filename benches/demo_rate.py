@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 
+from benches.figures import Figure, show
+
 FLIGHTS = 20_000
 YEAR = 336_776
 
@@ -29,7 +31,8 @@ def main() -> None:
     seconds = float(found[1])
     print(f"{FLIGHTS:,} flights: {seconds:.1f} s, {found[2]} events/s, {found[3]} commits, {memory[1]} MB")
     print(f"with loading, checks and report: {elapsed:.1f} s")
-    print(f"the year of {YEAR:,} flights at this rate, not run: {seconds * YEAR / FLIGHTS:.0f} s (bar: 120 s)")
+    year = seconds * YEAR / FLIGHTS
+    show(Figure(f"the year of {YEAR:,} flights at this rate, not run", round(year), "s", at_most=120))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Environment:
 
     def __init__(self, name: str, module: str, python: Path) -> None:
         self.name = name
+        self.module = module
         self.python = python
         self._process = subprocess.Popen(
             [str(python), str(WORKER), module],
@@ -35,7 +36,7 @@ class Environment:
             cwd=CACHE,
         )
         hello = self._receive()
-        self.operations = set(hello["operations"])
+        self.operations: set[str] = set(hello["operations"])
         self.version = hello["python"]
 
     def _receive(self) -> dict[str, Any]:
@@ -48,10 +49,21 @@ class Environment:
 
     def measure(self, operation: str, seconds: float) -> dict[str, Any]:
         """Run one operation for about `seconds` and return {"min", "median", "samples"} in ns per unit, or {"error"}."""
+        return self._ask({"op": operation, "seconds": seconds})
+
+    def report(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return what one of its reports has found, or {"error"}."""
+        return self._ask({"report": name, "arguments": arguments})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"op": operation, "seconds": seconds}) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._receive()
+
+    def again(self) -> Environment:
+        """Return a fresh worker of the same library."""
+        return Environment(self.name, self.module, self.python)
 
     def close(self) -> None:
         """End the worker."""
@@ -65,7 +77,10 @@ def install(name: str, interpreter: str, *packages: str) -> Path:
     home = CACHE / name
     python = home / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = home / "packages.txt"
-    wanted = "\n".join(packages)
+    wanted = "\n".join(
+        f"{package} of {Path(package).stat().st_mtime_ns}" if package.endswith(".whl") else package
+        for package in packages
+    )
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         shutil.rmtree(home, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", str(home)], check=True)

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from pymongo import AsyncMongoClient, WriteConcern
 
+from benches.figures import Figure, show
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.stores.mongodb.config import MongoDBConfig
 from lexigram.events.stores.mongodb.documents import INDEXES
@@ -108,6 +109,8 @@ def main() -> None:
         raise SystemExit("run: python tools/services.py run mongo -- python -m benches.mongo_rates")
     for name, rates in mongo_rates(url).items():
         print(f"{name}: driver {rates['floor']:,}/s, store {rates['ours']:,}/s")
+        ratio = rates["ours"] / rates["floor"]
+        show(Figure(f"MongoDB: appends, {name}, against the bare driver", ratio, "x", at_least=0.5))
 
 
 if __name__ == "__main__":

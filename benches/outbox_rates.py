@@ -9,6 +9,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
+from benches.figures import Figure, show
 from lexigram.events import DomainEvent, EventBusImpl
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.stores.memory import InMemoryEventStore
@@ -96,7 +97,9 @@ def main() -> None:
         f"{EVENTS:,} events under {KEYS} keys, relayed to the event bus of the process; the handler checks their order"
     )
     for name, row in asyncio.run(outbox_rates()).items():
-        print(f"{name:<34} {row['relay_per_s']:>9,.0f} events/s {row['cpu_us_per_event']:>6} us CPU per event")
+        bar = 15_000 if name.startswith("postgres") else None
+        show(Figure(f"outbox, {name}", row["relay_per_s"], "events/s", at_least=bar))
+        show(Figure(f"outbox, {name}: CPU of this process", row["cpu_us_per_event"], "µs per event"))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from benches.figures import Figure, show
 from lexigram.events import AggregateRoot, DomainEvent, EventSourcingRepository
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.messages.codec import EventCodec
@@ -78,9 +79,11 @@ async def rate(
     return len(latencies) / elapsed, cuts[49] * 1000, cuts[98] * 1000
 
 
-def show(name: str, writers: int, result: tuple[float, float, float]) -> None:
-    """Print one line."""
-    print(f"{name:<34} {writers:>4} writers {result[0]:>9,.0f}/s   p50 {result[1]:6.2f} ms   p99 {result[2]:6.2f} ms")
+def show_rate(name: str, writers: int, result: tuple[float, float, float], bar: float | None = None) -> None:
+    """Print the rate with its bar, then the latencies."""
+    rate, median, slow = result
+    show(Figure(f"{name}, {writers} at once", rate, "/s", at_least=bar))
+    print(f"{'':<58} p50 {median:.2f} ms, p99 {slow:.2f} ms")
 
 
 async def against_unsafe(url: str, append: Callable[[int, int], Awaitable[Any]], seconds: float) -> None:
@@ -101,9 +104,8 @@ async def against_unsafe(url: str, append: Callable[[int, int], Awaitable[Any]],
             found["ours"].append((await rate(append, 64, seconds / 2))[0])
             found["unsafe"].append((await rate(bare, 64, seconds / 2))[0])
     ours, unsafe = (statistics.median(found[way]) for way in ("ours", "unsafe"))
-    print(
-        f"in turns, 64 writers: ours {ours:,.0f}/s, one INSERT each on a pool of 10 (unsafe) {unsafe:,.0f}/s: {ours / unsafe:.1f}x"
-    )
+    print(f"in turns, 64 writers: ours {ours:,.0f}/s, one INSERT each on a pool of 10 (unsafe) {unsafe:,.0f}/s")
+    show(Figure("PostgreSQL: ours against the unsafe way", ours / unsafe, "x", at_least=3))
 
 
 async def measure(url: str, seconds: float) -> None:
@@ -121,12 +123,14 @@ async def measure(url: str, seconds: float) -> None:
             await store.append("bulk", [event() for _ in range(100)])
 
         await rate(one, 8, 0.3)
-        for writers in (1, 8, 64, 256):
-            show("append of one event", writers, await rate(one, writers, seconds))
-        show("append of one event, two tags", 64, await rate(tagged, 64, seconds))
+        for writers, bar in ((1, None), (8, None), (64, 35_000), (256, 50_000)):
+            result = await rate(one, writers, seconds)
+            show_rate("PostgreSQL: appends of one event", writers, result, bar)
+            if writers == 64:
+                show(Figure("PostgreSQL: append of one event, 64 at once, p99", result[2], "ms", at_most=5))
+        show_rate("PostgreSQL: appends of one event, two tags", 64, await rate(tagged, 64, seconds), 25_000)
         result = await rate(many, 1, seconds)
-        show("append of 100 events", 1, result)
-        print(f"{'':<34} {1e6 / result[0] / 100:.1f} us per event")
+        show(Figure("PostgreSQL: append of 100 events, per event", 1e6 / result[0] / 100, "µs", at_most=15))
         await against_unsafe(url, one, seconds)
 
         repository = EventSourcingRepository(Cart, store)
@@ -141,7 +145,8 @@ async def measure(url: str, seconds: float) -> None:
             assert loaded is not None
             assert loaded.items == 1000
             times.append(time.perf_counter() - started)
-        print(f"repository load of 1,000 events: {statistics.median(times) * 1000:.1f} ms")
+        load = statistics.median(times) * 1000
+        show(Figure("PostgreSQL: repository load of 1,000 events", load, "ms", at_most=4))
         await decide(store, seconds)
     await grow(url)
 
@@ -157,7 +162,7 @@ async def decide(store: PostgresEventStore, seconds: float) -> None:
         _found, condition = await store.query_for_append(types=[ItemAdded], tags=[tag])
         await store.append(f"r{count}", [event()], condition=condition)
 
-    show("read, decide, append; 15 rows read", 1, await rate(one, 1, seconds))
+    show_rate("PostgreSQL: read, decide, append; 15 rows read", 1, await rate(one, 1, seconds), 1_400)
 
 
 async def grow(url: str, goal: int = 100_000) -> None:

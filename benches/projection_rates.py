@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
+from benches.figures import Figure, show
 from lexigram.events import DomainEvent, PostgresEventStore, ProjectionConfig, ProjectionManager, SqliteEventStore
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.projections.durable import DurableProjection
@@ -63,7 +64,7 @@ class PostgresTotals(Totals):
         )
 
 
-async def measure(name: str, store: Any, projection: Totals) -> None:
+async def measure(name: str, store: Any, projection: Totals, bar: float) -> None:
     """Print the rate of catching up and the latency from append to visible row in an idle system."""
     async with store:
         for start in range(0, EVENTS, 500):
@@ -75,12 +76,10 @@ async def measure(name: str, store: Any, projection: Totals) -> None:
             projections.register(projection)
             await projections.wait_for("totals", await store.head(), timeout=120)
             elapsed = time.perf_counter() - started
-            print(f"{name:<12} catching up, batches of 1,000: {EVENTS / elapsed:>9,.0f} events/s")
+            show(Figure(f"{name}: catching up, batches of 1,000", EVENTS / elapsed, "events/s", at_least=bar))
             started = time.perf_counter()
             await projections.rebuild("totals")
-            print(
-                f"{name:<12} rebuild:                       {EVENTS / (time.perf_counter() - started):>9,.0f} events/s"
-            )
+            show(Figure(f"{name}: rebuild", EVENTS / (time.perf_counter() - started), "events/s"))
             latencies = []
             for number in range(LATENCIES):
                 event = Sold(item=f"i{number}", amount=1)
@@ -90,17 +89,18 @@ async def measure(name: str, store: Any, projection: Totals) -> None:
                 await projections.wait_for("totals", event.sequence_number or 0, timeout=10)
                 latencies.append((time.perf_counter() - started) * 1000)
             cuts = statistics.quantiles(latencies, n=100)
-            print(f"{name:<12} append to visible row, idle:   p50 {cuts[49]:.2f} ms, p99 {cuts[98]:.2f} ms")
+            show(Figure(f"{name}: append to visible row, idle, median", cuts[49], "ms", at_most=5))
+            show(Figure(f"{name}: append to visible row, idle, 99th percentile", cuts[98], "ms", at_most=25))
 
 
 async def main() -> None:
     """SQLite, then PostgreSQL where LEXIGRAM_TEST_POSTGRES_URL names one."""
     with tempfile.TemporaryDirectory() as folder:
-        await measure("SQLite", SqliteEventStore(f"{folder}/events.db"), SqliteTotals())
+        await measure("SQLite", SqliteEventStore(f"{folder}/events.db"), SqliteTotals(), 25_000)
     url = os.environ.get("LEXIGRAM_TEST_POSTGRES_URL")
     if url:
         config = PostgresEventStoreConfig(dsn=url, schema_name=f"bench_{uuid4().hex[:8]}")
-        await measure("PostgreSQL", PostgresEventStore(config), PostgresTotals())
+        await measure("PostgreSQL", PostgresEventStore(config), PostgresTotals(), 20_000)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from benches.figures import Figure, show
 from lexigram.events import DomainEvent, EventCodec
 from lexigram.events.stores.redis import RedisEventStore
 from tools.services import services
@@ -111,6 +112,7 @@ async def measure(url: str) -> None:
         bare, bare_p99 = await rate(coroutines, bare_append(client, EventCodec()))
         label = f"{coroutines} coroutines"
         print(f"{label:34}{ours:>10,.0f}{our_p99:>9.2f}{bare:>11,.0f}{bare_p99:>9.2f}{ours / bare:>8.2f}")
+        show(Figure(f"Redis: appends, {coroutines} at once, against the bare driver", ours / bare, "x", at_least=0.5))
     namespace = f"bench:{uuid4().hex}"
     async with RedisEventStore(url, namespace) as store:
         batches, _ = await rate(1, lambda c, n: store.append("s", [event(k) for k in range(100)]))

@@ -18,6 +18,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benches.figures import Figure, show
+from lexigram.events import AggregateRoot, EventSourcingRepository
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 
@@ -37,6 +39,21 @@ class LinePlaced(DomainEvent):
     note: str
 
 
+class Order(AggregateRoot):
+    """An aggregate with one counter."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.lines = 0
+
+    def place(self, number: int) -> None:
+        """Record one line."""
+        self._apply(LinePlaced(order="order-1", number=number, sku="12345", note=NOTE))
+
+    def _handle_line_placed(self, _: LinePlaced) -> None:
+        self.lines += 1
+
+
 class Way(NamedTuple):
     """One way of appending, and how many times the fdatasync rate it has to reach."""
 
@@ -47,12 +64,12 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "1 coroutine": Way(1, bar=0.4),
+    "1 coroutine": Way(1, bar=0.45),
     "8 coroutines": Way(8),
-    "64 coroutines": Way(64, bar=5.0),
+    "64 coroutines": Way(64, bar=8.0),
     "256 coroutines": Way(256),
-    "64 coroutines, two tags per event": Way(64, tags=True, bar=3.0),
-    "16 coroutines, batches of 100 (events/s)": Way(16, batch=100),
+    "64 coroutines, two tags per event": Way(64, tags=True, bar=3.5),
+    "16 coroutines, events in batches of 100": Way(16, batch=100),
 }
 
 
@@ -86,6 +103,28 @@ async def measure(directory: Path, rounds: int) -> dict[str, list[float]]:
     os.close(raw)
     plain.close()
     return found
+
+
+def load_milliseconds() -> float:
+    """Return the median time to load an aggregate of 1,000 events."""
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(_load(f"{directory}/events.db"))
+
+
+async def _load(path: str) -> float:
+    async with SqliteEventStore(path) as store:
+        repository, order = EventSourcingRepository(Order, store), Order("order-1")
+        for number in range(1000):
+            order.place(number)
+        await repository.save(order)
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            loaded = await repository.get("order-1")
+            times.append((time.perf_counter() - started) * 1000)
+            assert loaded is not None
+            assert loaded.lines == 1000
+    return statistics.median(times)
 
 
 def write_and_sync(file: int) -> None:
@@ -137,11 +176,12 @@ def rate(call: Callable[[], object]) -> float:
 def main() -> None:
     """Print the rates."""
     rates = sqlite_rates()
-    print(f"{'fdatasync':45}{rates['fdatasync']:>10,.0f}/s")
-    print(f"{'one-row commit':45}{rates['one-row commit']:>10,.0f}/s")
+    print(f"fdatasync {rates['fdatasync']:,.0f}/s (median), one-row commits {rates['one-row commit']:,.0f}/s")
     for name, row in rates["appends"].items():
-        bar = f"  (bar {row['bar']:g}x)" if row["bar"] else ""
-        print(f"{name:45}{row['rate']:>10,.0f}/s  {row['rate'] / rates['fdatasync']:.2f}x{bar}")
+        print(f"{name:<58} {row['rate']:>18,.0f}/s")
+        ratio = row["rate"] / rates["fdatasync"]
+        show(Figure(f"SQLite: appends, {name}, against fdatasync", ratio, "x", at_least=row["bar"]))
+    show(Figure("SQLite: repository load of 1,000 events", load_milliseconds(), "ms", at_most=3))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,12 @@ def machine() -> dict[str, Any]:
             line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"}
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+    }
 
 
 def memory_per_event() -> float | None:

@@ -1,8 +1,9 @@
-"""One environment's side of the benchmark: reads `operation` per line, answers one JSON object per line.
+"""One environment's side of the benchmark: reads one request per line, answers one JSON object per line.
 
 Run as `python worker.py MODULE` with the interpreter of that environment. MODULE is a file of `ops/` that declares its
 operations with `@op`. An operation is a coroutine function that sets itself up once (it keeps its state in the dict it
-gets), times one short piece of work and returns (nanoseconds, units of work).
+gets), times one short piece of work and returns (nanoseconds, units of work). A `@report` measures in its own way and
+returns what it has found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 Operation = Callable[[dict[str, Any]], Awaitable["tuple[float, int]"]]
+Report = Callable[..., Awaitable[dict[str, Any]]]
 OPERATIONS: dict[str, Operation] = {}
+REPORTS: dict[str, Report] = {}
 
 
 def op(name: str) -> Callable[[Operation], Operation]:
@@ -28,6 +31,16 @@ def op(name: str) -> Callable[[Operation], Operation]:
 
     def register(function: Operation) -> Operation:
         OPERATIONS[name] = function
+        return function
+
+    return register
+
+
+def report(name: str) -> Callable[[Report], Report]:
+    """Register a coroutine function as the report `name`."""
+
+    def register(function: Report) -> Report:
+        REPORTS[name] = function
         return function
 
     return register
@@ -55,7 +68,10 @@ async def serve(module: str) -> None:
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         request = json.loads(line)
         try:
-            answer = await measure(request["op"], states.setdefault(request["op"], {}), request["seconds"])
+            if "report" in request:
+                answer = await REPORTS[request["report"]](**request["arguments"])
+            else:
+                answer = await measure(request["op"], states.setdefault(request["op"], {}), request["seconds"])
         except Exception as error:  # the comparison goes on; the page shows what this library could not do
             answer = {"error": f"{type(error).__name__}: {error}"[:200]}
         print(json.dumps(answer), flush=True)

@@ -10,7 +10,8 @@ from eventsource import AggregateRepository, AggregateRoot, DomainEvent, InMemor
 from pydantic import BaseModel
 from worker import op
 
-now = time.perf_counter_ns
+now = time.process_time_ns
+PASSES = 10
 
 
 class OrderState(BaseModel):
@@ -66,12 +67,13 @@ async def load_1000(state: dict[str, Any]) -> tuple[float, int]:
             order.add()
         await state["repository"].save(order)
         state["id"] = order.aggregate_id
-    start = now()
     order = await state["repository"].load(state["id"])
-    elapsed = now() - start
     if order.state.total != 3000:
         raise AssertionError("the loaded order is not the saved one")
-    return elapsed, 1
+    start = now()
+    for _ in range(PASSES):
+        await state["repository"].load(state["id"])
+    return now() - start, PASSES
 
 
 @op("repository: save 10 events")

@@ -12,7 +12,8 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOApplicationRecorder
 from worker import op
 
-now = time.perf_counter_ns
+now = time.process_time_ns
+PASSES = 10
 
 
 class Order(Aggregate):
@@ -47,9 +48,12 @@ async def load_1000(state: dict[str, Any]) -> tuple[float, int]:
             order.order("o1", "p1", 3, 1.5, "n")
         app.save(order)
         state["id"] = order.id
+    if state["app"].repository.get(state["id"]).total != 3000:
+        raise AssertionError("the loaded order is not the saved one")
     start = now()
-    state["app"].repository.get(state["id"])
-    return now() - start, 1
+    for _ in range(PASSES):
+        state["app"].repository.get(state["id"])
+    return now() - start, PASSES
 
 
 @op("repository: save 10 events")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
-from enum import Enum
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from worker import op
+from ops import collecting
+from ops.structs import OrderPlaced, sample
+from worker import op, report
 
-now = time.perf_counter_ns
+now = time.process_time_ns
 CONTEXT: contextvars.ContextVar[Any] = contextvars.ContextVar("context", default=None)
 
 
@@ -192,7 +191,7 @@ async def publish_10(state: dict[str, Any]) -> tuple[float, int]:
     return await gather_handlers(10)
 
 
-@op("channel put + get, capacity 1,024")
+@op("asyncio.Queue put + get, capacity 1,024")
 async def channel(state: dict[str, Any]) -> tuple[float, int]:
     queue: asyncio.Queue[int] = asyncio.Queue(1024)
     start = now()
@@ -202,62 +201,6 @@ async def channel(state: dict[str, Any]) -> tuple[float, int]:
         for _ in range(1000):
             await queue.get()
     return now() - start, 4000
-
-
-@op("full collection with 1,000,000 stored events")
-async def collection(state: dict[str, Any]) -> tuple[float, int]:
-    start = now()
-    gc.collect()
-    return now() - start, 1
-
-
-class Status(Enum):
-    NEW = "new"
-    PAID = "paid"
-
-
-class Line(msgspec.Struct, frozen=True):
-    sku: str
-    quantity: int
-
-
-class OrderPlaced(msgspec.Struct, frozen=True, kw_only=True):
-    """The twelve fields of our codec operation, with the id and the time that our events have besides."""
-
-    event_id: UUID
-    occurred_at: datetime
-    order_id: UUID
-    customer: str
-    email: str
-    placed_at: datetime
-    total: Decimal
-    status: Status
-    quantity: int
-    weight: float
-    express: bool
-    lines: tuple[Line, ...]
-    tags_: tuple[str, ...]
-    note: str | None
-
-
-def sample() -> OrderPlaced:
-    moment = datetime(2026, 1, 2, 3, 4, 5, 678, UTC)
-    return OrderPlaced(
-        event_id=UUID(int=1),
-        occurred_at=moment,
-        order_id=UUID(int=7),
-        customer="Ada Lovelace",
-        email="ada@example.test",
-        placed_at=moment,
-        total=Decimal("1234.56"),
-        status=Status.PAID,
-        quantity=3,
-        weight=1.25,
-        express=True,
-        lines=(Line("tea", 2), Line("milk", 1)),
-        tags_=("a", "b"),
-        note=None,
-    )
 
 
 def encoding(encoder: Any) -> tuple[float, int]:
@@ -294,3 +237,8 @@ async def json_encode(state: dict[str, Any]) -> tuple[float, int]:
 @op("codec: msgspec.json decode, 12 fields")
 async def json_decode(state: dict[str, Any]) -> tuple[float, int]:
     return decoding(msgspec.json.Encoder(), msgspec.json.Decoder(OrderPlaced))
+
+
+@report("collector")
+async def collector(events: int) -> dict[str, Any]:
+    return await collecting.run(Store(), make, events)
