@@ -108,9 +108,9 @@ from lexigram.events.middleware.base import NextHandler as NextHandler
 from lexigram.events.module import EventsModule as EventsModule
 from lexigram.events.observability import Telemetry as Telemetry
 from lexigram.events.projections.base import InlineProjection as InlineProjection
+from lexigram.events.projections.document import DocumentProjection as DocumentProjection
 from lexigram.events.projections.durable import DurableProjection as DurableProjection
 from lexigram.events.projections.manager import ProjectionManager as ProjectionManager
-from lexigram.events.projections.document import DocumentProjection as DocumentProjection
 from lexigram.events.projections.table import TableProjection as TableProjection
 from lexigram.events.protocols import CommandBus as CommandBus
 from lexigram.events.protocols import EventBus as EventBus

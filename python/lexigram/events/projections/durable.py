@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
 from lexigram.events.projections.base import ProjectionProtocol
 from lexigram.events.stores.unit_of_work import UnitOfWork, current_unit_of_work
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NUMBERED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(\d+)")
@@ -64,6 +69,27 @@ class ReadModelDatabase:
         """Return the first row of a query, or None."""
         unit = self.unit
         return await unit.fetch_one(*bind(sql, params, takes_numbered(unit)))
+
+    async def run(self, fn: Callable[[Any], Any]) -> Any:
+        """Return `fn(connection)`, awaited if it can be, with the database's own connection in this transaction.
+
+        On PostgreSQL that is asyncpg's; on SQLite sqlite3's, and the plain function runs on the store's writer thread.
+        It must neither commit nor keep the connection.
+        """
+        return await self.unit.run(fn)
+
+    async def in_session(self, fn: Callable[[Session], T]) -> T:
+        """Return `fn(session)` with a SQLAlchemy session on this transaction, flushed afterwards.
+
+        The function is a plain one on every database. It must not commit; what it raises rolls everything back.
+
+        Raises:
+            ProjectionBuildError: LEX_ERR_EVT_015; SQLAlchemy is not installed, or the store runs over a framework
+                provider.
+        """
+        from lexigram.events.projections.orm import in_session
+
+        return await in_session(self.unit, fn)
 
     @property
     def unit(self) -> UnitOfWork:
