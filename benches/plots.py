@@ -59,7 +59,8 @@ def growth_plot(report: Report) -> str:
 def pauses_plot(report: Report) -> str:
     """Return how many pauses of the collector took at least so long, while the same events were stored."""
     curves: Curves = {}
-    for name, found in report["collector"].items():
+    for name, processes in report["collector"].items():
+        found = processes[0]
         if found.get("collections"):
             points = [(float(limit), count) for limit, count in found["at_least"].items() if count]
             curves[f"{name}, {found['events']:,} events"] = [*points, (found["longest"], 1)]

@@ -75,8 +75,9 @@ def test_growth_is_flat_within_a_fifth_at_every_size(costs: list[float], span: s
 
 
 def test_a_full_collection_is_measured_against_the_same_process_without_events() -> None:
-    """The quickest of each: 30 - 9 ms are too many."""
-    report = {"results": {}, "collector": {"ours": {"before": [9.0, 12.0], "after": [30.0, 44.0]}}}
+    """The quickest of each, the median of the processes: 30 - 9 ms are too many."""
+    processes = [{"before": [9.0, 12.0], "after": [after, 44.0]} for after in (30.0, 9.0, 40.0)]
+    report = {"results": {}, "collector": {"ours": processes}}
     found = row(report, "full collection with 1,000,000 stored events, above none stored")
     assert (found.measured, found.verdict) == ("21 ms", "missed")
 
@@ -112,7 +113,7 @@ def test_the_page_is_written_from_a_run_with_gaps(tmp_path: Path) -> None:
         "seconds": 61,
         "notes": ["eventsource-py: not run."],
         "results": {"read 1,000": {**measured([100, 100, 100]), PUBLISHED: {"error": "no such method"}}},
-        "collector": {"ours": {"error": "out of memory"}},
+        "collector": {"ours": [{"error": "out of memory"}]},
         "servers": {"PostgreSQL": {"printed": "ended early: no server", "figures": []}},
     }
     write_page(report, tmp_path / "performance.md")
