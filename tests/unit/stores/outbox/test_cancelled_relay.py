@@ -12,9 +12,8 @@ from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.memory import InMemoryEventStore
 from lexigram.events.stores.outbox import OutboxRelay
 from lexigram.events.stores.sqlite import SqliteEventStore
+from lexigram.events.testing.scheduler import simulate
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
-
-pytestmark = pytest.mark.asyncio
 
 
 class StepTaken(DomainEvent):
@@ -62,3 +61,21 @@ async def test_a_relay_can_be_cancelled_on_sqlite(tmp_path: Path) -> None:
     """The same on a file, at some of the turns."""
     for turns in (1, 3, 8, 40, 400):
         await cancelled_after(turns, SqliteEventStore(str(tmp_path / f"{turns}.db")), True)
+
+
+def test_two_relays_of_one_process_never_claim_a_lane_twice() -> None:
+    """Whatever the order in which their claims are taken, every entry of a claim is in it once."""
+
+    async def main() -> list[list[str]]:
+        store = InMemoryEventStore()
+        async with store.outbox() as box:
+            for number in range(3):
+                for key in "abcdefghi":
+                    await store.append(key, [StepTaken(number=number)])
+            batches = await asyncio.gather(box.claim("one", 50, 30.0), box.claim("two", 50, 30.0))
+            return [[entry.entry_id for entry in batch.entries] for batch in batches]
+
+    for seed in range(10):
+        first, second = simulate(main, seed=seed)
+        assert len(set(first)) == len(first)
+        assert len({*first, *second}) == len(first) + len(second) == 27

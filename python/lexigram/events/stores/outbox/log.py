@@ -73,9 +73,9 @@ class LogOutboxStore(AbstractOutboxStore):
         await self.connect()
         batch = OutboxBatch()
         known, head = await self.checkpoints.list_checkpoints(), await self.store.head()
-        self._turn = (self._turn + 1) % LANES
+        turn = self._turn = (self._turn + 1) % LANES  # kept here: another relay of this process may claim meanwhile
         for number in range(LANES):
-            lane = (self._turn + number) % LANES
+            lane = (turn + number) % LANES
             name = self._lanes[lane]
             if known.get(name, 0) < head and await self.checkpoints.acquire_lock(name, owner, lease_seconds):
                 await self._read_lane(batch, lane, limit - len(batch.entries), owner)
