@@ -37,21 +37,31 @@ def giving_way(classes: Iterable[type]) -> Iterator[Callable[[], None]]:
     """
     from lexigram.events.buses.dead_letter import InMemoryDeadLetterStore
     from lexigram.events.stores._memory_unit import MemoryUnitOfWork
+    from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
 
     changed: list[tuple[type, str, Any]] = []
     letters: list[InMemoryDeadLetterStore] = []
+    marks: list[InMemoryIdempotencyStore] = []
 
     def change(cls: type, name: str, value: Any) -> None:
         changed.append((cls, name, vars(cls).get(name)))
         setattr(cls, name, value)
 
-    def noted(self: InMemoryDeadLetterStore, *args: Any, **kwargs: Any) -> None:
-        created(self, *args, **kwargs)
-        letters.append(self)
+    def note(cls: type, created: list[Any]) -> None:
+        make: Any = cls.__init__  # type: ignore[misc]
+
+        def noting(self: Any, *args: Any, **kwargs: Any) -> None:
+            make(self, *args, **kwargs)
+            created.append(self)
+
+        change(cls, "__init__", noting)
 
     def reopen() -> None:
-        for store in letters:
-            store._lane_locks.clear()
+        for letter_store in letters:
+            letter_store._lane_locks.clear()
+        for mark_store in marks:
+            for key in list(mark_store._unsettled):
+                mark_store._give_back(key)
 
     for cls in dict.fromkeys(classes):
         for name in dir(cls):
@@ -61,8 +71,8 @@ def giving_way(classes: Iterable[type]) -> Iterator[Callable[[], None]]:
     change(MemoryUnitOfWork, "_commit", _suspending(MemoryUnitOfWork._commit, after=False))
     change(MemoryUnitOfWork, "_rollback", _suspending(MemoryUnitOfWork._rollback, after=False))
     change(MemoryUnitOfWork, "__aexit__", _suspending(MemoryUnitOfWork.__aexit__, before=False))
-    created = InMemoryDeadLetterStore.__init__
-    change(InMemoryDeadLetterStore, "__init__", noted)
+    note(InMemoryDeadLetterStore, letters)
+    note(InMemoryIdempotencyStore, marks)
     try:
         yield reopen
     finally:

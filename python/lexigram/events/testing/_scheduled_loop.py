@@ -15,6 +15,10 @@ import lexigram.events
 from lexigram.events.testing._virtual_time import VirtualClock
 
 _PATIENCE_SECONDS = 0.05
+_SILENCE_SECONDS = 10.0
+_GRACE_SECONDS = 20.0
+"""So long a program may go on, by the virtual clock, after one of its tasks was cancelled; then it is shut down."""
+
 _MAX_STEPS = 1_000_000
 _MAX_CHOICE = 64
 _OURS = str(Path(lexigram.events.__file__).parent)
@@ -108,6 +112,7 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         self._limit = clock.elapsed + limit_seconds
         self._steps = 0
         self._jobs = 0
+        self._is_abandoned = self._is_interrupted = False
         self.set_task_factory(self._make_task)
         self.set_exception_handler(lambda *_: None)
 
@@ -170,6 +175,9 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         self._watch.before(task, woken)
         handle._run()
         self._watch.after(task)
+        if self._watch.target is not None and not self._is_interrupted:
+            self._is_interrupted = True
+            self._limit = min(self._limit, self.clock.elapsed + _GRACE_SECONDS)
 
     def _take(self, ready: Any) -> Any:
         """Remove one of the task steps at the front of the queue; a plain callback there is next."""
@@ -192,15 +200,24 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         if events or seconds == 0.0:
             return events
         if self._jobs or self.clock.is_real or len(selector.get_map()) > 1:
-            patience = 10 * _PATIENCE_SECONDS if self._jobs else _PATIENCE_SECONDS
-            events = selector.select(patience if seconds is None else min(seconds, patience))
-            passed = patience if self.clock.is_real else 0.0
-            if not events and not self._jobs and seconds is not None and seconds > passed:
-                self.clock.advance(seconds - passed)
-        elif seconds is None:
+            return self._wait_outside(selector, seconds)
+        if seconds is None:
             raise Stuck(f"every task waits for ever; {self.standing()}")
-        else:
-            self.clock.advance(seconds)
+        self.clock.advance(seconds)
+        return events
+
+    def _wait_outside(self, selector: Any, seconds: float | None) -> Any:
+        """Wait for threads and sockets; skip the time if they are silent."""
+        if seconds is None:
+            silence = 1.0 if self._is_interrupted else _SILENCE_SECONDS
+            events = selector.select(None if self._jobs else silence)
+            if not events:
+                raise Stuck(f"nothing has answered for {silence:g} s; {self.standing()}")
+            return events
+        events = selector.select(min(seconds, _PATIENCE_SECONDS))
+        passed = _PATIENCE_SECONDS if self.clock.is_real else 0.0
+        if not events and not self._jobs and seconds > passed:
+            self.clock.advance(seconds - passed)
         return events
 
     def standing(self) -> str:
@@ -209,24 +226,29 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
 
     def abandon(self) -> None:
         """Throw away what is left of a crashed run; its `finally` blocks run now, when nobody looks at their traces."""
-        self.close()
-        for task in self.tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                _close(task.get_coro())
+        self._is_abandoned = True
+        asyncio._set_running_loop(self)
+        try:
+            for task in self.tasks:
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    _close(task.get_coro())
+        finally:
+            asyncio._set_running_loop(None)
+            self.close()
+
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        if not self._is_abandoned:
+            super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]
 
 
 def _close(coro: Any) -> None:
+    """End a coroutine from inside, and then whatever its `finally` blocks wait for."""
     for _ in range(100):
         try:
-            coro.close()
-        except RuntimeError as error:
-            if "ignored GeneratorExit" in str(error):
-                continue  # a `finally` block waits for something: once more, from there
-            return
+            coro.throw(Crashed())
         except BaseException:
             return
-        return
 
 
 def _task_of(handle: Any) -> tuple[asyncio.Task[Any] | None, bool]:

@@ -1,0 +1,95 @@
+"""Sagas, projections, relays and process managers are crashed and cancelled at every await, in memory and on databases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from lexigram.events.testing.scheduler import Trial, explore, replay
+from tests.backends import address
+from tests.faults import trials
+from tests.faults.trials import Durable, DurableTrial
+
+TRIALS = (trials.Sagas, trials.Projection, trials.Rebuilt, trials.Parked, trials.Relay, trials.Follower)
+
+MakeTrial = Callable[[], Trial]
+
+
+def on_database(backend: str, trial: type[DurableTrial], request: pytest.FixtureRequest, tmp_path: Path) -> MakeTrial:
+    """Return a maker of trials, each on an empty database."""
+    numbers = count()
+
+    def make() -> Trial:
+        # One schema on PostgreSQL, emptied for each trial; a new file on SQLite.
+        number = 0 if backend == "postgres" else next(numbers)
+        return trial(Durable(backend, address(backend, request, tmp_path, number)))
+
+    return make
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_invariants_hold_at_every_await_in_memory(trial: type[DurableTrial]) -> None:
+    """A read model equals its recomputation, a saga ends once, every entry is delivered, no effect is doubled."""
+    found = explore(trial, seed=1, at_most=60)
+    assert found.points["crash"] > 40
+    assert found.points["cancel"] > 40
+    assert not found.unreached
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("trial", TRIALS)
+def test_invariants_hold_at_some_awaits_on_a_database(
+    backend: str, trial: type[DurableTrial], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The same on threads and sockets; a crash kills a process with its connections."""
+    make = on_database(backend, trial, request, tmp_path)
+    found = explore(make, seed=1, at_most=8 if backend == "sqlite" else 4, in_memory=False)
+    assert found.points["crash"] > 20
+    assert found.points["cancel"] > 20
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("trial", TRIALS)
+def test_invariants_hold_at_every_await_in_every_order(trial: type[DurableTrial]) -> None:
+    """Many seeds, so many orders of the tasks, and all awaits of each."""
+    for seed in range(20):
+        explore(trial, seed=seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("trial", TRIALS)
+def test_invariants_hold_at_every_await_on_a_database(
+    backend: str, trial: type[DurableTrial], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """All awaits on threads and sockets, in three orders."""
+    for seed in range(3):
+        explore(on_database(backend, trial, request, tmp_path), seed=seed, in_memory=False)
+
+
+def test_a_red_seed_replays_identically_in_another_process() -> None:
+    """The trace of each trial is the same step by step, whatever the seed of string hashes."""
+    script = (
+        "from lexigram.events.testing.scheduler import replay\nfrom tests.faults.test_every_await import TRIALS\n"
+        "for trial in TRIALS:\n    for fault in ('none', 'crash:31', 'cancel:33'):\n"
+        "        print(trial.__name__, replay(trial, fault, seed=9))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert told[0].count("Run(") == 3 * len(TRIALS)
+    assert str(replay(TRIALS[0], "crash:31", seed=9)) in told[0]
