@@ -108,6 +108,7 @@ from lexigram.events.middleware.base import NextHandler as NextHandler
 from lexigram.events.module import EventsModule as EventsModule
 from lexigram.events.observability import Telemetry as Telemetry
 from lexigram.events.projections.base import InlineProjection as InlineProjection
+from lexigram.events.projections.bluegreen import BlueGreenRebuild as BlueGreenRebuild
 from lexigram.events.projections.document import DocumentProjection as DocumentProjection
 from lexigram.events.projections.durable import DurableProjection as DurableProjection
 from lexigram.events.projections.manager import ProjectionManager as ProjectionManager

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
 from lexigram.events.messages.context import enter_message, leave_message
 from lexigram.events.projections.base import ProjectionProtocol, settled
 from lexigram.events.projections.durable import DurableProjection
+from lexigram.events.projections.read_model import ReadModel
 from lexigram.events.stores.checkpoints import moved_elsewhere
 
 if TYPE_CHECKING:
@@ -63,6 +64,14 @@ class BatchApplier:
             and hasattr(checkpoints, "move")
             and hasattr(type(store), "engine")
         )
+        self._read_model: ReadModel | None = None
+        if _has_versions(projection):
+            self._read_model = ReadModel(store, projection.read_model)
+            if getattr(getattr(checkpoints, "database", None), "names", None) != store.database.names:
+                raise EventValidationError(
+                    "versions of a read model need their positions beside the events; leave checkpoint_store out",
+                    field="checkpoint_store",
+                )
         if self._transactional and not hasattr(store, "unit_of_work"):
             raise EventValidationError(
                 f"{type(projection).__name__} keeps its rows in the event store's database; "
@@ -75,10 +84,15 @@ class BatchApplier:
         if self._prepared:
             return
         projection = self.projection
-        if isinstance(projection, DurableProjection) and projection.schema:
+        if isinstance(projection, DurableProjection) and (projection.schema or self._read_model is not None):
             async with self._store.unit_of_work() as unit:
                 await unit.lock_schema()
+                if self._read_model is not None:
+                    await self._read_model.begin(projection)
                 await projection.create_schema()
+                if self._read_model is not None:
+                    await self._read_model.register(projection)
+                    projection.state = await self._read_model.check(projection.version)
         if self._checkpoints is not None:
             connect = getattr(self._checkpoints, "connect", None)
             if connect is not None:  # it may have been closed with the manager
@@ -88,6 +102,13 @@ class BatchApplier:
                 projection.checkpoint.position = self._stored
             projection.advance(self._stored)
         self._prepared = True
+
+    @property
+    def is_building(self) -> bool:
+        """Whether it builds a version of a read model that readers have not seen yet."""
+        projection = self.projection
+        state = projection.state if isinstance(projection, DurableProjection) else None
+        return state is not None and projection.version not in state.seen  # type: ignore[attr-defined]
 
     def forget(self) -> None:
         """Load the position again before the next batch: after a cancelled write its outcome is not known."""
@@ -109,7 +130,7 @@ class BatchApplier:
         """
         wanted = self._wanted(batch)
         last, before = batch[-1][1], self.applied
-        parked = None if strict else self._parked
+        parked = None if strict or self.is_building else self._parked
         if self._transactional and wanted:
             await self._apply_range(wanted, last, parked)
         else:
@@ -215,6 +236,8 @@ class BatchApplier:
         assert isinstance(projection, DurableProjection)
 
         def job(connection: Any) -> None:
+            if self._read_model is not None:
+                projection.state = self._read_model.look(connection, projection.version)
             checkpoints.move(connection, self.checkpoint_name, self._stored, last, self.epoch)  # type: ignore[union-attr]
             try:
                 projection.project_batch(connection, events)
@@ -276,7 +299,10 @@ class BatchApplier:
             self._stored = position
 
     async def _check_alone(self) -> None:
-        """Refuse to write if somebody else has moved the checkpoint meanwhile."""
+        """Refuse to write if somebody else has moved the checkpoint meanwhile, or the version was dropped."""
+        if self._read_model is not None:
+            projection: Any = self.projection
+            projection.state = await self._read_model.check(projection.version)
         if self._transactional and self._checkpoints is not None:
             stored = await self._checkpoints.get_checkpoint(self.checkpoint_name)
             if stored != self._stored:
@@ -298,3 +324,7 @@ class BatchApplier:
             cause=error,
             details={"projection": self.projection.name, "position": position, "event_id": str(event.event_id)},
         )
+
+
+def _has_versions(projection: ProjectionProtocol) -> TypeGuard[DurableProjection]:
+    return isinstance(projection, DurableProjection) and bool(projection.read_model)

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
-from lexigram.events.projections.base import ProjectionProtocol
+from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
+from lexigram.events.projections.read_model import ReadModelState, check_versioned, named, versioned
 from lexigram.events.stores.unit_of_work import UnitOfWork, current_unit_of_work
 
 if TYPE_CHECKING:
@@ -38,22 +39,24 @@ def positional(sql: str) -> tuple[str, tuple[int, ...] | None]:
 class ReadModelDatabase:
     """The database as a projection sees it: every statement joins the transaction that also moves the checkpoint.
 
-    Parameters are written `?` or `$1`, and passed one by one or as a single sequence.
+    Parameters are written `?` or `$1`, and passed one by one or as a single sequence. `{orders}` is the table of the
+    projection's version where `orders` is among its `tables`.
     """
 
     __slots__ = ("_projection",)
 
-    def __init__(self, projection: str) -> None:
+    def __init__(self, projection: DurableProjection) -> None:
         self._projection = projection
 
     async def execute(self, sql: str, *params: Any) -> Any:
         """Run one statement."""
         unit = self.unit
-        return await unit.execute(*bind(sql, params, takes_numbered(unit)))
+        return await unit.execute(*bind(self._projection.sql(sql), params, takes_numbered(unit)))
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> Any:
         """Run one statement for each row of parameters."""
         unit = self.unit
+        sql = self._projection.sql(sql)
         if takes_numbered(unit):
             return await unit.executemany(sql, rows)
         text, order = positional(sql)
@@ -63,12 +66,12 @@ class ReadModelDatabase:
     async def fetch_all(self, sql: str, *params: Any) -> list[Any]:
         """Return all rows of a query, changes of this transaction included."""
         unit = self.unit
-        return list(await unit.fetch_all(*bind(sql, params, takes_numbered(unit))))
+        return list(await unit.fetch_all(*bind(self._projection.sql(sql), params, takes_numbered(unit))))
 
     async def fetch_one(self, sql: str, *params: Any) -> Any:
         """Return the first row of a query, or None."""
         unit = self.unit
-        return await unit.fetch_one(*bind(sql, params, takes_numbered(unit)))
+        return await unit.fetch_one(*bind(self._projection.sql(sql), params, takes_numbered(unit)))
 
     async def run(self, fn: Callable[[Any], Any]) -> Any:
         """Return `fn(connection)`, awaited if it can be, with the database's own connection in this transaction.
@@ -101,7 +104,7 @@ class ReadModelDatabase:
         unit = current_unit_of_work()
         if unit is None:
             raise ProjectionBuildError(
-                f"Projection {self._projection!r} used self.db outside of apply, handle_event or reset; "
+                f"Projection {self._projection.name!r} used self.db outside of apply, handle_event or reset; "
                 "read its tables through a connection of your own"
             )
         return unit
@@ -135,13 +138,23 @@ class DurableProjection(ProjectionProtocol):
     on the store's writer thread, which replaces one thread change per statement by one per batch; on PostgreSQL it is
     a coroutine function that gets the asyncpg connection.
 
+    With `read_model` instead of a name, several versions of it can exist at once (`BlueGreenRebuild`): write `{orders}`
+    in its statements for the table `orders` of the version. Readers find the version they are to see under the bare name.
+
     Class attributes:
         schema: Statements that create the tables (`CREATE TABLE IF NOT EXISTS …`); run when the manager starts it.
         tables: The tables that `reset` empties. Names match `[A-Za-z_][A-Za-z0-9_]{0,62}`.
+        read_model: Name that all versions share; the projection's name is then `read_model@version`.
+        version: Number of the version, from 1; the next one for each change.
     """
 
     schema: ClassVar[Sequence[str]] = ()
     tables: ClassVar[Sequence[str]] = ()
+    read_model: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    state: ReadModelState | None = None
+    """Which version readers see, as of the last batch; None without versions. Set by the manager."""
+    _suffix: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -151,11 +164,47 @@ class DurableProjection(ProjectionProtocol):
         for table in cls.tables:
             if not _NAME.fullmatch(table):
                 raise EventValidationError(f"{table!r} is no table name: use letters, digits and _", field="tables")
+        if cls.read_model:
+            if isinstance(getattr(cls, "name", None), str):
+                raise EventValidationError(f"give {cls.__name__} a name or a read_model, not both", field="name")
+            if not isinstance(cls.version, int) or cls.version < 1:
+                raise EventValidationError(f"{cls.__name__}.version must be a number from 1", field="version")
+            check_versioned(cls.tables, cls.schema)
+
+    @property
+    def name(self) -> str:
+        """The class name, or read model and version, unless overridden by a class attribute."""
+        return f"{self.read_model}@{self.version}" if self.read_model else type(self).__name__
 
     @property
     def db(self) -> ReadModelDatabase:
         """The current transaction."""
-        return ReadModelDatabase(self.name)
+        return ReadModelDatabase(self)
+
+    def table_name(self, table: str) -> str:
+        """Return the name of this version's table, for `project_batch`; without versions it is the name itself."""
+        if self._suffix is not None:
+            return table + self._suffix
+        return versioned(table, self.version) if self.read_model else table
+
+    def sql(self, statement: str) -> str:
+        """Return a statement with `{orders}` replaced by the table of this version, for `project_batch`.
+
+        Raises:
+            EventValidationError: LEX_ERR_EVT_024; a versioned projection names one of its tables without braces.
+        """
+        suffix = self.table_name("")
+        return named(statement, tuple(self.tables), suffix) if suffix or "{" in statement else statement
+
+    def may_have_effects(self, event: Any) -> bool:
+        """Return whether something outside of the read model may follow from this event (a mail, a command, an append).
+
+        False in a rebuild, while a version is built beside another, and in versions that readers do not see: of all
+        versions of a read model exactly one may for each event, so that nothing is repeated and nothing left out.
+        """
+        if self._status is ProjectionStatus.REBUILDING:
+            return False
+        return self.state is None or self.state.speaks_at(event.sequence_number) == self.version
 
     project_batch: ClassVar[Any] = None
     """Optional: `def project_batch(self, connection, events)`, called on the store's writer thread."""
@@ -173,5 +222,5 @@ class DurableProjection(ProjectionProtocol):
     async def reset(self) -> None:
         """Delete all rows of `tables` in the current transaction and forget the position."""
         for table in self.tables:
-            await self.db.execute(f'DELETE FROM "{table}"')
+            await self.db.execute(f'DELETE FROM "{self.table_name(table)}"')
         await super().reset()

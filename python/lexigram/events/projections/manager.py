@@ -16,6 +16,7 @@ from lexigram.events.projections.log import LogReader, PartitionReader
 from lexigram.events.projections.order import in_dependency_order
 from lexigram.events.projections.parking import PREFIX, ParkedEvents
 from lexigram.events.projections.parts import ProjectionParts
+from lexigram.events.projections.read_model import ReadModel
 from lexigram.events.projections.rebuild import rebuild, reset
 from lexigram.events.projections.runner import ProjectionRunner
 from lexigram.events.stores.lease import Claim, LeaseGroup
@@ -86,6 +87,19 @@ class ProjectionManager:
                 field="checkpoint_store",
             )
 
+    @property
+    def event_store(self) -> Any:
+        """The log that is followed."""
+        return self._store
+
+    def parts(self, name: str) -> ProjectionParts:
+        """Return what runs a projection in this process.
+
+        Raises:
+            ProjectionNotFoundError: LEX_ERR_EVT_017.
+        """
+        return self._need(name)
+
     # Registration
 
     def register(self, projection: ProjectionProtocol | Any) -> None:
@@ -130,11 +144,13 @@ class ProjectionManager:
         reader: LogReader | PartitionReader | None,
         lease: tuple[LeaseGroup, Claim] | None,
     ) -> ProjectionRunner:
+        versioned = bool(getattr(projection, "read_model", ""))
         return ProjectionRunner(
             applier,
             reader,
             turn=self._turn,
-            batch_size=self._config.batch_size,
+            # A version that is built beside another has a long way to go; live, batches are small anyway.
+            batch_size=self._config.rebuild_batch_size if versioned else self._config.batch_size,
             before=lambda: [
                 runner
                 for other in projection.depends_on
@@ -207,6 +223,8 @@ class ProjectionManager:
     async def wait_for(self, name: str, position: int, timeout: float | None = None) -> None:
         """Return once the projection has processed everything up to `position`: read your own writes.
 
+        The name of a read model stands for the version that its readers see.
+
         Args:
             position: Global position, as in `event.sequence_number` after an append.
             timeout: Seconds; None waits for ever.
@@ -216,7 +234,7 @@ class ProjectionManager:
             ProjectionBuildError: LEX_ERR_EVT_015; the projection is faulted.
             ProjectionNotFoundError: LEX_ERR_EVT_017.
         """
-        parts = self._need(name)
+        parts = self._need(name if name in self._parts else await self._seen_version(name))
         try:
             async with asyncio.timeout(timeout):
                 await parts.wait_for(position)
@@ -339,6 +357,14 @@ class ProjectionManager:
         except KeyError:
             known = ", ".join(sorted(self._parts)) or "none"
             raise ProjectionNotFoundError(f"No projection is named {name!r}; registered: {known}") from None
+
+    async def _seen_version(self, name: str) -> str:
+        """Return the name of the version of a read model that readers see; the name itself if it has none here."""
+        versions = [key for key, parts in self._parts.items() if getattr(parts.projection, "read_model", "") == name]
+        if len(versions) < 2:  # then readers see this one, or cannot be waited for here
+            return versions[0] if versions else name
+        state = await ReadModel(self._store, name).state(self._need_reader().store.engine)
+        return versions[0] if state is None else f"{name}@{state.active}"
 
     def _need_reader(self) -> LogReader:
         if self._reader is None:

@@ -10,6 +10,8 @@ from typing import Any, Final
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
 from lexigram.events.projections.base import settled
 from lexigram.events.projections.durable import DurableProjection
+from lexigram.events.projections.read_model import check_versioned
+from lexigram.events.stores._validation import check_number
 from lexigram.events.stores.identifiers import validate_table_name
 
 __all__ = ["Add", "Delete", "TableProjection"]
@@ -44,6 +46,7 @@ class TableProjection(DurableProjection):
         key: The column that identifies a row.
         columns: SQL type by column, the key included.
         name: Name of the projection, where it is not that of the table.
+        version: From 1, where several versions of the table are to exist at once (`BlueGreenRebuild`); 0 = never.
 
     Raises:
         EventValidationError: LEX_ERR_EVT_024, naming the argument.
@@ -56,7 +59,9 @@ class TableProjection(DurableProjection):
             return {"id": event.order_id, "total": event.total, "status": "placed"}
     """
 
-    def __init__(self, table: str, key: str, columns: Mapping[str, str], *, name: str | None = None) -> None:
+    def __init__(
+        self, table: str, key: str, columns: Mapping[str, str], *, name: str | None = None, version: int = 0
+    ) -> None:
         super().__init__()
         validate_table_name(table)
         for column, sql_type in columns.items():
@@ -70,15 +75,18 @@ class TableProjection(DurableProjection):
         definitions = ", ".join(
             f'"{column}" {sql_type}{" PRIMARY KEY" if column == key else ""}' for column, sql_type in columns.items()
         )
-        self.schema = (f'CREATE TABLE IF NOT EXISTS "{table}" ({definitions})',)  # type: ignore[misc]
+        self.schema = (f'CREATE TABLE IF NOT EXISTS "{{{table}}}" ({definitions})',)  # type: ignore[misc]
         self._name = table if name is None else name
+        if check_number(version, "version"):
+            check_versioned(self.tables, self.schema)
+            self.read_model, self.version = self._name, version  # type: ignore[misc]
         self._functions: dict[type[Any], Callable[[Any], Any]] = {}
         self._statements: dict[tuple[tuple[str, bool], ...], str] = {}
 
     @property
     def name(self) -> str:
-        """The name given at construction."""
-        return self._name
+        """The name given at construction, with the version where there are versions."""
+        return f"{self._name}@{self.version}" if self.read_model else self._name
 
     @property
     def handles(self) -> tuple[type[Any], ...]:
@@ -103,7 +111,7 @@ class TableProjection(DurableProjection):
         changes = await settled(function(event))
         for change in changes if isinstance(changes, list) else [changes]:
             if isinstance(change, Delete):
-                await self.db.execute(f'DELETE FROM "{self.table}" WHERE "{self.key}" = $1', change.key)
+                await self.db.execute(f'DELETE FROM "{{{self.table}}}" WHERE "{self.key}" = $1', change.key)
             elif isinstance(change, Mapping):
                 await self._upsert(change)
             elif change is not None:
@@ -135,4 +143,4 @@ class TableProjection(DurableProjection):
             if column != self.key
         )
         action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
-        return f'INSERT INTO "{self.table}" AS t ({columns}) VALUES ({marks}) ON CONFLICT ("{self.key}") {action}'
+        return f'INSERT INTO "{{{self.table}}}" AS t ({columns}) VALUES ({marks}) ON CONFLICT ("{self.key}") {action}'
