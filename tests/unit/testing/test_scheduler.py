@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
-from lexigram.events import DomainEvent, InMemoryEventStore
+from lexigram.events import DomainEvent, InMemoryEventStore, SqliteEventStore
 from lexigram.events.messages.clock import now
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.testing.clock import DEFAULT_MOMENT
@@ -260,6 +261,34 @@ def test_time_waits_for_threads() -> None:
             return await asyncio.to_thread(lambda: time.sleep(0.2) or "done")  # type: ignore[func-returns-value]
 
     assert simulate(main) == "done"
+
+
+def test_time_waits_for_sqlite(tmp_path: Path) -> None:
+    """While the writer thread works, no timeout fires; while nothing is asked, a minute passes quickly."""
+
+    async def main() -> float:
+        async with SqliteEventStore(str(tmp_path / "slow.db")) as store:
+            async with asyncio.timeout(5):
+                await store.engine.run(lambda _: time.sleep(0.4))
+            began = time.monotonic()
+            await asyncio.sleep(10)
+            return time.monotonic() - began
+
+    began = time.monotonic()
+    assert simulate(main, in_memory=False) == pytest.approx(10, abs=1)
+    assert time.monotonic() - began < 8
+
+
+def test_time_waits_for_postgres(postgres_url: str) -> None:
+    """The same while a server works."""
+
+    async def main() -> None:
+        connection = await asyncpg.connect(postgres_url)
+        async with asyncio.timeout(5):
+            await connection.execute("SELECT pg_sleep(0.4)")
+        await connection.close()
+
+    simulate(main, in_memory=False)
 
 
 def test_only_some_places_are_tried_on_request() -> None:

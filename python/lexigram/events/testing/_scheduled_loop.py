@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
+import sys
 import sysconfig
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,6 +16,12 @@ import lexigram.events
 from lexigram.events.testing._virtual_time import VirtualClock
 
 _PATIENCE_SECONDS = 0.05
+_SKIPPED_SECONDS = 1.0
+"""So much time is skipped after a silence of that length where something outside may be answering late."""
+
+_DRIVERS = ("lexigram.events.stores.sqlite.", "asyncpg.")
+"""Modules whose futures are answers from outside: no time is skipped while one is awaited."""
+
 _SILENCE_SECONDS = 10.0
 _GRACE_SECONDS = 20.0
 """So long a program may go on, by the virtual clock, after one of its tasks was cancelled; then it is shut down."""
@@ -112,6 +119,7 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         self._limit = clock.elapsed + limit_seconds
         self._steps = 0
         self._jobs = 0
+        self._asked: set[asyncio.Future[Any]] = set()
         self._is_abandoned = self._is_interrupted = False
         self.set_task_factory(self._make_task)
         self.set_exception_handler(lambda *_: None)
@@ -125,12 +133,27 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         """Return the virtual time."""
         return self.clock.monotonic()
 
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future; those of drivers are remembered until they are done."""
+        future = super().create_future()
+        if self.clock.is_real and sys._getframe(1).f_globals.get("__name__", "").startswith(_DRIVERS):
+            self._asked.add(future)
+        return future
+
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """Run a function in a thread; time is not skipped meanwhile."""
         self._jobs += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._job_done)
         return future
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        """End the threads; that is work of a thread, too."""
+        self._jobs += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._jobs -= 1
 
     def _job_done(self, _: asyncio.Future[Any] | Future[Any]) -> None:
         self._jobs -= 1
@@ -216,8 +239,9 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
             return events
         events = selector.select(min(seconds, _PATIENCE_SECONDS))
         passed = _PATIENCE_SECONDS if self.clock.is_real else 0.0
-        if not events and not self._jobs and seconds > passed:
-            self.clock.advance(seconds - passed)
+        self._asked = {future for future in self._asked if not future.done()}
+        if not events and not self._jobs and not self._asked and seconds > passed:
+            self.clock.advance(min(seconds - passed, _SKIPPED_SECONDS))
         return events
 
     def standing(self) -> str:

@@ -124,8 +124,9 @@ def explore(
 
     In memory, everything that `time`, `asyncio.sleep` and timeouts take from the clock is virtual, calls of the stores give
     way to other tasks as those of a database do, and equal seeds mean equal runs. With `in_memory=False` threads and
-    sockets may be used: a crash kills a forked process (POSIX only), time runs and is put forward after 50 ms in which
-    nothing has answered, and one run differs a little from the next.
+    sockets may be used: a crash kills a forked process (POSIX only), one run differs a little from the next, and time runs.
+    It is put forward by up to a second after each 50 ms in which nothing has answered, but not while SQLite, PostgreSQL or a
+    thread of the loop owe an answer.
 
     Args:
         make: Returns a new trial with empty stores; usually the class.
@@ -183,20 +184,32 @@ def replay(
     return _Round(make, options).play(*((None, 0) if fault == "none" else (kind, int(point))))
 
 
-def simulate(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int = 0, limit_seconds: float = LIMIT_SECONDS) -> T:
+def simulate(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    seed: int = 0,
+    in_memory: bool = True,
+    limit_seconds: float = LIMIT_SECONDS,
+) -> T:
     """Run a coroutine function as `asyncio.run` does, in virtual time and in an order of tasks given by the seed.
+
+    Args:
+        in_memory: As for `explore`.
 
     Raises:
         AssertionError: Every task waits for ever, or it takes longer than `limit_seconds` by the virtual clock.
     """
     _refuse_running_loop()
-    clock = VirtualClock()
-    with installed(clock, seed), giving_way(stores_in_memory()):
+    clock = VirtualClock(real=not in_memory)
+    with installed(clock, seed), giving_way(stores_in_memory() if in_memory else ()):
         loop = ScheduledLoop(clock, random.Random(f"order {seed}"), Watch(), limit_seconds)
         try:
-            return loop.run_until_complete(main())
-        finally:
+            result = loop.run_until_complete(main())
             _shut_down(loop)
+        finally:
+            if not loop.is_closed():
+                loop.abandon()
+        return result
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ class _Round:
         self._make, self._options = make, options
         self._clock = VirtualClock(real=not options.in_memory)
         self._chance = random.Random(f"order {options.seed}")
-        self._abandoned: list[ScheduledLoop] = []
+        self._loops: list[ScheduledLoop] = []
         self._watch = Watch()
         self._fault = "none"
 
@@ -233,14 +246,13 @@ class _Round:
                     classes = (*stores_in_memory(), *self._options.interruptible)
                     reopen = stack.enter_context(giving_way(classes))
                 trial = self._make()
-                self._quietly(trial.prepare)
                 try:
+                    self._quietly(trial.prepare)
                     self._run(trial)
                     reopen()
                     self._recover(trial)
                 finally:
-                    for loop in self._abandoned:
-                        loop.abandon()
+                    self._abandon_loops()
                     self._quietly(trial.close)
         finally:
             if was_enabled:
@@ -277,22 +289,18 @@ class _Round:
         try:
             loop.run_until_complete(body)
         except Crashed:
-            self._abandoned.append(loop)
             return
         except Stuck as error:
             if watch.target is None or watch.target is body:
-                self._abandoned.append(loop)
                 raise self._failed(f"run() does not end: {error}") from error
         except (Exception, asyncio.CancelledError) as error:
             if not watch.place:
-                self._abandoned.append(loop)
                 raise self._failed(f"run() raised {type(error).__name__}: {error}") from error
         finally:
             watch.is_on = False
         try:
             _shut_down(loop)
         except Stuck as error:
-            self._abandoned.append(loop)
             raise self._failed(f"tasks do not end when they are cancelled: {error}") from error
 
     def _recover(self, trial: Trial) -> None:
@@ -307,19 +315,24 @@ class _Round:
             loop.run_until_complete(rest())
             _shut_down(loop)
         except (Exception, asyncio.CancelledError) as error:
-            self._abandoned.append(loop)
             name = "recover() does not end" if isinstance(error, Stuck) else type(error).__name__
             raise self._failed(f"{type(trial).__name__}: {name}: {error}") from error
 
+    def _abandon_loops(self) -> None:
+        """Throw away what has crashed or is stuck, now that it has been checked."""
+        for loop in self._loops:
+            if not loop.is_closed():
+                loop.abandon()
+
     def _quietly(self, work: Callable[[], Awaitable[None]]) -> None:
         loop = self._loop()
-        try:
-            loop.run_until_complete(_call(work))
-        finally:
-            _shut_down(loop)
+        loop.run_until_complete(_call(work))
+        _shut_down(loop)
 
     def _loop(self) -> ScheduledLoop:
-        return ScheduledLoop(self._clock, self._chance, self._watch, self._options.limit_seconds)
+        loop = ScheduledLoop(self._clock, self._chance, self._watch, self._options.limit_seconds)
+        self._loops.append(loop)
+        return loop
 
     def _failed(self, message: str) -> TrialFailed:
         return TrialFailed(message, self._options.seed, self._fault, self._watch.place)
