@@ -191,7 +191,7 @@ async def grow(url: str, goal: int = 100_000) -> None:
 def main() -> None:
     """Run on the server that LEXIGRAM_TEST_POSTGRES_URL names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of each measurement")
     asyncio.run(measure(os.environ["LEXIGRAM_TEST_POSTGRES_URL"], parser.parse_args().seconds))
 
 

@@ -30,7 +30,7 @@ from lexigram.events.sagas.postgres import PostgresSagaStore
 AT_ONCE = 64
 STEPS = 5
 SAGAS = 640
-ROUNDS = 5
+ROUNDS = 3
 BAR = 3_000
 
 

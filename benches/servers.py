@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,11 +37,11 @@ def server_rates() -> dict[str, dict[str, Any]]:
             command = [sys.executable, str(ROOT / "tools" / "services.py"), "run", *servers, "--", *command]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "figures")
-            env = {**os.environ, figures.FILE: str(path)}
+            env, started = {**os.environ, figures.FILE: str(path)}, time.monotonic()
             done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300)
             printed = done.stdout.strip()
             if done.returncode != 0:
                 printed += f"\nended early: {done.stderr.strip()[-500:]}"
             found[title] = {"printed": printed.strip(), "figures": figures.read(path)}
-        print(f"{title}\n{printed}\n", file=sys.stderr, flush=True)
+        print(f"{title}: {time.monotonic() - started:.0f} s\n{printed}\n", file=sys.stderr, flush=True)
     return found
