@@ -123,9 +123,8 @@ async def json_decode_and_convert(state: dict[str, Any]) -> tuple[float, int]:
     """Decode into a struct with msgspec, then make our event of it."""
     data, decoder = msgspec.json.encode(structs.sample()), msgspec.json.Decoder(structs.OrderPlaced)
     start = now()
-    for _ in range(1000):
-        converted(decoder.decode(data))
+    found = [converted(decoder.decode(data)) for _ in range(1000)]
     elapsed = now() - start
-    if converted(decoder.decode(data)).lines != sample().lines:
+    if found[0].lines != sample().lines:
         raise AssertionError("the converted event is not the encoded one")
     return elapsed, 1000
