@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,10 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         codec: Encodes the sagas' data; the default one knows every value that events may carry.
     """
 
-    indexes = (([("saga_name", 1), ("status", 1), ("created_at", 1)], {"name": "by_status"}),)
+    indexes = (
+        ([("saga_name", 1), ("status", 1), ("created_at", 1)], {"name": "by_status"}),
+        ([("saga_name", 1), ("due", 1)], {"name": "by_due"}),
+    )
 
     def __init__(self, config: Any, *, codec: EventCodec | None = None) -> None:
         database = MongoDatabase(config)
@@ -102,6 +106,13 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
             return []
         return await self._find({"saga_name": {"$in": names}, "status": {"$in": states}}, limit or 0)
 
+    async def list_due(self, saga_names: Iterable[str], until: datetime) -> list[SagaRecord]:
+        """Return unfinished sagas that are due up to `until`, oldest first. Cost: the sagas found."""
+        names = list(saga_names)
+        if not names:
+            return []
+        return await self._find({"saga_name": {"$in": names}, "due": {"$ne": None, "$lte": _moment(until)}})
+
     async def _find(self, wanted: dict[str, Any], limit: int = 0) -> list[SagaRecord]:
         collection = await self._ready()
         found = await self.mongo.read(
@@ -143,11 +154,16 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
             "_id": record.saga_id,
             "saga_name": record.saga_name,
             "status": record.status.value,
-            "created_at": round(record.created_at.timestamp() * 1_000_000),
+            "due": _moment(record.due_at),
+            "created_at": _moment(record.created_at),
             "version": record.version,
             "record": encode_record(self._codec, record),
             "token": secrets.token_hex(12),
         }
+
+
+def _moment(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1_000_000)
 
 
 def _outdated(saga_id: str, expected: int, actual: int | None) -> ConcurrencyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
@@ -45,7 +46,7 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         record.version = 1
         record.updated_at = now()
         inserted = await engine.execute(
-            f"INSERT INTO {self._table} (saga_name, status, deadline, created_at, version, record, saga_id) "
+            f"INSERT INTO {self._table} (saga_name, status, due, created_at, version, record, saga_id) "
             "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (saga_id) DO NOTHING",
             self._values(record),
         )
@@ -63,7 +64,7 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         record.version = expected + 1
         record.updated_at = now()
         changed = await engine.execute(
-            f"UPDATE {self._table} SET saga_name = $1, status = $2, deadline = $3, created_at = $4, version = $5, "
+            f"UPDATE {self._table} SET saga_name = $1, status = $2, due = $3, created_at = $4, version = $5, "
             "record = $6 WHERE saga_id = $7 AND version = $8",
             (*self._values(record), expected),
         )
@@ -98,6 +99,13 @@ class PostgresSagaStore(PostgresTables, SagaStore):
             (list(saga_names), [status.value for status in statuses], limit),
         )
 
+    async def list_due(self, saga_names: Iterable[str], until: datetime) -> list[SagaRecord]:
+        """Return unfinished sagas that are due up to `until`, oldest first. Cost: the sagas found."""
+        return await self._select(
+            "WHERE saga_name = ANY ($1::text[]) AND due <= $2 ORDER BY created_at, saga_id",
+            (list(saga_names), _moment(until)),
+        )
+
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
         engine = await self._ready()
         rows = await engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
@@ -109,17 +117,16 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         return None if row is None else int(row[0])
 
     def _values(self, record: SagaRecord) -> tuple[Any, ...]:
-        deadline = None if record.deadline is None else _microseconds(record.deadline.timestamp())
         return (
             record.saga_name,
             record.status.value,
-            deadline,
-            _microseconds(record.created_at.timestamp()),
+            _moment(record.due_at),
+            _moment(record.created_at),
             record.version,
             encode_record(self._codec, record),
             record.saga_id,
         )
 
 
-def _microseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000)
+def _moment(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1_000_000)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from lexigram.events.exceptions import EventValidationError
-from lexigram.events.sagas.engine import UNFINISHED, SagaEngine
+from lexigram.events.sagas.engine import SagaEngine
+from lexigram.events.sagas.types import now
 from lexigram.events.stores.lease import LeaseGroup
 from lexigram.events.stores.partition import partition_of
 
@@ -118,15 +120,16 @@ class SagaSharing:
                 await self._leave(index, claim)
         if not any(claim.is_held for claim in self._claims):
             return
-        for record in await self._engine.store.list_by_status(UNFINISHED, self._engine.saga_names):
+        soon = now() + timedelta(seconds=self._poll)
+        for record in await self._engine.store.list_due(self._engine.saga_names, soon):
             if self.owns(record.saga_id):
                 self._engine.go_on(record)
 
     async def _leave(self, index: int, claim: Claim) -> None:
         """Let the sagas of a partition end, for as long as a lease lasts; then hand it over."""
-        now = asyncio.get_running_loop().time()
-        until = self._leaving.setdefault(index, now + self._patience)
-        if self._here(index) and now < until:
+        present = asyncio.get_running_loop().time()
+        until = self._leaving.setdefault(index, present + self._patience)
+        if self._here(index) and present < until:
             return
         self._drop(index)
         del self._leaving[index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
@@ -19,7 +20,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS {table} (
     saga_id TEXT PRIMARY KEY,
     saga_name TEXT NOT NULL,
     status TEXT NOT NULL,
-    deadline INTEGER,
+    due INTEGER,
     created_at INTEGER NOT NULL,
     version INTEGER NOT NULL,
     record TEXT NOT NULL)"""
@@ -39,7 +40,10 @@ class SqlSagaStore(SagaStore):
         self._database = Database(None, db) if is_provider else Database(db)
         self._codec = EventCodec() if codec is None else codec
         self._table = f'"{self._database.names.prefix}event_sagas"'
-        self._index = f'"{self._database.names.prefix}event_sagas_by_status"'
+        self._indexes = {
+            f'"{self._database.names.prefix}event_sagas_by_status"': "(saga_name, status)",
+            f'"{self._database.names.prefix}event_sagas_by_due"': "(saga_name, due) WHERE due IS NOT NULL",
+        }
         self._open = False
         self._opening = LoopLock()
 
@@ -51,7 +55,8 @@ class SqlSagaStore(SagaStore):
             if not self._open:
                 engine = await self._database.open()
                 await engine.execute(_TABLE.format(table=self._table))
-                await engine.execute(f"CREATE INDEX IF NOT EXISTS {self._index} ON {self._table} (saga_name, status)")
+                for index, columns in self._indexes.items():
+                    await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
                 self._open = True
 
     async def close(self) -> None:
@@ -74,7 +79,7 @@ class SqlSagaStore(SagaStore):
         record.version = 1
         record.updated_at = now()
         inserted = await self._database.engine.execute(
-            f"INSERT INTO {self._table} (saga_id, saga_name, status, deadline, created_at, version, record) "
+            f"INSERT INTO {self._table} (saga_id, saga_name, status, due, created_at, version, record) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (saga_id) DO NOTHING",
             (record.saga_id, *self._columns(record), record.version, encode_record(self._codec, record)),
         )
@@ -105,7 +110,7 @@ class SqlSagaStore(SagaStore):
 
     def _update(self, connection: Any, params: Sequence[Any]) -> None:
         changed = connection.execute(
-            f"UPDATE {self._table} SET saga_name = ?, status = ?, deadline = ?, created_at = ?, version = ?, record = ? "
+            f"UPDATE {self._table} SET saga_name = ?, status = ?, due = ?, created_at = ?, version = ?, record = ? "
             "WHERE saga_id = ? AND version = ?",
             params,
         ).rowcount
@@ -144,6 +149,13 @@ class SqlSagaStore(SagaStore):
             (*names, *states, -1 if limit is None else limit),
         )
 
+    async def list_due(self, saga_names: Iterable[str], until: datetime) -> list[SagaRecord]:
+        """Return unfinished sagas that are due up to `until`, oldest first. Cost: the sagas found."""
+        names = list(saga_names)
+        return await self._select(
+            f"WHERE saga_name IN ({_marks(names)}) AND due <= ? ORDER BY created_at, saga_id", (*names, _moment(until))
+        )
+
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
         await self.initialize()
         rows = await self._database.engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
@@ -155,13 +167,12 @@ class SqlSagaStore(SagaStore):
 
     @staticmethod
     def _columns(record: SagaRecord) -> tuple[Any, ...]:
-        deadline = None if record.deadline is None else _microseconds(record.deadline.timestamp())
-        return record.saga_name, record.status.value, deadline, _microseconds(record.created_at.timestamp())
+        return record.saga_name, record.status.value, _moment(record.due_at), _moment(record.created_at)
 
 
 def _marks(values: Sequence[Any]) -> str:
     return ", ".join("?" for _ in values)
 
 
-def _microseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000)
+def _moment(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1_000_000)

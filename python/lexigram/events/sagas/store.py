@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -59,6 +60,15 @@ class SagaStore(ABC):
         wanted = set(statuses)
         found = [record for name in saga_names for record in await self.list_by_name(name) if record.status in wanted]
         return sorted(found, key=lambda record: record.created_at)[:limit]
+
+    async def list_due(self, saga_names: Iterable[str], until: datetime) -> list[SagaRecord]:
+        """Return unfinished sagas of these names with a `due_at` up to `until`, oldest first.
+
+        Cost: all unfinished sagas of these names; the stores on databases read only what they return.
+        """
+        unfinished = [status for status in SagaStatus if status.is_unfinished]
+        found = await self.list_by_status(unfinished, saga_names)
+        return [record for record in found if record.due_at is not None and record.due_at <= until]
 
     async def initialize(self) -> None:  # noqa: B027 - a store in memory needs nothing
         """Create what the store needs; twice is fine."""

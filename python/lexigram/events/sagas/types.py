@@ -173,7 +173,14 @@ class SagaRecord:
 
     @property
     def due_at(self) -> datetime | None:
-        """When the saga has something to do even if no event comes: a timer, its deadline; None = never."""
+        """When somebody has to look after the saga even if no event comes: None = never.
+
+        A saga that waits for events has its timers and its deadline; any other unfinished one is due since it began.
+        """
+        if not self.status.is_unfinished:
+            return None
+        if not self.waits_for_events:
+            return self.created_at
         times = [*self.timers.values(), *([] if self.deadline is None else [self.deadline])]
         return min(times, default=None)
 

@@ -15,6 +15,7 @@ import pytest
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus
+from lexigram.events.testing.samples import ItemAdded
 
 
 def a_record(saga_id: str = "s-1", **changes: Any) -> SagaRecord:
@@ -35,6 +36,12 @@ def a_record(saga_id: str = "s-1", **changes: Any) -> SagaRecord:
         "deadline": datetime.now(UTC) + timedelta(minutes=5),
         "correlation_key": "order-1",
         "handled": ["e-1"],
+        "pending": [ItemAdded(sku="a")],
+        "pending_attempts": 1,
+        "ending": SagaStatus.COMPLETED,
+        "timers": {"remind": datetime.now(UTC) + timedelta(days=1)},
+        "wake_at": datetime.now(UTC) + timedelta(seconds=5),
+        "children": {"s-1/charge/refund": "charge"},
     }
     return SagaRecord(saga_id, "order", **{**values, **changes})
 
@@ -129,6 +136,29 @@ class SagaStoreContract(ABC):
         assert await store.delete("s-1")
         assert not await store.delete("s-1")
         assert await store.load("s-1") is None
+
+    async def test_only_sagas_that_are_due_are_listed_as_due(self, store: SagaStore) -> None:
+        """What has something to do now, and what waits for events with a timer or deadline that is due."""
+        start = datetime.now(UTC)
+
+        def waiting(saga_id: str, **changes: Any) -> SagaRecord:
+            return SagaRecord(saga_id, "order", SagaStatus.RUNNING, created_at=start, **changes)
+
+        await store.save(a_record("runs", created_at=start - timedelta(seconds=1)))
+        await store.save(a_record("ended", status=SagaStatus.COMPLETED))
+        await store.save(a_record("stuck", status=SagaStatus.COMPENSATION_FAILED))
+        await store.save(waiting("waits"))
+        await store.save(waiting("later", deadline=start + timedelta(hours=1)))
+        await store.save(
+            waiting("timer", timers={"t": start - timedelta(seconds=1)}, deadline=start + timedelta(hours=1))
+        )
+        await store.save(waiting("sends", pending=[ItemAdded(sku="a")]))
+        await store.save(SagaRecord("other", "other", SagaStatus.RUNNING, cursor="s", created_at=start))
+        due = [record.saga_id for record in await store.list_due(["order"], start)]
+        assert (due[0], sorted(due)) == ("runs", ["runs", "sends", "timer"])
+        due = [record.saga_id for record in await store.list_due(["order"], start + timedelta(hours=2))]
+        assert sorted(due) == ["later", "runs", "sends", "timer"]
+        assert await store.list_due([], start) == []
 
     async def test_sagas_are_listed_by_name_and_status_oldest_first(self, store: SagaStore) -> None:
         """Limits count after filtering."""

@@ -161,11 +161,12 @@ def _state_tables(names: TableNames, payload: str) -> tuple[str, ...]:
             saga_id text COLLATE "C" PRIMARY KEY,
             saga_name text NOT NULL,
             status text NOT NULL,
-            deadline bigint,
+            due bigint,
             created_at bigint NOT NULL,
             version bigint NOT NULL,
             record text NOT NULL)""",
         f"CREATE INDEX {names.index('sagas_by_status')} ON {names.sagas} (saga_name, status)",
+        f"CREATE INDEX {names.index('sagas_by_due')} ON {names.sagas} (saga_name, due) WHERE due IS NOT NULL",
     )
 
 
