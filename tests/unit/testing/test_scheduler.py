@@ -253,6 +253,19 @@ def test_a_recovery_that_takes_too_long_is_reported() -> None:
         explore(Polling, limit_seconds=100)
 
 
+def test_a_recovery_may_take_its_time() -> None:
+    """Only what goes on after a cancellation is shut down soon; a program that starts again has the whole limit."""
+
+    class Slow(Trial):
+        async def run(self) -> None:
+            await asyncio.sleep(1000)
+
+        async def recover(self) -> None:
+            await asyncio.sleep(1000)
+
+    assert len(explore(Slow).tried) == 5
+
+
 def test_time_waits_for_threads() -> None:
     """A timeout of a virtual minute does not fire while a thread works."""
 

@@ -7,6 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 
@@ -68,9 +69,7 @@ def giving_way(classes: Iterable[type]) -> Iterator[Callable[[], None]]:
             method = inspect.getattr_static(cls, name)
             if not name.startswith("_") and inspect.iscoroutinefunction(method):
                 change(cls, name, _suspending(method))
-    change(MemoryUnitOfWork, "_commit", _suspending(MemoryUnitOfWork._commit, after=False))
-    change(MemoryUnitOfWork, "_rollback", _suspending(MemoryUnitOfWork._rollback, after=False))
-    change(MemoryUnitOfWork, "__aexit__", _suspending(MemoryUnitOfWork.__aexit__, before=False))
+    change(MemoryUnitOfWork, "__aexit__", _ending(MemoryUnitOfWork.__aexit__))
     note(InMemoryDeadLetterStore, letters)
     note(InMemoryIdempotencyStore, marks)
     try:
@@ -83,14 +82,32 @@ def giving_way(classes: Iterable[type]) -> Iterator[Callable[[], None]]:
                 setattr(cls, name, value)
 
 
-def _suspending(method: Callable[..., Any], *, before: bool = True, after: bool = True) -> Callable[..., Any]:
+def _suspending(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     async def suspending(*args: Any, **kwargs: Any) -> Any:
-        if before:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         outcome = await method(*args, **kwargs)
-        if after:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return outcome
 
     return suspending
+
+
+def _ending(leave: Callable[..., Any]) -> Callable[..., Any]:
+    """Suspend before a unit of work is committed, which rolls it back if it is cancelled there, and afterwards."""
+
+    @functools.wraps(leave)
+    async def ending(
+        unit: Any, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        if kind is None:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as cancelled:
+                await leave(unit, type(cancelled), cancelled, cancelled.__traceback__)
+                raise
+        outcome = await leave(unit, kind, error, trace)
+        await asyncio.sleep(0)
+        return outcome
+
+    return ending

@@ -198,7 +198,7 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         self._watch.before(task, woken)
         handle._run()
         self._watch.after(task)
-        if self._watch.target is not None and not self._is_interrupted:
+        if self._watch.is_on and self._watch.target is not None and not self._is_interrupted:
             self._is_interrupted = True
             self._limit = min(self._limit, self.clock.elapsed + _GRACE_SECONDS)
 
