@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from lexigram.events.exceptions import SagaError
 from lexigram.events.sagas.engine import TERMINAL, SagaEngine
@@ -109,7 +109,7 @@ class SagaOperations(SagaEngine):
 
     async def purge_finished(self, older_than: timedelta) -> int:
         """Delete sagas that ended longer ago than this; return how many."""
-        limit = datetime.now(UTC) - older_than
+        limit = now() - older_than
         ended = await self.store.list_by_status(TERMINAL, self.saga_names)
         old = [record for record in ended if record.completed_at is not None and record.completed_at < limit]
         return sum([await self.store.delete(record.saga_id) for record in old])

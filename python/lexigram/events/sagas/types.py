@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-
-def now() -> datetime:
-    """Return the present time, aware, in UTC."""
-    return datetime.now(UTC)
+from lexigram.events.messages.clock import now as now
 
 
 class SagaStatus(StrEnum):
