@@ -18,6 +18,7 @@ class AdaptedProjection(ProjectionProtocol):
         self.wrapped = wrapped
         self._call = getattr(wrapped, "handle_event", None) or wrapped.apply
         self.in_memory = bool(getattr(wrapped, "in_memory", False))
+        self.inline = bool(getattr(wrapped, "inline", False))
         self.depends_on = tuple(getattr(wrapped, "depends_on", ()))  # type: ignore[misc]
 
     @property

@@ -190,6 +190,18 @@ class BatchApplier:
         self._stored = position
         self.projection.checkpoint.position = position
 
+    async def join(self, batch: Sequence[Positioned]) -> int:
+        """Apply a batch and move the position in the current transaction; whoever began it rolls back what failed.
+
+        Returns:
+            How many events were applied.
+        """
+        wanted = self._wanted(batch)
+        if wanted:
+            await self._call(wanted)
+        await self._save(batch[-1][1])
+        return len(wanted)
+
     async def redeliver(self, event: Any) -> None:
         """Apply one event that was parked, without moving the position."""
         async with self.transaction():

@@ -54,10 +54,14 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
             whatever a durable checkpoint store remembers.
         needs_whole_order: True when events of different streams belong together, so that the log must not be divided
             into partitions for it.
+        inline: True to run it in the transaction of each append that concerns it: its rows are visible the moment the
+            append returns, and if it fails, the append fails and nothing is stored. On SQLite and PostgreSQL for a
+            `DurableProjection`; on the in-memory store for every other. Register it in every process that appends.
     """
 
     depends_on: ClassVar[Iterable[str]] = ()
     in_memory: bool = False
+    inline: bool = False
     needs_whole_order: bool = False
 
     def __init__(self) -> None:

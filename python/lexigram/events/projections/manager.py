@@ -12,6 +12,7 @@ from lexigram.events.projections.adapter import as_projection
 from lexigram.events.projections.applier import BatchApplier
 from lexigram.events.projections.base import ProjectionProtocol
 from lexigram.events.projections.feed import hand_in, hand_in_batch, redeliver
+from lexigram.events.projections.inline import InlineRunner
 from lexigram.events.projections.log import LogReader, PartitionReader
 from lexigram.events.projections.order import in_dependency_order
 from lexigram.events.projections.parking import PREFIX, ParkedEvents
@@ -112,9 +113,11 @@ class ProjectionManager:
         name = projection.name
         if name in self._parts:
             raise EventValidationError(f"A projection named {name!r} is registered already", field="name")
+        if projection.inline and self._started:
+            raise EventValidationError(f"register {name!r} before start(): it is inline", field="inline")
         in_dependency_order([*(known.projection for known in self._parts.values()), projection])
         # A read model in memory is needed whole in every process.
-        shared = self._config.shared and not projection.in_memory
+        shared = self._config.shared and not projection.in_memory and not projection.inline
         parts = ProjectionParts(
             projection,
             self._reader,
@@ -145,7 +148,8 @@ class ProjectionManager:
         lease: tuple[LeaseGroup, Claim] | None,
     ) -> ProjectionRunner:
         versioned = bool(getattr(projection, "read_model", ""))
-        return ProjectionRunner(
+        make = partial(InlineRunner, self._store) if projection.inline else ProjectionRunner
+        return make(
             applier,
             reader,
             turn=self._turn,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.messages.stamping import stamp
 from lexigram.events.stores._memory_kinds import matches
 from lexigram.events.stores._primitives import already_stored
 from lexigram.events.stores.condition import ResolvedCondition
@@ -14,6 +16,7 @@ from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 if TYPE_CHECKING:
     from lexigram.events.stores.memory import InMemoryEventStore
 
+BeforeStoring = Callable[[list[tuple[Any, int]]], Awaitable[None]]
 Query = list[tuple[list[str] | None, list[str]]]
 Condition = tuple[Query, int]
 
@@ -41,13 +44,39 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
         super().__init__(store)
         self._batches: list[Batch] = []
         self._ids: set[Any] = set()
+        self._handlers: list[BeforeStoring] = []
 
     async def _begin(self) -> None:
         """Nothing to do: the log is only touched at the end."""
 
+    def before_storing(self, handler: BeforeStoring) -> None:
+        """Await `handler` with the events and the positions they are about to get; if it raises, nothing is stored."""
+        if handler not in self._handlers:
+            self._handlers.append(handler)
+
     async def _commit(self) -> None:
-        if self._batches:
-            self.resource.store_batches(self._batches)
+        if not self._batches:
+            return
+        if self._handlers:
+            events = self._positioned()
+            for handler in self._handlers if events else ():
+                await handler(events)
+        self.resource.store_batches(self._batches)
+
+    def _positioned(self) -> list[tuple[Any, int]]:
+        """Return copies of the events that are not stored yet, with versions and positions."""
+        log, found = self.resource.log, list[tuple[Any, int]]()
+        position, versions = log.head(), dict[str, int]()
+        for batch in self._batches:
+            if log.check(batch) is None:
+                for event in batch.events:
+                    position += 1
+                    version = versions.get(batch.stream_id, log.bounds(batch.stream_id)[1]) + 1
+                    versions[batch.stream_id] = version
+                    copied = copy.copy(event)
+                    stamp(copied, version, position)
+                    found.append((copied, position))
+        return found
 
     async def _rollback(self) -> None:
         self._batches.clear()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lexigram.contracts.core.health import HealthCheckResult
     from lexigram.contracts.core.hooks import HookRegistryProtocol
     from lexigram.events.messages.registry import EventTypeRegistry
+    from lexigram.events.stores._inline import InlineAppends
     from lexigram.events.stores.outbox.store import AbstractOutboxStore
     from lexigram.events.types import StreamInfo
 
@@ -56,6 +57,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         self._schema_evolution = schema_evolution
         self._registry = default_registry if registry is None else registry
         self._wakeup = Wakeup()
+        self._inline: InlineAppends | None = None
         self._hooks: HookRegistryProtocol | None = None
         self._is_open = False
         self._is_closed = False
@@ -171,6 +173,8 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         if not events:
             return (await self._bounds(stream_id)).version
         prepared = [prepare(event) for event in events]
+        if self._inline is not None and self._inline.wants(prepared):
+            return await self._inline.append(stream_id, prepared, expected_version, resolved)
         unit = self._unit_of_work()
         if unit is not None:
             return await self._append_in(unit, stream_id, prepared, expected_version, resolved)
@@ -350,9 +354,7 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         if condition is None:
             return None
         if not isinstance(condition, AppendCondition):
-            raise EventValidationError(
-                f"condition must be an AppendCondition, got {type(condition).__name__}", field="condition"
-            )
+            raise EventValidationError(f"condition must be an AppendCondition, not {condition!r}", field="condition")
         return ResolvedCondition(condition.query.resolve(self._registry), condition.after)
 
     async def _append_in(

@@ -65,7 +65,7 @@ class InMemoryEventStore(AbstractEventStore):
         condition: AppendCondition | None = None,
     ) -> int:
         """Append events to a stream, all or none; see `AbstractEventStore.append`. Cost: linear in the events."""
-        if condition is None and innermost_unit_of_work() is None:
+        if condition is None and self._inline is None and innermost_unit_of_work() is None:
             # The usual case in one call; it answers None where anything is unusual or wrong.
             version = self._append_fresh(stream_id, events, expected_version)
             if version is None and self._learn(events):
