@@ -32,12 +32,12 @@ class Figure(NamedTuple):
     def bar(self) -> str:
         """The bar as text, empty if there is none."""
         bounds = (("≥", self.at_least), ("≤", self.at_most))
-        return " and ".join(f"{sign} {amount(bound)} {self.unit}" for sign, bound in bounds if bound is not None)
+        return " and ".join(f"{sign} {amount(bound, self.unit)}" for sign, bound in bounds if bound is not None)
 
     @property
     def measured(self) -> str:
         """The number as text."""
-        return "" if self.value is None else f"{amount(self.value)} {self.unit}"
+        return "" if self.value is None else amount(self.value, self.unit)
 
     @property
     def verdict(self) -> str:
@@ -51,9 +51,10 @@ class Figure(NamedTuple):
         return "missed" if too_little or too_much else "reached"
 
 
-def amount(value: float) -> str:
-    """Return a number with as many digits as say something."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+def amount(value: float, unit: str) -> str:
+    """Return a number with as many digits as say something, and its unit."""
+    digits = f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+    return f"{digits}{unit}" if unit in ("", "x") else f"{digits} {unit}"
 
 
 def show(figure: Figure) -> None:

@@ -60,7 +60,7 @@ def ratio_row(report: Report, bar: Bar) -> Row:
     figure = Figure("", reached, "x", **{"at_most" if bar.at_most else "at_least": bar.ratio})
     what = bar.operation if bar.ours == OURS else f"{bar.operation} ({bar.ours})"
     other = bar.other_operation or bar.other
-    return Row(what, other, figure.bar.replace(" x", "x"), figure.measured.replace(" x", "x"), figure.verdict)
+    return Row(what, other, figure.bar, figure.measured, figure.verdict)
 
 
 def growth(report: Report, what: str) -> dict[int, float]:
@@ -105,4 +105,4 @@ def facts(report: Report) -> list[Figure]:
 
 def figure_row(figure: Figure) -> Row:
     """Return the row of a number with a bar."""
-    return Row(figure.name, "", figure.bar.strip(), figure.measured.strip(), figure.verdict)
+    return Row(figure.name, "", figure.bar, figure.measured, figure.verdict)
