@@ -21,6 +21,7 @@ mod sink_json;
 
 use std::cell::Cell;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
@@ -129,6 +130,10 @@ impl CodecCore {
     #[new]
     fn new(registry: Py<PyAny>, binary: bool) -> Self {
         Self { names: Names::new(registry), binary }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.names.traverse(&visit)
     }
 
     /// Returns an event of ours or of the framework's class as it is stored.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
@@ -58,6 +59,15 @@ pub struct Names {
 impl Names {
     pub fn new(registry: Py<PyAny>) -> Self {
         Self { registry, tables: Mutex::new(Tables::default()) }
+    }
+
+    /// Shows the collector what is held here. The lock is free: the collector never starts while it is held.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.registry)?;
+        if let Some(tables) = self.tables.try_lock() {
+            tables.classes.values().try_for_each(|(class, _)| visit.call(class))?;
+        }
+        Ok(())
     }
 
     /// Reads or changes the tables, emptied if a registry changed since. Nothing in here may run Python code.
