@@ -7,10 +7,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v pyth
 VENV ?= .venv
 BIN := $(VENV)/bin
 FLIGHTS ?= 336776
+FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
-RUST := $(shell find rust -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+RUST := $(shell find rust/src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build services test soak rust-test demo bench bench-own bench-instructions lint format docs clean
+.PHONY: help setup build services test soak rust-test safety-debug safety-asan fuzz demo bench bench-own bench-instructions \
+	lint format docs clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +45,16 @@ test: setup rust-test build services ## Run all tests (the long versions are `ma
 soak: setup services ## Run the long crash, fuzz and soak tests
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
 
+safety-debug: setup ## Run the core's tests under a debug CPython (needs python3-dbg)
+	$(BIN)/python -m tools.safety debug
+
+safety-asan: setup ## Run the core's tests with the core under AddressSanitizer (needs gcc)
+	$(BIN)/python -m tools.safety asan
+
+fuzz: setup ## Fuzz the core with coverage, in Rust and through Python (FUZZ_SECONDS=60 for each target)
+	$(BIN)/python -m tools.safety fuzz $(FUZZ_SECONDS)
+	$(BIN)/python -m tools.safety fuzz-python $(FUZZ_SECONDS)
+
 demo: setup ## Run the flights demo on real data (FLIGHTS=20000 for a short one)
 	$(BIN)/python -m examples.flights --flights $(FLIGHTS)
 
@@ -63,12 +75,14 @@ lint: setup ## Format check, ruff, mypy, stubtest, clippy (pyright runs in tests
 	$(BIN)/mypy
 	$(BIN)/stubtest lexigram.events._core --concise --mypy-config-file pyproject.toml --allowlist tools/stubtest-allowlist.txt
 	cargo fmt --check
+	cargo fmt --check --manifest-path rust/fuzz/Cargo.toml
 	source tools/rust-env.sh "$(abspath $(BIN))/python" && cargo clippy --quiet --all-targets -- -D warnings
 
 format: $(VENV)/.tools ## Format Python and Rust
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	cargo fmt
+	cargo fmt --manifest-path rust/fuzz/Cargo.toml
 
 docs: setup ## Regenerate the generated pages (docs/errors.md)
 	$(BIN)/python tools/generate_docs.py

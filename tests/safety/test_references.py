@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
@@ -19,15 +19,6 @@ from tests.unit.messages.codec_samples import TYPED
 
 RUNS = 120
 INHERITED = {"__doc__", "__module__", "__all__", "__new__"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_heap() -> Iterator[None]:
-    """Put what other tests left behind out of the collector's sight: hundreds of collections take no time then."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def core_classes() -> dict[str, type]:
