@@ -217,7 +217,7 @@ class Opening(SagaBase):
 async def test_two_applications_share_sagas_and_their_follower(config: EventsConfig) -> None:
     """With `saga.shared` each event starts one saga, which runs in one of them."""
     Opening.boxes.clear()
-    section = {"shared": True, "partitions": 4, "lease_seconds": 5.0}
+    section = {"shared": True, "partitions": 4, "lease_seconds": 30.0}
     shared = EventsConfig(
         **{field: getattr(config, field) for field in ("event_store_backend", backend_of(config))}, saga=section
     )
@@ -230,7 +230,7 @@ async def test_two_applications_share_sagas_and_their_follower(config: EventsCon
         async with asyncio.timeout(30):
             while sorted(Opening.boxes) != names:
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(0.7)  # time for the second to take what it should not
+        await asyncio.sleep(0.7)  # time for the other one to take what it should not
     assert sorted(Opening.boxes) == names
 
 

@@ -14,6 +14,7 @@ from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.sagas.base import SagaBase, saga_step
 from lexigram.events.sagas.context import SagaContext, SagaStepResult
 from lexigram.events.sagas.manager import SagaManager
+from lexigram.events.sagas.store import InMemorySagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus
 from lexigram.result import Err, Ok
 
@@ -359,3 +360,40 @@ async def test_a_saga_is_not_started_with_what_is_no_data() -> None:
         await manager.start("Short", saga_id=5)  # type: ignore[arg-type]
     own_id = uuid4()
     assert await manager.start("Short", saga_id=own_id) == str(own_id)
+
+
+@pytest.mark.parametrize("lost", range(3))
+async def test_a_saga_goes_on_when_the_answer_to_its_own_write_is_lost(lost: int) -> None:
+    """The write came through and looked as if it had failed: no step is repeated, and the saga ends."""
+    done: list[str] = []
+
+    class Deaf(InMemorySagaStore):
+        saves = 0
+
+        async def save(self, record: SagaRecord) -> None:
+            await super().save(record)
+            self.saves += 1
+            if self.saves == lost + 2:  # the first one creates the saga
+                raise ConnectionError("no answer")
+
+    class Three(SagaBase):
+        @saga_step
+        async def one(self, ctx: SagaContext) -> None:
+            done.append("one")
+
+        @saga_step
+        async def two(self, ctx: SagaContext) -> None:
+            done.append("two")
+
+        @saga_step
+        async def three(self, ctx: SagaContext) -> None:
+            done.append("three")
+
+    store = Deaf()
+    manager = SagaManager(store, config=SagaConfig(retry_delay_seconds=0.0))
+    manager.register(Three)
+    record = await manager.get(await asyncio.wait_for(manager.start("Three"), 5))
+    assert record is not None
+    assert record.status is SagaStatus.COMPLETED
+    assert done == ["one", "two", "three"]
+    assert store.saves >= lost + 2

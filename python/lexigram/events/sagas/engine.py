@@ -20,7 +20,7 @@ from lexigram.events.sagas.definition import SagaDefinition
 from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe, seconds_left
 from lexigram.events.sagas.journal import SagaJournal
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
@@ -116,13 +116,14 @@ class SagaEngine:
         if saga_id is not None and not isinstance(saga_id, str | UUID):
             raise EventValidationError(f"saga_id must be a str or UUID, not {type(saga_id).__name__}", field="saga_id")
         record = self._new_record(definition, dict(data or {}), str(saga_id or uuid4()), metadata)
-        if not await self.store.create(record):
+        fresh = await self.store.create(record)
+        if not fresh:
             known = await self.store.load(record.saga_id)
             if known is not None and known.saga_name != saga_name:
                 raise SagaError(f"{record.saga_id!r} is a saga of kind {known.saga_name!r}, not {saga_name!r}")
             if known is None or not known.status.is_unfinished:
                 return record.saga_id
-        self._spawn(record.saga_id)
+        self._spawn(record.saga_id, copy_record(record) if fresh and current_unit_of_work() is None else None)
         if wait:
             await self._end_of(record.saga_id)
         return record.saga_id
@@ -258,12 +259,18 @@ class SagaEngine:
         journal = SagaJournal(self.store, record, self._transactions, self._deferred)
         return SagaExecutor(journal, definition, saga, self._services, self._defaults, self._children, self._bus)
 
-    def _spawn(self, saga_id: str) -> asyncio.Task[SagaRecord]:
-        """Run a saga in a task with a context of its own: it must not inherit the caller's unit of work."""
+    def _spawn(self, saga_id: str, fresh: SagaRecord | None = None) -> asyncio.Task[SagaRecord]:
+        """Run a saga in a task with a context of its own: it must not inherit the caller's unit of work.
+
+        Args:
+            fresh: The record, if it has just been stored; otherwise it is read.
+        """
         task = self._running.get(saga_id)
         if task is None:
             context = contextvars.Context()
-            task = asyncio.get_running_loop().create_task(self._run(saga_id), name=f"saga {saga_id}", context=context)
+            task = asyncio.get_running_loop().create_task(
+                self._run(saga_id, fresh), name=f"saga {saga_id}", context=context
+            )
             self._running[saga_id] = task
             task.add_done_callback(lambda done: self._ended(saga_id, done))
         return task
@@ -293,23 +300,24 @@ class SagaEngine:
                 if self.sharing is None or not task.cancelled():
                     raise  # the caller was cancelled, or the engine closed
 
-    async def _run(self, saga_id: str) -> SagaRecord:
+    async def _run(self, saga_id: str, fresh: SagaRecord | None) -> SagaRecord:
         woken = False
         while True:
             record = await self._until_owned(saga_id)
             if record is not None:
                 return record
             async with self._slots, self.turn(saga_id):
-                record = await self._load(saga_id)
+                record = fresh or await self._load(saga_id)
                 definition = self._definition(record.saga_name)
                 executor = self._executor(definition, record, await settled(definition.make()))
                 try:
                     record = await executor.run(woken=woken)
                 except SagaError:
-                    if not executor.taken_over or (saga_id not in self._interfered and self.sharing is None):
+                    if not (executor.taken_over and (fresh or await self._may_go_on(saga_id, executor))):
                         raise
-                    self._interfered.discard(saga_id)
+                    fresh = None
                     continue
+                fresh = None
             woken = executor.waits_for is None
             if not record.status.is_unfinished:
                 return record
@@ -324,6 +332,12 @@ class SagaEngine:
                     seconds_left(record.deadline if record.status.is_forward else None),
                 ]
                 await asyncio.sleep(max(0.0, min(seconds for seconds in left if seconds is not None)))
+
+    async def _may_go_on(self, saga_id: str, executor: SagaExecutor) -> bool:
+        """Return whether a saga that was changed meanwhile can be read again and go on here."""
+        interfered = saga_id in self._interfered
+        self._interfered.discard(saga_id)
+        return interfered or self.sharing is not None or await executor.was_ours()
 
     async def _until_owned(self, saga_id: str) -> SagaRecord | None:
         """Wait until this process runs the saga; return its record if there is nothing to run any more."""

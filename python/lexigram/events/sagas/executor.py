@@ -89,6 +89,10 @@ class SagaExecutor:
         """Whether another process has changed the saga meanwhile; then nothing more may be written."""
         return self._journal.taken_over
 
+    async def was_ours(self) -> bool:
+        """Return whether the change that seemed to be another process's was our own, whose answer was lost."""
+        return await self._journal.was_ours()
+
     async def run(self, *, woken: bool = False) -> SagaRecord:
         """Do all there is to do now; return the record.
 

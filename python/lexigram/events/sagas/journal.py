@@ -33,6 +33,7 @@ class SagaJournal:
         self._store = store
         self._transactions = transactions
         self.taken_over = False
+        self._attempted: SagaRecord | None = None
 
     @asynccontextmanager
     async def changing(self, *, atomic: bool = False, deferred: bool = False) -> AsyncIterator[SagaRecord]:
@@ -56,6 +57,11 @@ class SagaJournal:
             yield draft
             await self._save(draft)
         self.record = draft
+        self._attempted = None
+
+    async def was_ours(self) -> bool:
+        """Return whether what is stored is our own last change, whose answer was lost: the commit came through."""
+        return self._attempted is not None and await self._store.load(self.record.saga_id) == self._attempted
 
     async def check(self) -> None:
         """Find out whether the saga was changed by others.
@@ -69,9 +75,11 @@ class SagaJournal:
             raise SagaError(f"Saga {self.record.saga_id!r} was changed while this one ran it; nothing was written")
 
     async def _save(self, draft: SagaRecord) -> None:
+        attempted, self._attempted = self._attempted, draft
         try:
             await self._store.save(draft)
         except ConcurrencyError as error:
+            self._attempted = attempted
             self.taken_over = True
             raise SagaError(
                 f"Saga {draft.saga_id!r} was changed by another process while this one ran it; nothing was written",

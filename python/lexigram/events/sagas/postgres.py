@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
@@ -12,7 +13,9 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.record import decode_record, encode_record
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
+from lexigram.events.stores._batcher import Batcher
 from lexigram.events.stores.postgres.database import Database, PostgresTables
+from lexigram.events.stores.postgres.unit import PostgresDeferredUnitOfWork
 
 
 class PostgresSagaStore(PostgresTables, SagaStore):
@@ -27,6 +30,10 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         self._use(Database(db))
         self._codec = EventCodec() if codec is None else codec
         self._table = self.database.names.sagas
+        self._insert = f"INSERT INTO {self._table} (saga_name, status, due, created_at, version, record, saga_id)"
+        self._update = f"UPDATE {self._table} SET saga_name = $1, status = $2, due = $3, created_at = $4, version = $5, record = $6"
+        self._created: Batcher[tuple[Any, ...], bool] = Batcher(self._insert_all, key=lambda values: values[6])
+        self._saved: Batcher[tuple[Any, ...], bool] = Batcher(self._update_all, key=lambda values: values[6])
 
     async def initialize(self) -> None:
         """Connect; every other method does so too when it is used first."""
@@ -41,19 +48,20 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         return self._is_open and getattr(unit, "resource", None) is self.database.engine
 
     async def create(self, record: SagaRecord) -> bool:
-        """Store a new saga in one statement; return False, with nothing written, if one of this id is there."""
+        """Store a new saga; return False, with nothing written, if one of this id is there.
+
+        Those that are created at the same time share a statement.
+        """
         engine = await self._ready()
         record.version = 1
         record.updated_at = now()
-        inserted = await engine.execute(
-            f"INSERT INTO {self._table} (saga_name, status, due, created_at, version, record, saga_id) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (saga_id) DO NOTHING",
-            self._values(record),
-        )
-        return inserted > 0
+        values = self._values(record)
+        if engine.current_unit() is None:
+            return await self._created.submit(values)
+        return bool(await engine.execute(f"{self._insert} VALUES ($1, $2, $3, $4, $5, $6, $7) {_KEEP}", values))
 
     async def save(self, record: SagaRecord) -> None:
-        """Store a record; see `SagaStore.save`."""
+        """Store a record; see `SagaStore.save`. Those that are saved alone at the same time share a statement."""
         engine = await self._ready()
         expected = record.version
         if expected == 0:
@@ -63,18 +71,59 @@ class PostgresSagaStore(PostgresTables, SagaStore):
             record.version = expected = stored or await self._version(record.saga_id) or 0
         record.version = expected + 1
         record.updated_at = now()
-        changed = await engine.execute(
-            f"UPDATE {self._table} SET saga_name = $1, status = $2, due = $3, created_at = $4, version = $5, "
-            "record = $6 WHERE saga_id = $7 AND version = $8",
-            (*self._values(record), expected),
-        )
-        if not changed:
+        values = (*self._values(record), expected)
+        unit = engine.current_unit()
+        if isinstance(unit, PostgresDeferredUnitOfWork) and unit.defers:
+            unit.defer(partial(self._save_alone, values), partial(self._save_on, values))
+            return
+        try:
+            if unit is None:
+                await self._save_alone(values)
+            else:
+                async with unit.connection() as connection:
+                    await self._save_on(values, connection)
+        except ConcurrencyError:
             record.version = expected
-            raise ConcurrencyError(
-                f"Saga {record.saga_id!r} was saved by somebody else meanwhile",
-                expected_version=expected,
-                actual_version=await self._version(record.saga_id),
-            )
+            raise
+
+    async def _save_alone(self, values: tuple[Any, ...]) -> None:
+        if not await self._saved.submit(values):
+            raise self._conflict(values, await self._version(values[6]))
+
+    async def _save_on(self, values: tuple[Any, ...], connection: Any) -> None:
+        """Save in the transaction of a connection."""
+        if not await connection.fetch(f"{self._update} WHERE saga_id = $7 AND version = $8 RETURNING 1", *values):
+            row = await connection.fetchrow(f"SELECT version FROM {self._table} WHERE saga_id = $1", values[6])
+            raise self._conflict(values, None if row is None else int(row[0]))
+
+    async def _insert_all(self, batch: list[tuple[Any, ...]]) -> list[bool]:
+        engine = await self._ready()
+        rows = await engine.write_all(
+            f"{self._insert} SELECT * FROM unnest({_ARRAYS}) {_KEEP} RETURNING saga_id", _columns(batch)
+        )
+        stored = {row[0] for row in rows}
+        return [values[6] in stored for values in batch]
+
+    async def _update_all(self, batch: list[tuple[Any, ...]]) -> list[bool]:
+        engine = await self._ready()
+        in_order = sorted(batch, key=lambda values: str(values[6]))  # so that rows are locked in one order everywhere
+        rows = await engine.write_all(
+            f"""UPDATE {self._table} AS saga SET saga_name = n.saga_name, status = n.status, due = n.due,
+                created_at = n.created_at, version = n.version, record = n.record
+            FROM unnest({_ARRAYS}, $8::bigint[])
+                AS n (saga_name, status, due, created_at, version, record, saga_id, expected)
+            WHERE saga.saga_id = n.saga_id AND saga.version = n.expected RETURNING saga.saga_id""",
+            _columns(in_order),
+        )
+        stored = {row[0] for row in rows}
+        return [values[6] in stored for values in batch]
+
+    def _conflict(self, values: tuple[Any, ...], actual: int | None) -> ConcurrencyError:
+        return ConcurrencyError(
+            f"Saga {values[6]!r} was saved by somebody else meanwhile",
+            expected_version=values[7],
+            actual_version=actual,
+        )
 
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return the record, or None."""
@@ -126,6 +175,14 @@ class PostgresSagaStore(PostgresTables, SagaStore):
             encode_record(self._codec, record),
             record.saga_id,
         )
+
+
+_ARRAYS = "$1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[]"
+_KEEP = "ON CONFLICT (saga_id) DO NOTHING"
+
+
+def _columns(batch: list[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*batch, strict=True)]
 
 
 def _moment(moment: datetime | None) -> int | None:

@@ -102,6 +102,15 @@ class PostgresEventStore(AbstractEventStore):
 
         return PostgresUnitOfWork(self._connected, check_timeout(timeout_seconds))
 
+    def deferred_unit_of_work(self, timeout_seconds: float = _UNIT_OF_WORK_SECONDS) -> PostgresUnitOfWork:
+        """Return a unit of work for a single small write, such as the new state of a saga: many of them share a commit.
+
+        As soon as anything else is done in it, it is an ordinary `unit_of_work`.
+        """
+        from lexigram.events.stores.postgres.unit import PostgresDeferredUnitOfWork, check_timeout
+
+        return PostgresDeferredUnitOfWork(self._connected, check_timeout(timeout_seconds))
+
     def outbox(self, name: str = "event_outbox") -> PostgresOutboxStore:
         """Return the outbox of this name, in a table of the same database."""
         from lexigram.events.stores.postgres.outbox import PostgresOutboxStore

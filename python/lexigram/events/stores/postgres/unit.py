@@ -187,6 +187,48 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         )
 
 
+class PostgresDeferredUnitOfWork(PostgresUnitOfWork):
+    """Keeps its first small write to the end, where it shares a statement and a commit with those of others.
+
+    Meant for many short units at the same time, such as the steps of sagas. As soon as anything else is done in the unit,
+    it is an ordinary transaction, in which the kept write comes first.
+    """
+
+    def __init__(self, engine: Any, timeout_seconds: float) -> None:
+        super().__init__(engine, timeout_seconds)
+        self._alone: Callable[[], Awaitable[None]] | None = None
+        self._inside: Callable[[Any], Awaitable[None]] | None = None
+
+    @property
+    def defers(self) -> bool:
+        """Whether a write can be kept: nothing has been done or kept so far."""
+        return self.is_open and self._connection is None and self._alone is None
+
+    def defer(self, alone: Callable[[], Awaitable[None]], inside: Callable[[Any], Awaitable[None]]) -> None:
+        """Keep a write for the end.
+
+        Args:
+            alone: Carries it out if the unit ends without anything else; what it raises, the end of the block raises.
+            inside: Carries it out on the transaction's connection, before anything else.
+        """
+        self._alone, self._inside = alone, inside
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """Hold the transaction's connection, on which the kept write has been carried out."""
+        async with super().connection() as connection:
+            inside, self._inside, self._alone = self._inside, None, None
+            if inside is not None:
+                await inside(connection)
+            yield connection
+
+    async def _commit(self) -> None:
+        if self._alone is not None:
+            await settled(asyncio.ensure_future(self._alone()))
+        else:
+            await super()._commit()
+
+
 def changed(status: str) -> int:
     """Return the number of rows in a command's answer, such as `UPDATE 3`."""
     number = status.rpartition(" ")[2]
