@@ -374,3 +374,37 @@ async def test_what_has_no_versions_is_refused(make_store: MakeStore) -> None:
         BlueGreenRebuild(manager, DurableProjection())
     with pytest.raises(EventValidationError, match="need tables"):
         BlueGreenRebuild(manager, sums("m", 1))
+
+
+@BACKENDS
+async def test_a_rebuild_in_place_repeats_no_effect_even_if_it_is_killed(make_store: MakeStore, backend: str) -> None:
+    """What was processed before it has had its effects; what comes later has them, wherever the rebuild stopped."""
+    name, effects = model(), list[tuple[int, int]]()
+
+    class Mails(DurableProjection):
+        handles = (Paid,)
+        tables = (name,)
+        schema = (f"CREATE TABLE IF NOT EXISTS {name} (position BIGINT PRIMARY KEY)",)
+        fails_at = 0
+
+        async def handle_event(self, event: Paid) -> None:
+            if event.sequence_number == self.fails_at:
+                raise ValueError("killed")
+            await self.db.execute(f"INSERT INTO {name} VALUES ($1)", event.sequence_number)
+            if self.may_have_effects(event):
+                effects.append((event.sequence_number or 0, 1))
+
+    async with make_store(backend) as store:
+        await pay(store, 10)
+        async with running(store, Mails()) as manager:
+            await manager.wait_for("Mails", await store.head(), timeout=20)
+            manager.get("Mails").fails_at = 11  # type: ignore[union-attr]
+            with pytest.raises(ProjectionRebuildError):
+                await manager.rebuild("Mails")
+        await pay(store, 5, first=10)
+        async with running(store, Mails()) as manager:
+            await manager.wait_for("Mails", await store.head(), timeout=20)
+            await manager.reset_all()
+            await manager.wait_for("Mails", await store.head(), timeout=20)
+            assert len(await rows(store, name)) == 15
+        assert [position for position, _ in effects] == list(range(1, 30, 2))

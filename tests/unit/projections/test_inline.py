@@ -295,3 +295,20 @@ async def test_what_cannot_be_inline_is_refused(make_store: MakeStore) -> None:
                 manager.register(Model("sqlite").projection)
     with pytest.raises(EventValidationError):
         ProjectionManager(InMemoryEventStore()).register(Model("sqlite").projection)
+
+
+async def test_a_deferred_unit_of_work_includes_it(make_store: MakeStore) -> None:
+    """As the steps of sagas use it on SQLite: it becomes an ordinary transaction."""
+    model = Model("sqlite")
+    async with make_store("sqlite") as store:
+        manager = ProjectionManager(store)
+        manager.register(model.projection)
+        async with manager:
+            async with store.deferred_unit_of_work():  # type: ignore[attr-defined]
+                assert await store.append("a", [Booked(seat="1a")], 0) == 1
+                assert await store.append("a", [Booked(seat="1b")], 1) == 2
+            assert await model.rows(store) == {"1a": 1, "1b": 1}
+            with pytest.raises(ConcurrencyError):
+                async with store.deferred_unit_of_work():  # type: ignore[attr-defined]
+                    await store.append("a", [Booked(seat="1c")], 7)
+            assert await store.head() == 2

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Positioned = tuple[Any, int]
 """An event and its global position."""
 
+EFFECTS = ":effects"
+"""Behind a checkpoint's name: the checkpoint of what was processed before the last rebuild or reset."""
+
 
 class BatchApplier:
     """Applies events to one projection and keeps its checkpoint.
@@ -101,6 +104,8 @@ class BatchApplier:
             if self._transactional or self.epoch is not None:
                 projection.checkpoint.position = self._stored
             projection.advance(self._stored)
+            if isinstance(projection, DurableProjection):
+                projection.effects_after = await self._checkpoints.get_checkpoint(self.checkpoint_name + EFFECTS)
         self._prepared = True
 
     @property
@@ -175,7 +180,7 @@ class BatchApplier:
     async def restart(self, position: int = 0) -> None:
         """Set the position without touching the read model, which another partition of it has emptied."""
         async with self.transaction():
-            await self._save(position)
+            await self._start_over(position)
         self._stored = position
         self.projection.checkpoint.position = position
 
@@ -186,9 +191,18 @@ class BatchApplier:
             if self._parked is not None:
                 await self._parked.forget()
             await self.projection.reset()
-            await self._save(position)
+            await self._start_over(position)
         self._stored = position
         self.projection.checkpoint.position = position
+
+    async def _start_over(self, position: int) -> None:
+        """Store an earlier position; what was processed before has no effects again, whoever processes it."""
+        projection = self.projection
+        if isinstance(projection, DurableProjection) and self._checkpoints is not None:
+            done = max(projection.effects_after, await self._checkpoints.get_checkpoint(self.checkpoint_name))
+            await self._checkpoints.save_checkpoint(self.checkpoint_name + EFFECTS, done)
+            projection.effects_after = done
+        await self._save(position)
 
     async def join(self, batch: Sequence[Positioned]) -> int:
         """Apply a batch and move the position in the current transaction; whoever began it rolls back what failed.

@@ -21,6 +21,7 @@ from lexigram.events.exceptions import (
     ProjectionBuildError,
     ProjectionRebuildError,
 )
+from lexigram.events.projections.applier import EFFECTS
 from lexigram.events.projections.base import ProjectionStatus
 from lexigram.events.projections.comparison import Reader, Verification, compare_with_log, compare_with_version
 from lexigram.events.projections.durable import DurableProjection
@@ -257,7 +258,8 @@ class BlueGreenRebuild:
             for table in state.tables[version]:
                 await unit.execute(f'DROP TABLE "{versioned(table, version)}"')
             for name in self._checkpoints(version):
-                await unit.execute(f"UPDATE {self._sql.checkpoints} SET position = NULL WHERE name = ?", (name,))
+                for one in (name, name + EFFECTS):
+                    await unit.execute(f"UPDATE {self._sql.checkpoints} SET position = NULL WHERE name = ?", (one,))
             await self._model.save(unit, state.without(version))
             return True
 

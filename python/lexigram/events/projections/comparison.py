@@ -189,7 +189,7 @@ def _copy(projection: DurableProjection, suffix: str, position: int) -> DurableP
     copied: Any = copy.copy(projection)
     copied._suffix, copied.read_model, copied.state = suffix, "", None
     copied.restore_checkpoint(ProjectionCheckpoint(projection.name, position))
-    copied.set_rebuilding()
+    copied.effects_after = 2**63 - 1
     return copied  # type: ignore[no-any-return]
 
 

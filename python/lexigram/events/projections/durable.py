@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
-from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
+from lexigram.events.projections.base import ProjectionProtocol
 from lexigram.events.projections.read_model import ReadModelState, check_versioned, named, versioned
 from lexigram.events.stores.unit_of_work import UnitOfWork, current_unit_of_work
 
@@ -154,6 +154,8 @@ class DurableProjection(ProjectionProtocol):
     version: ClassVar[int] = 1
     state: ReadModelState | None = None
     """Which version readers see, as of the last batch; None without versions. Set by the manager."""
+    effects_after: int = 0
+    """Up to this position everything was processed before a rebuild or a reset. Set by the manager."""
     _suffix: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -199,12 +201,14 @@ class DurableProjection(ProjectionProtocol):
     def may_have_effects(self, event: Any) -> bool:
         """Return whether something outside of the read model may follow from this event (a mail, a command, an append).
 
-        False in a rebuild, while a version is built beside another, and in versions that readers do not see: of all
-        versions of a read model exactly one may for each event, so that nothing is repeated and nothing left out.
+        False for events that were processed before a rebuild or a reset, while a version is built beside another, and
+        in versions that readers do not see: of all versions of a read model exactly one may for each event, so that
+        nothing is repeated and nothing left out.
         """
-        if self._status is ProjectionStatus.REBUILDING:
+        position = event.sequence_number
+        if position <= self.effects_after:
             return False
-        return self.state is None or self.state.speaks_at(event.sequence_number) == self.version
+        return self.state is None or self.state.speaks_at(position) == self.version
 
     project_batch: ClassVar[Any] = None
     """Optional: `def project_batch(self, connection, events)`, called on the store's writer thread."""
