@@ -221,6 +221,23 @@ async def test_a_unit_of_work_includes_what_inline_projections_write(make_store:
 
 
 @SQL
+async def test_appends_that_wait_when_the_manager_stops_are_still_applied(make_store: MakeStore, backend: str) -> None:
+    """Whether somebody waits for them any longer or not."""
+    model = Model(backend)
+    model.pauses = True
+    async with make_store(backend) as store:
+        manager = ProjectionManager(store)
+        manager.register(model.projection)
+        async with manager:
+            appends = [asyncio.create_task(store.append(f"s{n}", [Booked(seat="1a")])) for n in range(150)]
+            await asyncio.sleep(0.001)
+            for append in appends[::7]:
+                append.cancel()
+        await asyncio.gather(*appends, return_exceptions=True)
+        assert await model.rows(store) == {"1a": await store.head()}
+
+
+@SQL
 async def test_an_append_that_is_repeated_is_applied_once(make_store: MakeStore, backend: str) -> None:
     """As after a lost connection: the same event ids again."""
     model = Model(backend)

@@ -71,8 +71,10 @@ class InlineRunner(ProjectionRunner):
         self._is_active = True
 
     async def stop(self) -> None:
-        """Take no more part."""
+        """Take no more part; appends that wait are still applied."""
         self.abandon()
+        if self._store._inline is not None:
+            await self._store._inline.settled()
         self.applier.forget()
 
     def abandon(self) -> None:

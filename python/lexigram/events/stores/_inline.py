@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from lexigram.events.exceptions import ConcurrencyError, EventStoreError
+from lexigram.events.stores._loop_lock import LoopLock
 
 if TYPE_CHECKING:
     from lexigram.events.stores.base import AbstractEventStore
@@ -37,6 +38,7 @@ class InlineHandler(Protocol):
 class _Waiting(NamedTuple):
     future: asyncio.Future[int]
     append: tuple[str, Sequence[Any], int | None, ResolvedCondition | None]
+    handlers: tuple[InlineHandler, ...]
 
 
 class InlineAppends:
@@ -51,6 +53,7 @@ class InlineAppends:
         self._store = store
         self._together = together
         self._queue: deque[_Waiting] = deque()
+        self._turn = LoopLock()
         self._task: asyncio.Task[None] | None = None
 
     def wants(self, events: Sequence[Any]) -> bool:
@@ -72,21 +75,32 @@ class InlineAppends:
         unit = self._store._unit_of_work()
         if unit is not None:
             version = await self._store._append_in(unit, *append)
-            await self._follow(unit)
+            await self._follow(unit, tuple(self.handlers))
             return version
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(future, append))
+        self._queue.append(_Waiting(future, append, tuple(self.handlers)))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._drain(), name="lexigram-events-inline")
         return await future
 
+    async def settled(self) -> None:
+        """Return once the appends that wait now have been stored, with the handlers that there were, or have failed."""
+        queued = [one.future for one in self._queue]
+        async with self._turn:
+            pass
+        if queued:
+            await asyncio.wait(queued)
+            async with self._turn:  # whoever has stopped waiting is in the transaction all the same
+                pass
+
     async def _drain(self) -> None:
         while self._queue:
-            waiting = [self._queue.popleft() for _ in range(min(self._together, len(self._queue)))]
-            batch = [one for one in waiting if not one.future.done()]
-            if batch and not await self._stored(batch):
-                for one in batch:
-                    await self._stored([one])
+            async with self._turn:
+                waiting = [self._queue.popleft() for _ in range(min(self._together, len(self._queue)))]
+                batch = [one for one in waiting if not one.future.done()]
+                if batch and not await self._stored(batch):
+                    for one in batch:
+                        await self._stored([one])
 
     async def _stored(self, batch: list[_Waiting]) -> bool:
         """Store appends in one transaction and answer them; False if several of them failed together."""
@@ -99,7 +113,7 @@ class InlineAppends:
                     except ConcurrencyError as error:  # it wrote nothing, and its neighbours go on
                         outcomes.append(error)
                 if not all(isinstance(outcome, Exception) for outcome in outcomes):
-                    await self._follow(unit)
+                    await self._follow(unit, dict.fromkeys(handler for one in batch for handler in one.handlers))
         except Exception as error:
             if len(batch) > 1:
                 return False
@@ -117,14 +131,14 @@ class InlineAppends:
                 one.future.set_result(outcome)
         return True
 
-    async def _follow(self, unit: AbstractUnitOfWork) -> None:
+    async def _follow(self, unit: AbstractUnitOfWork, handlers: Iterable[InlineHandler]) -> None:
         if not getattr(unit, "is_owner", True):
             raise EventStoreError(
                 "with inline projections only the task that entered the unit of work appends in it; "
                 "append in the tasks inside without a unit of work of their parent, or after them"
             )
         try:
-            for handler in self.handlers:
+            for handler in handlers:
                 await handler.follow(unit)
         except BaseException:
             unit.before_commit(_refuse)
