@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -22,11 +22,13 @@ from lexigram.events import (
     SagaConfig,
     SagaContext,
     SagaManager,
+    SagaSharing,
     SagaStatus,
     saga_step,
 )
 from lexigram.events.buses.dead_letter import DeadLetterFilter, InMemoryDeadLetterStore
 from lexigram.events.messages.command import Command
+from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
 from lexigram.events.stores.inbox import Inbox
@@ -208,6 +210,28 @@ class Sagas(DurableTrial):
             assert (record.status, done) == (ends[name], deeds[name]), record
 
 
+class SharedSagas(Sagas):
+    """The same orders run by two workers that share them by leases, and are started by a third that runs none."""
+
+    async def work(self, parts: Parts) -> None:
+        config = SagaConfig(retry_delay_seconds=0.001, max_retries_per_step=2)
+        async with AsyncExitStack() as stack:
+            managers = []
+            for works in (True, True, False):
+                manager = SagaManager(
+                    parts.sagas, event_store=parts.store, services={"store": parts.store}, config=config
+                )
+                manager.register(Order)
+                sharing = SagaSharing(
+                    manager, parts.checkpoints, partitions=4, works=works, lease_seconds=LEASE_SECONDS, poll_seconds=0.1
+                )
+                await stack.enter_async_context(sharing)
+                managers.append(manager)
+            await asyncio.gather(
+                *(managers[-1].start("order", {"broken": broken}, name) for name, broken in self.kinds.items())
+            )
+
+
 # Projections
 
 
@@ -291,6 +315,51 @@ class Rebuilt(Projection):
             await manager.wait_for("balances", await parts.store.head())
 
 
+class Once(DurableProjection):
+    """Appends an effect for each event in the transaction of its checkpoint: exactly once, in memory too."""
+
+    name = "once"
+    handles = (Moved,)
+
+    def __init__(self, store: Any) -> None:
+        super().__init__()
+        self._store = store
+
+    async def handle_event(self, event: Moved) -> None:
+        await self._store.append(f"effects:{event.account}", [Did(what=str(event.amount))])
+
+
+class Shared(DurableTrial):
+    """Two workers share two partitions of a projection by leases; one of them leaves early."""
+
+    events = 6
+
+    async def begin(self, parts: Parts) -> None:
+        for number in range(self.events):
+            await parts.store.append(f"s{number % 3}", [Moved(account=f"a{number % 3}", amount=number)])
+
+    async def work(self, parts: Parts) -> None:
+        config = ProjectionConfig(
+            shared=True, partitions=2, lease_seconds=LEASE_SECONDS, batch_size=2, checkpoint_interval=2
+        )
+
+        async def worker(*, leaves: bool) -> None:
+            manager = ProjectionManager(parts.store, parts.checkpoints, config=config)
+            manager.register(Once(parts.store))
+            async with manager:
+                if leaves:
+                    await asyncio.sleep(LEASE_SECONDS)
+                else:
+                    await manager.wait_for("once", self.events)
+
+        await asyncio.gather(worker(leaves=True), worker(leaves=False))
+
+    async def verify(self, parts: Parts) -> None:
+        for account in range(3):
+            effects = [event.what for event in await parts.store.read(f"effects:a{account}")]
+            assert effects == [str(number) for number in range(account, self.events, 3)], (account, effects)
+
+
 # Outbox and inbox
 
 
@@ -313,11 +382,11 @@ class Relay(DurableTrial):
 
             async def deliver() -> None:
                 relay = OutboxRelay(
-                    box, Consumer(parts), batch_size=4, lease_seconds=LEASE_SECONDS, backoff_seconds=0.01
+                    box, Consumer(parts), batch_size=4, lease_seconds=LEASE_SECONDS, backoff_seconds=0.1
                 )
                 while (stats := await box.stats()).waiting or stats.set_aside:
                     await relay.process_pending()
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.1)
 
             await asyncio.gather(deliver(), deliver())
 

@@ -43,17 +43,24 @@ class Stuck(AssertionError):
 class Watch:
     """Counts the places where a run can be interrupted, and interrupts it at one of them.
 
-    A run can crash before each step of any of its tasks. A task can be cancelled before it begins, while it waits, and when
-    what it waited for is there already.
+    A run can crash before each step of any of its tasks, and a task can be held up there. A task can be cancelled before it
+    begins, while it waits, and when what it waited for is there already.
 
     Args:
-        kind: `"crash"`, `"cancel"`, or None to count only.
+        kind: `"crash"`, `"cancel"`, `"stall"`, or None to count only.
         point: Which place, from 1.
+        stall_seconds: How long a task is held up.
         end: Called at a crash instead of raising `Crashed`.
     """
 
-    def __init__(self, kind: str | None = None, point: int = 0, end: Callable[[Watch], None] | None = None) -> None:
-        self.kind, self.point, self._end = kind, point, end
+    def __init__(
+        self,
+        kind: str | None = None,
+        point: int = 0,
+        stall_seconds: float = 0.0,
+        end: Callable[[Watch], None] | None = None,
+    ) -> None:
+        self.kind, self.point, self.stall_seconds, self._end = kind, point, stall_seconds, end
         self.is_on = False
         self.crashes = 0
         self.cancels = 0
@@ -64,10 +71,10 @@ class Watch:
         """The tasks in the order of their steps."""
         self._names: dict[asyncio.Task[Any], str] = {}
 
-    def before(self, task: asyncio.Task[Any], woken: bool) -> None:
-        """Take note of a step that is about to be taken."""
+    def before(self, task: asyncio.Task[Any], woken: bool) -> float:
+        """Take note of a step that is about to be taken; return the seconds by which it is held up."""
         if not self.is_on:
-            return
+            return 0.0
         begins = task not in self._names
         if begins:
             self._names[task] = f"{len(self._names)} {getattr(task.get_coro(), '__qualname__', '?')}"
@@ -80,6 +87,10 @@ class Watch:
             raise Crashed
         if begins or woken:
             self._may_cancel(task)
+        if self.kind == "stall" and self.crashes == self.point:
+            self._hit(task)
+            return self.stall_seconds
+        return 0.0
 
     def after(self, task: asyncio.Task[Any]) -> None:
         """Take note of a step that has been taken."""
@@ -93,6 +104,11 @@ class Watch:
         if self.kind == "cancel" and self.cancels == self.point:
             self._hit(task)
             task.cancel()
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether a task of the run that is watched has been cancelled."""
+        return self.is_on and self.kind == "cancel" and self.target is not None
 
     def _hit(self, task: asyncio.Task[Any]) -> None:
         self.target, self.place = task, standing(task)
@@ -195,10 +211,13 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         if task is None:
             handle._run()
             return
-        self._watch.before(task, woken)
+        seconds = self._watch.before(task, woken)
+        if seconds:
+            self.call_later(seconds, handle._run)
+            return
         handle._run()
         self._watch.after(task)
-        if self._watch.is_on and self._watch.target is not None and not self._is_interrupted:
+        if self._watch.was_cancelled and not self._is_interrupted:
             self._is_interrupted = True
             self._limit = min(self._limit, self.clock.elapsed + _GRACE_SECONDS)
 

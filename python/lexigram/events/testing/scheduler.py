@@ -57,7 +57,7 @@ class TrialFailed(AssertionError):
 
     Args:
         seed: The seed of the run.
-        fault: Where it was interrupted: `"crash:17"`, `"cancel:4"`, or `"none"`. `replay` takes it.
+        fault: Where it was interrupted: `"crash:17"`, `"cancel:4"`, `"stall:9"` or `"none"`. `replay` takes it.
         place: What the interrupted task was doing.
     """
 
@@ -74,7 +74,7 @@ class Run:
     Args:
         fault: Where it was interrupted.
         place: What the interrupted task was doing; empty where the point was not reached.
-        crashes: Places where a run can crash, as far as this one came.
+        crashes: Places where a run can crash or stall, as far as this one came.
         cancels: Places where a task can be cancelled, as far as this one came.
         trace: The tasks in the order of their steps; equal for equal seeds and faults in memory.
         seconds: How long it took by the virtual clock.
@@ -111,6 +111,7 @@ def explore(
     seed: int = 0,
     crash: bool = True,
     cancel: bool = True,
+    stall_seconds: float | None = None,
     in_memory: bool = True,
     interruptible: Iterable[type] = (),
     at_most: int | None = None,
@@ -133,6 +134,8 @@ def explore(
         seed: Gives the order of tasks, ids and random numbers.
         crash: Crash before each step of each task.
         cancel: Cancel each task before it begins, at each of its waits, and when what it waited for is there.
+        stall_seconds: Hold each task up before each of its steps, so many seconds by the virtual clock, above 0: longer than
+            a lease, that is a worker that was stopped and wakes up when others have taken over. None = do not.
         in_memory: All state is in stores of this library that keep it in memory, and in attributes of the trial.
         interruptible: More classes (fakes of gateways, stores of your own) whose public coroutine methods give way to other
             tasks before and after, so that they can be interrupted there.
@@ -145,9 +148,14 @@ def explore(
 
     Cost: about the time of one run for each place.
     """
-    options = _Options(seed, in_memory, tuple(interruptible), limit_seconds)
+    options = _Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds or 0.0)
     whole = _Round(make, options).play(None, 0)
-    found = Exploration(seed, {"crash": whole.crashes if crash else 0, "cancel": whole.cancels if cancel else 0})
+    kinds = {
+        "crash": (crash, whole.crashes),
+        "cancel": (cancel, whole.cancels),
+        "stall": (stall_seconds, whole.crashes),
+    }
+    found = Exploration(seed, {kind: count for kind, (wanted, count) in kinds.items() if wanted})
     for kind, count in found.points.items():
         for point in _chosen(count, at_most, seed):
             done = _Round(make, options).play(kind, point)
@@ -164,6 +172,7 @@ def replay(
     fault: str,
     *,
     seed: int = 0,
+    stall_seconds: float = 0.0,
     in_memory: bool = True,
     interruptible: Iterable[type] = (),
     limit_seconds: float = LIMIT_SECONDS,
@@ -171,16 +180,16 @@ def replay(
     """Repeat one run of `explore` with the same arguments; in memory it is the same step by step.
 
     Args:
-        fault: As in the message of `TrialFailed`: `"crash:17"`, `"cancel:4"` or `"none"`.
+        fault: As in the message of `TrialFailed`: `"crash:17"`, `"cancel:4"`, `"stall:9"` or `"none"`.
 
     Raises:
         TrialFailed: It fails (again).
         ValueError: `fault` is none of these.
     """
     kind, _, point = fault.partition(":")
-    if fault != "none" and (kind not in ("crash", "cancel") or not point.isdecimal() or int(point) < 1):
-        raise ValueError(f"fault must be 'crash:<n>', 'cancel:<n>' or 'none', not {fault!r}")
-    options = _Options(seed, in_memory, tuple(interruptible), limit_seconds)
+    if fault != "none" and (kind not in ("crash", "cancel", "stall") or not point.isdecimal() or int(point) < 1):
+        raise ValueError(f"fault must be 'crash:<n>', 'cancel:<n>', 'stall:<n>' or 'none', not {fault!r}")
+    options = _Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds)
     return _Round(make, options).play(*((None, 0) if fault == "none" else (kind, int(point))))
 
 
@@ -218,6 +227,7 @@ class _Options:
     in_memory: bool
     interruptible: tuple[type, ...]
     limit_seconds: float
+    stall_seconds: float
 
 
 class _Round:
@@ -234,7 +244,7 @@ class _Round:
 
     def play(self, kind: str | None, point: int) -> Run:
         """Play it with one fault, or with none."""
-        self._watch = Watch(kind, point)
+        self._watch = Watch(kind, point, self._options.stall_seconds)
         self._fault = "none" if kind is None else f"{kind}:{point}"
         was_enabled = gc.isenabled()
         gc.disable()  # so that what it finalizes does not depend on what ran before
@@ -272,7 +282,7 @@ class _Round:
             return
 
         def work(end: Callable[[Watch], None]) -> None:
-            self._watch = Watch("crash", self._watch.point, end)
+            self._watch = Watch("crash", self._watch.point, end=end)
             self._phase(trial)
 
         report = in_child(work, lambda: self._clock.skipped)
@@ -291,10 +301,10 @@ class _Round:
         except Crashed:
             return
         except Stuck as error:
-            if watch.target is None or watch.target is body:
+            if not watch.was_cancelled or watch.target is body:
                 raise self._failed(f"run() does not end: {error}") from error
         except (Exception, asyncio.CancelledError) as error:
-            if not watch.place:
+            if not watch.was_cancelled:
                 raise self._failed(f"run() raised {type(error).__name__}: {error}") from error
         finally:
             watch.is_on = False
