@@ -1,4 +1,4 @@
-"""Sagas, projections, relays and process managers are crashed and cancelled at every await, in memory and on databases."""
+"""Sagas, projections, relays and process managers are crashed, cancelled and stalled at every await, on three backends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ from tests.backends import address
 from tests.faults import trials
 from tests.faults.trials import Durable, DurableTrial
 
-TRIALS = (trials.Sagas, trials.Projection, trials.Rebuilt, trials.Parked, trials.Relay, trials.Follower)
+TRIALS = (
+    trials.Sagas,
+    trials.SharedSagas,
+    trials.Projection,
+    trials.Rebuilt,
+    trials.Parked,
+    trials.Shared,
+    trials.Relay,
+    trials.Follower,
+)
+STALL_SECONDS = 10 * trials.LEASE_SECONDS
 
 MakeTrial = Callable[[], Trial]
 
@@ -36,7 +46,7 @@ def on_database(backend: str, trial: type[DurableTrial], request: pytest.Fixture
 @pytest.mark.parametrize("trial", TRIALS)
 def test_invariants_hold_at_every_await_in_memory(trial: type[DurableTrial]) -> None:
     """A read model equals its recomputation, a saga ends once, every entry is delivered, no effect is doubled."""
-    found = explore(trial, seed=1, at_most=60)
+    found = explore(trial, seed=1, stall_seconds=STALL_SECONDS)
     assert found.points["crash"] > 40
     assert found.points["cancel"] > 40
     assert not found.unreached
@@ -49,7 +59,8 @@ def test_invariants_hold_at_some_awaits_on_a_database(
 ) -> None:
     """The same on threads and sockets; a crash kills a process with its connections."""
     make = on_database(backend, trial, request, tmp_path)
-    found = explore(make, seed=1, at_most=8 if backend == "sqlite" else 4, in_memory=False)
+    some = 6 if backend == "sqlite" else 4
+    found = explore(make, seed=1, stall_seconds=2 * trials.LEASE_SECONDS, at_most=some, in_memory=False)
     assert found.points["crash"] > 20
     assert found.points["cancel"] > 20
 
@@ -59,7 +70,7 @@ def test_invariants_hold_at_some_awaits_on_a_database(
 def test_invariants_hold_at_every_await_in_every_order(trial: type[DurableTrial]) -> None:
     """Many seeds, so many orders of the tasks, and all awaits of each."""
     for seed in range(20):
-        explore(trial, seed=seed)
+        explore(trial, seed=seed, stall_seconds=STALL_SECONDS)
 
 
 @pytest.mark.soak
@@ -70,7 +81,8 @@ def test_invariants_hold_at_every_await_on_a_database(
 ) -> None:
     """All awaits on threads and sockets, in three orders."""
     for seed in range(3):
-        explore(on_database(backend, trial, request, tmp_path), seed=seed, in_memory=False)
+        make = on_database(backend, trial, request, tmp_path)
+        explore(make, seed=seed, stall_seconds=2 * trials.LEASE_SECONDS, in_memory=False)
 
 
 def test_a_red_seed_replays_identically_in_another_process() -> None:

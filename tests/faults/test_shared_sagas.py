@@ -100,6 +100,24 @@ async def test_sagas_are_shared_between_managers_and_move_when_one_leaves() -> N
     assert len(events) == sum(len(UNDONE if order % 3 == 0 else HAPPY) for order in (*range(20), 100))
 
 
+async def test_a_saga_and_who_waits_for_it_can_be_cancelled_together() -> None:
+    """At Ctrl-C everything is cancelled at once: the caller does not start the saga again and wait for ever."""
+    checkpoints = InMemoryCheckpointStore()
+    manager, share = sharing(InMemorySagaStore(), InMemoryEventStore(), checkpoints, works=False)
+    async with share:
+        before = asyncio.all_tasks()
+        waiting = asyncio.create_task(manager.start("fulfil", {"order": 1}, "o-1"))
+        while not manager.running:
+            await asyncio.sleep(0)
+        (saga,) = asyncio.all_tasks() - before - {waiting}
+        saga.cancel()
+        waiting.cancel()
+        await asyncio.wait((saga, waiting), timeout=5)
+        assert saga.cancelled()
+        assert waiting.cancelled()
+        assert not manager.running
+
+
 @pytest.mark.parametrize(("argument", "value"), [("partitions", 0), ("poll_seconds", 0), ("lease_seconds", -1)])
 def test_bad_arguments_are_named(argument: str, value: Any) -> None:
     """Each by its field."""

@@ -297,8 +297,9 @@ class SagaEngine:
                 await asyncio.shield(task)
                 return
             except asyncio.CancelledError:
-                if self.sharing is None or not task.cancelled():
-                    raise  # the caller was cancelled, or the engine closed
+                caller = asyncio.current_task()
+                if self.sharing is None or not task.cancelled() or (caller is not None and caller.cancelling()):
+                    raise  # the caller was cancelled, alone or with everything else, or the engine closed
 
     async def _run(self, saga_id: str, fresh: SagaRecord | None) -> SagaRecord:
         woken = False
