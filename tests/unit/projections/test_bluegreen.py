@@ -408,3 +408,22 @@ async def test_a_rebuild_in_place_repeats_no_effect_even_if_it_is_killed(make_st
             await manager.wait_for("Mails", await store.head(), timeout=20)
             assert len(await rows(store, name)) == 15
         assert [position for position, _ in effects] == list(range(1, 30, 2))
+
+
+async def test_a_switch_that_the_database_refuses_changes_nothing(make_store: MakeStore) -> None:
+    """On PostgreSQL a view that depends on the old columns keeps them; the error says so, and readers go on."""
+    name = model()
+    async with make_store("postgres") as store:
+        await pay(store, 5)
+        new = TableProjection(name, "account", {"account": "TEXT"}, version=2)
+        new.on(Paid)(lambda event: {"account": event.account})
+        async with running(store, sums(name, 1)) as manager:
+            rebuild = BlueGreenRebuild(manager, new)
+            await rebuild.build(timeout=20)
+            await store.engine.execute(f"CREATE VIEW {name}_top AS SELECT * FROM {name} WHERE total > 10")  # type: ignore[attr-defined]
+            with pytest.raises(ProjectionRebuildError, match=f"{name}_top depends"):
+                await rebuild.switch(await rebuild.verify())
+            assert await rows(store, name) == expected(5, 1)
+            await store.engine.execute(f"DROP VIEW {name}_top")  # type: ignore[attr-defined]
+            await rebuild.switch(await rebuild.verify())
+            assert await rows(store, name) == [(f"a{n}",) for n in range(5)]

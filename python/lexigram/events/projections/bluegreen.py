@@ -346,8 +346,10 @@ class BlueGreenRebuild:
                 if done:
                     return await self._state()
             except Exception as error:
-                if not self._sql.is_busy(error):
+                if not hasattr(error, "sqlstate"):
                     raise
+                if not self._sql.is_busy(error):  # the database refuses: something depends on the view, say
+                    raise ProjectionRebuildError(f"{self._model.name!r} was not changed: {error}") from error
                 reason = "transactions of readers are in the way"
             if time.monotonic() > deadline:
                 raise ProjectionRebuildError(f"{self._model.name!r} was not changed: {reason}")

@@ -287,6 +287,10 @@ async def compare_with_version(
             raise _Undo
     except _Undo:
         return Verification(projection.version, other.version, min(places), comparison.result())
+    except Exception as error:
+        if not sql.is_busy(error):
+            raise
+        raise ProjectionRebuildError(f"Batches of {projection.name!r} or {other.name!r} do not end") from error
 
 
 class _Undo(Exception):
