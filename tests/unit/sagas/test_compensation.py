@@ -323,3 +323,54 @@ async def test_a_compensation_has_an_idempotency_key_of_its_own_and_keeps_it() -
     manager.register(Charged)
     await manager.start("Charged", saga_id="7")
     assert keys == ["7:charge", "7:charge", "7:charge:undo", "7:charge:undo"]
+
+
+async def test_cancelling_a_saga_that_is_being_undone_neither_interrupts_nor_renames_it() -> None:
+    """Its error and reason stay those of the failure, and each step is undone once."""
+    undone: list[str] = []
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    class Failing(SagaBase):
+        async def undo(self, ctx: SagaContext) -> None:
+            entered.set()
+            await go_on.wait()
+            undone.append(ctx.step_name)
+
+        @saga_step(compensation=undo)
+        async def first(self, ctx: SagaContext) -> None: ...
+
+        @saga_step(max_retries=0)
+        async def second(self, ctx: SagaContext) -> None:
+            raise RuntimeError("no")
+
+    manager = SagaManager(config=QUICK)
+    manager.register(Failing)
+    await manager.start("Failing", saga_id="f", wait=False)
+    await asyncio.wait_for(entered.wait(), 5)
+    cancelling = asyncio.create_task(manager.cancel("f", "late"))
+    await asyncio.sleep(0.01)
+    go_on.set()
+    record = await asyncio.wait_for(cancelling, 5)
+    assert (record.status, record.reason, undone) == (SagaStatus.COMPENSATED, "failure", ["first"])
+    assert record.error == "second: RuntimeError: no"
+
+
+async def test_cancelling_a_saga_that_could_not_be_undone_is_refused() -> None:
+    """The operator has to retry or to force it."""
+
+    class Stuck(SagaBase):
+        async def undo(self, ctx: SagaContext) -> None:
+            raise KeyError("cannot")
+
+        @saga_step(compensation=undo)
+        async def first(self, ctx: SagaContext) -> None: ...
+
+        @saga_step
+        async def second(self, ctx: SagaContext) -> None:
+            raise KeyError("no")
+
+    manager = SagaManager(config=QUICK)
+    manager.register(Stuck)
+    await manager.start("Stuck", saga_id="s")
+    with pytest.raises(SagaError, match="retry or force-complete it"):
+        await manager.cancel("s")

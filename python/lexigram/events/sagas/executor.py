@@ -135,29 +135,27 @@ class SagaExecutor:
             raise SagaError(f"Saga {self.record.saga_id!r} stands at step {name!r}, which no longer exists")
         if self.record.children:
             self._known = await self._children.known(self.record)
+        if step.parallel:
+            from lexigram.events.sagas.parallel import perform_group
+
+            failed = await perform_group(self, step)
+            if failed is not None:
+                await self._fail(step, failed[1], failed[0].name)
+            return True
         try:
-            error = await self._perform(step)
+            error = await self._attempt(step)
         except ChildNeeded as needed:
             return await self._wait_for(step, needed)
         if error is None:
             return True
-        if not step.parallel:
-            delay = self.delay_before_retry(step.retry, self.record.step(step.name).attempts + 1, error)
-            if delay is not None:
-                async with self._journal.changing() as draft:
-                    note_failure(draft.step(step.name), error)
-                    self.wake_later(draft, delay)
-                return True
-        await self._fail(step, error)
+        delay = self.delay_before_retry(step.retry, self.record.step(step.name).attempts + 1, error)
+        if delay is None:
+            await self._fail(step, error)
+            return True
+        async with self._journal.changing() as draft:
+            note_failure(draft.step(step.name), error)
+            self.wake_later(draft, delay)
         return True
-
-    async def _perform(self, step: StepDefinition) -> Exception | None:
-        """Carry out a step once, and those parallel to it with their retries; return the error that ends them."""
-        if step.parallel:
-            from lexigram.events.sagas.parallel import perform_group
-
-            return await perform_group(self, step)
-        return await self._attempt(step)
 
     async def _wait_for(self, step: StepDefinition, needed: ChildNeeded) -> bool:
         """See that the other saga runs, unless it has ended meanwhile."""
@@ -267,13 +265,17 @@ class SagaExecutor:
         base = self._defaults.retry_delay if policy.retry_delay is None else policy.retry_delay
         return min(base * 2.0 ** (attempts - 1), _LONGEST_DELAY_SECONDS) * random.uniform(0.9, 1.1)
 
-    async def _fail(self, step: StepDefinition, error: Exception) -> None:
-        """Store the failure: go to the step named for it, or begin to compensate, or end."""
+    async def _fail(self, step: StepDefinition, error: Exception, name: str | None = None) -> None:
+        """Store the failure: go to the step named for it, or begin to compensate, or end.
+
+        Args:
+            name: Which of the steps parallel to it has failed; None = the step itself.
+        """
         timed_out = isinstance(error, DeadlinePassed | TimeoutError)
         async with self._journal.changing() as draft:
             if not step.parallel:
                 note_failure(draft.step(step.name), error)
-            draft.error = f"{step.name}: {describe(error)}"
+            draft.error = f"{name or step.name}: {describe(error)}"
             draft.wake_at = None
             if step.on_failure is not None and not isinstance(error, DeadlinePassed):
                 draft.cursor = step.on_failure

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
@@ -37,6 +37,7 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         database = MongoDatabase(config)
         self._use(database, f"{database.settings.events}_sagas")
         self._codec = EventCodec() if codec is None else codec
+        self._kept: WeakKeyDictionary[Any, dict[str, dict[str, Any]]] = WeakKeyDictionary()
 
     async def initialize(self) -> None:
         """Connect and create the indexes; every other method does so too when it is used first."""
@@ -61,20 +62,18 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         await self._ready()
         expected = record.version
         unit = current_unit_of_work(self.mongo.root)
+        actual = None if expected and unit is None else await self._version(record.saga_id)
         if expected == 0:
-            stored = await self._version(record.saga_id)
-            if stored is None and unit is None and await self.create(record):
+            if actual is None and unit is None and await self.create(record):
                 return
-            expected = stored or await self._version(record.saga_id) or 0
-        elif unit is not None:
-            actual = await self._version(record.saga_id)
-            if actual != expected:
-                raise _outdated(record.saga_id, expected, actual)
+            expected = actual or await self._version(record.saga_id) or 0
+        elif unit is not None and actual != expected:
+            raise _outdated(record.saga_id, expected, actual)
         before, record.version = record.version, expected + 1
         record.updated_at = now()
         document = self._document(record)
         if unit is not None:
-            unit.on_commit(partial(self._replace, document, expected))
+            self._keep(unit, document, expected)
             return
         try:
             await self._replace(document, expected)
@@ -82,8 +81,23 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
             record.version = before
             raise
 
+    def _keep(self, unit: Any, document: dict[str, Any], expected: int) -> None:
+        """Write the saga once the unit has committed, with the last state that it has saved."""
+        kept = self._kept.setdefault(unit, {})
+        if document["_id"] not in kept:
+            unit.on_commit(lambda: self._replace(kept.pop(document["_id"]), expected))
+        kept[document["_id"]] = document
+
+    def _saved_here(self, saga_id: str) -> dict[str, Any] | None:
+        """Return what the current unit of work has saved of a saga, or None."""
+        unit = current_unit_of_work(self.mongo.root)
+        return None if unit is None else self._kept.get(unit, {}).get(saga_id)
+
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return the record, or None."""
+        kept = self._saved_here(saga_id)
+        if kept is not None:
+            return decode_record(self._codec, kept["record"], kept["version"])
         found = await self._find({"_id": saga_id}, 1)
         return found[0] if found else None
 
@@ -145,6 +159,9 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         )
 
     async def _version(self, saga_id: str) -> int | None:
+        kept = self._saved_here(saga_id)
+        if kept is not None:
+            return int(kept["version"])
         collection = await self._ready()
         found = await self.mongo.read(lambda: collection.find_one({"_id": saga_id}, {"version": 1}), "reading a saga")
         return None if found is None else int(found["version"])

@@ -98,12 +98,18 @@ class SagaOperations(SagaEngine):
     async def cancel(self, saga_id: str, note: str = "") -> SagaRecord:
         """Stop a saga that has not ended and undo its finished steps; a step in progress is rolled back.
 
+        One that is being undone already is left to it.
+
         Raises:
-            SagaError: LEX_ERR_EVT_026; it has ended already.
+            SagaError: LEX_ERR_EVT_026; it has ended already, or undoing it has failed.
         """
         record = await self._load(saga_id)
         if record.status.is_terminal:
             raise SagaError(f"Saga {saga_id!r} has ended already: {record.status.value}")
+        if record.status is SagaStatus.COMPENSATION_FAILED:
+            raise SagaError(f"Saga {saga_id!r} could not be undone: {record.error}; retry or force-complete it")
+        if record.status is SagaStatus.COMPENSATING:
+            return await asyncio.shield(self._spawn(saga_id))
         await self.turn_back(saga_id, f"cancelled{': ' + note if note else ''}")
         return await asyncio.shield(self._spawn(saga_id))
 

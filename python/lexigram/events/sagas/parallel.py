@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from lexigram.events.sagas.executor import SagaExecutor
 
 
-async def perform_group(executor: SagaExecutor, lead: StepDefinition) -> Exception | None:
-    """Carry out `lead` and its parallel steps concurrently; return the first error once all have ended.
+async def perform_group(executor: SagaExecutor, lead: StepDefinition) -> tuple[StepDefinition, Exception] | None:
+    """Carry out `lead` and its parallel steps concurrently; return the first that failed once all have ended.
 
     Unlike single steps they share no transaction with the saga's state, since one database transaction cannot serve
     several tasks: after a crash an unfinished one is called again.
@@ -21,9 +21,9 @@ async def perform_group(executor: SagaExecutor, lead: StepDefinition) -> Excepti
     saving = asyncio.Lock()
     members = [step for step in (lead, *lead.parallel) if not executor.record.step(step.name).is_done]
     errors = await asyncio.gather(*(_perform_member(executor, step, saving) for step in members))
-    failed = [error for error in errors if error is not None]
-    if failed:
-        return failed[0]
+    for step, error in zip(members, errors, strict=True):
+        if error is not None:
+            return step, error
     await executor.leave_group(lead)
     return None
 

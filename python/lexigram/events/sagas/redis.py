@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
@@ -19,10 +19,28 @@ from lexigram.events.stores.redis.unit import RedisUnitOfWork
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 
+class _Saved(NamedTuple):
+    """What a unit of work has saved of one saga.
+
+    Args:
+        saves: How many saves the next one makes.
+        outcome: Where the unit's single write of it is.
+        first: The version expected by the first of them.
+        version: The version after the last one.
+        text: The record.
+    """
+
+    saves: int
+    outcome: Any
+    first: int | None
+    version: int
+    text: str
+
+
 class RedisSagaStore(RedisPart, SagaStore):
     """Keeps sagas in a namespace of Redis; `save` joins the unit of work of an event store that shares it.
 
-    Inside a unit of work a save is checked when it is made and again at the end; it is not visible before.
+    Inside a unit of work a save is checked when it is made and again at the end; before that only the unit itself sees it.
 
     Args:
         store: As for `RedisEventStore`; usually the event store itself.
@@ -70,6 +88,10 @@ class RedisSagaStore(RedisPart, SagaStore):
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return the record, or None."""
         log = await self._ready()
+        unit: Any = current_unit_of_work(log)
+        saved = None if unit is None else unit.notes.get(("saga", saga_id))
+        if saved is not None:
+            return decode_record(self._codec, saved.text, saved.version)
         version, record = await log.connection.read("HMGET", f"{log.prefix}saga:{saga_id}", "version", "record")
         return None if record is None else decode_record(self._codec, record, int(version))
 
@@ -99,9 +121,10 @@ class RedisSagaStore(RedisPart, SagaStore):
         unit: Any = current_unit_of_work(log)
         note = ("saga", record.saga_id)
         earlier = None if unit is None else unit.notes.get(note)
-        saves, outcome, first, stored = (1, None, expected, 0) if earlier is None else earlier
+        saves, outcome, first, stored, _ = _Saved(1, None, expected, 0, "") if earlier is None else earlier
         if earlier is not None and expected not in (None, stored):
             raise _saved_meanwhile(record.saga_id, expected, stored)
+        text = encode_record(self._codec, record)
         values = (
             record.saga_id,
             "" if first is None else first,
@@ -109,7 +132,7 @@ class RedisSagaStore(RedisPart, SagaStore):
             record.saga_name,
             record.status.value,
             created,
-            encode_record(self._codec, record),
+            text,
         )
         operation = SmallOperation("saga", values, partial(_saved_meanwhile, record.saga_id, first))
         if earlier is None:
@@ -120,7 +143,7 @@ class RedisSagaStore(RedisPart, SagaStore):
             unit.replace(outcome, operation)
             version = stored + 1
         if unit is not None:
-            unit.notes[note] = (saves + 1, outcome, first, version)
+            unit.notes[note] = _Saved(saves + 1, outcome, first, version, text)
         return version
 
 

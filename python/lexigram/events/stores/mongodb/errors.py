@@ -81,12 +81,26 @@ async def attempt(call: Callable[[], Awaitable[T]], what: str, failed: Failed, s
     end, pause = time.monotonic() + seconds, _PAUSE_SECONDS
     while True:
         try:
-            return await call()
+            return await _in_task(call)
         except DRIVER_ERRORS as error:
             if not is_transient(error) or time.monotonic() + pause > end:
                 raise clear_error(error, what, failed) from error
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+async def _in_task(call: Callable[[], Awaitable[T]]) -> T:
+    """Await `call()` in a task of its own, so that a caller that is cancelled leaves at once.
+
+    The driver can lose a cancellation (its `asyncio.wait_for` does on Python 3.11), and the caller would go on.
+    """
+    task = asyncio.ensure_future(call())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
 
 
 def _short(error: BaseException) -> str:
