@@ -90,7 +90,7 @@ async def attempt(call: Callable[[], Awaitable[T]], what: str, failed: Failed, s
 
 
 async def _in_task(call: Callable[[], Awaitable[T]]) -> T:
-    """Await `call()` in a task of its own, so that a caller that is cancelled leaves at once.
+    """Await `call()` in a task of its own, so that a caller that is cancelled leaves, once the call has ended.
 
     The driver can lose a cancellation (its `asyncio.wait_for` does on Python 3.11), and the caller would go on.
     """
@@ -99,7 +99,9 @@ async def _in_task(call: Callable[[], Awaitable[T]]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.cancel()
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # looked at, so that nobody is warned of it
         raise
 
 
