@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 MAX_APPENDS: Final = 100
 """Appends in one transaction: the first of them waits for the handlers of all."""
 
+MAX_EVENTS: Final = 500
+"""With so many events a transaction takes no further append."""
+
+Append = tuple[str, Sequence[Any], "int | None", "ResolvedCondition | None"]
+"""Stream, prepared events, expected version, condition."""
+
 
 class InlineHandler(Protocol):
     """A read model that is written in the transactions of appends."""
@@ -37,7 +43,7 @@ class InlineHandler(Protocol):
 
 class _Waiting(NamedTuple):
     future: asyncio.Future[int]
-    append: tuple[str, Sequence[Any], int | None, ResolvedCondition | None]
+    append: Append
     handlers: tuple[InlineHandler, ...]
 
 
@@ -96,8 +102,7 @@ class InlineAppends:
     async def _drain(self) -> None:
         while self._queue:
             async with self._turn:
-                waiting = [self._queue.popleft() for _ in range(min(self._together, len(self._queue)))]
-                batch = [one for one in waiting if not one.future.done()]
+                batch = self._next()
                 if batch and not await self._stored(batch):
                     for one in batch:
                         await self._stored([one])
@@ -107,11 +112,7 @@ class InlineAppends:
         outcomes: list[int | Exception] = []
         try:
             async with self._store.unit_of_work() as unit:
-                for one in batch:
-                    try:
-                        outcomes.append(await self._store._append_in(unit, *one.append))
-                    except ConcurrencyError as error:  # it wrote nothing, and its neighbours go on
-                        outcomes.append(error)
+                outcomes = await self._append_all(unit, [one.append for one in batch])
                 if not all(isinstance(outcome, Exception) for outcome in outcomes):
                     await self._follow(unit, dict.fromkeys(handler for one in batch for handler in one.handlers))
         except Exception as error:
@@ -130,6 +131,31 @@ class InlineAppends:
             else:
                 one.future.set_result(outcome)
         return True
+
+    async def _append_all(self, unit: AbstractUnitOfWork, appends: Sequence[Append]) -> list[int | Exception]:
+        """Append in the transaction; a conflict is the outcome of that append, which wrote nothing."""
+        together = getattr(self._store, "_append_all_in", None)
+        if together is not None and len(appends) > 1:
+            versions: list[int | Exception] = await together(unit, appends)
+            return versions
+        outcomes: list[int | Exception] = []
+        for append in appends:
+            try:
+                outcomes.append(await self._store._append_in(unit, *append))
+            except ConcurrencyError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _next(self) -> list[_Waiting]:
+        """Return the appends of the next transaction; those that nobody waits for any more are dropped."""
+        batch: list[_Waiting] = []
+        events = 0
+        while self._queue and len(batch) < self._together and events < MAX_EVENTS:
+            one = self._queue.popleft()
+            if not one.future.done():
+                batch.append(one)
+                events += len(one.append[1])
+        return batch
 
     async def _follow(self, unit: AbstractUnitOfWork, handlers: Iterable[InlineHandler]) -> None:
         if not getattr(unit, "is_owner", True):

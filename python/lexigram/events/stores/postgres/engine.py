@@ -154,12 +154,16 @@ class PostgresEngine:
 
     async def append_in(self, connection: Any, request: AppendRequest) -> Any:
         """Store one append in the open transaction of `connection`."""
-        arrays = encode_batch((request,), self.payload == "bytea")
-        row = await self._row(connection, True, arrays)
-        answer = outcome(request, *(column[0] for column in row))
+        (answer,) = await self.append_all_in(connection, (request,))
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def append_all_in(self, connection: Any, requests: Sequence[AppendRequest]) -> list[Any]:
+        """Store appends in the open transaction of `connection`; return what became of each."""
+        arrays = encode_batch(requests, self.payload == "bytea")
+        row = await self._row(connection, True, arrays)
+        return [outcome(*one) for one in zip(requests, *row, strict=True)]
 
     async def _send(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
         """Execute one batch in a transaction of its own."""

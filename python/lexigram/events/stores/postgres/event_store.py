@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -157,6 +158,21 @@ class PostgresEventStore(AbstractEventStore):
         unit: Any = unit_of_work
         stored: Appended = await self._engine.append(stream_id, encoded, expected_version, condition, unit)
         return stored
+
+    async def _append_all_in(self, unit: Any, appends: Sequence[tuple[Any, ...]]) -> list[int | Exception]:
+        """Append several times inside a unit of work, in one call; a conflict is the outcome of that append."""
+        from lexigram.events.stores.postgres.batch import AppendRequest
+
+        encode = self._codec.encode
+        requests = [
+            AppendRequest(stream_id, [encode(event) for event in events], expected, condition)
+            for stream_id, events, expected, condition in appends
+        ]
+        outcomes = await unit.append_all(requests)
+        for (stream_id, events, _, _), outcome in zip(appends, outcomes, strict=True):
+            if isinstance(outcome, Appended):
+                unit.on_commit(partial(self._stored, stream_id, events, *outcome))
+        return [outcome.version if isinstance(outcome, Appended) else outcome for outcome in outcomes]
 
     async def _read(self, stream_id: str, from_version: int, to_version: int | None, limit: int | None) -> list[Any]:
         up_to = _ALL_VERSIONS if to_version is None else to_version

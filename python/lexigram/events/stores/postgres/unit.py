@@ -99,6 +99,12 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
             self._appended.append(request)
             return await self._engine.append_in(connection, request)
 
+    async def append_all(self, requests: Sequence[AppendRequest]) -> list[Any]:
+        """Store several appends in one call; each outcome says where it was stored, or why it was not."""
+        async with self.connection() as connection:
+            self._appended.extend(requests)
+            return await self._engine.append_all_in(connection, requests)  # type: ignore[no-any-return]
+
     async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement in the transaction; returns the number of rows changed."""
         async with self.connection() as connection:
