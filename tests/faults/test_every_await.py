@@ -46,7 +46,7 @@ def on_database(backend: str, trial: type[DurableTrial], request: pytest.Fixture
 @pytest.mark.parametrize("trial", TRIALS)
 def test_invariants_hold_at_every_await_in_memory(trial: type[DurableTrial]) -> None:
     """A read model equals its recomputation, a saga ends once, every entry is delivered, no effect is doubled."""
-    found = explore(trial, seed=1, stall_seconds=STALL_SECONDS)
+    found = explore(trial, seed=1, stall_seconds=STALL_SECONDS, at_most=120)
     assert found.points["crash"] > 40
     assert found.points["cancel"] > 40
     assert not found.unreached
