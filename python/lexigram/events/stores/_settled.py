@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,3 +24,22 @@ async def settled(future: asyncio.Future[T]) -> T:
             future.exception()
         raise cancelled
     return future.result()
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of a background task and raise what it raised; that it was cancelled is no error.
+
+    If the caller is cancelled meanwhile, so is the task, and the cancellation is raised when the task has ended: a plain
+    `await task` could not tell the two apart.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+            task.cancel()
+    if not task.cancelled() and cancelled is None:
+        task.result()
+    if cancelled is not None:
+        raise cancelled

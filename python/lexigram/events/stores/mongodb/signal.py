@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pymongo.errors import OperationFailure
 
+from lexigram.events.stores._settled import ended
 from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, is_transient
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class ChangeSignal:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await ended(task)
 
     async def _listen(self) -> None:
         while self.is_supported is not False:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lexigram.events.exceptions import EventLoadError, EventValidationError
+from lexigram.events.stores._settled import ended
 from lexigram.events.stores.outbox.publishers import BusOutboxPublisher, OutboxPublisherProtocol
 from lexigram.events.stores.outbox.setting_aside import Aside
 from lexigram.events.stores.outbox.store import OutboxBatch
@@ -98,14 +99,14 @@ class OutboxRelay:
             return
         self._stopping.set()
         self.outbox.store._wakeup.notify()
-        _, running = await asyncio.wait((task,), timeout=timeout_seconds)
-        for late in running:
-            late.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        close = getattr(self.publisher, "close", None)
-        if close is not None:
-            await close()
+        try:
+            await asyncio.wait((task,), timeout=timeout_seconds)
+        finally:
+            task.cancel()
+            await ended(task)
+            close = getattr(self.publisher, "close", None)
+            if close is not None:
+                await close()
 
     async def publish_pending(self) -> int:
         """Deliver what waits now and return how many entries were delivered.

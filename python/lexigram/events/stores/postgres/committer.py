@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError
+from lexigram.events.stores._settled import ended
 from lexigram.events.stores.postgres.batch import AppendRequest, encode_batch, outcome
 from lexigram.events.stores.postgres.errors import (
     UNIQUE_VIOLATION,
@@ -79,8 +79,8 @@ class Committer:
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await ended(self._task)
+        await self._end()  # it may have been cancelled before it began
 
     async def append(self, request: AppendRequest) -> Any:
         """Store one append together with its neighbours and return where; cancelling it while it waits drops it."""
@@ -108,13 +108,17 @@ class Committer:
                     self._wake.clear()
                     await self._wake.wait()
         finally:
-            self._closing = True
-            for waiting in self._queue:
-                _answer(waiting, EventStoreConnectionError("the PostgreSQL store was closed"))
-            self._queue.clear()
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                await self._disconnect(connection, False)
+            await self._end()
+
+    async def _end(self) -> None:
+        """Answer those who wait, and give the connection back."""
+        self._closing = True
+        for waiting in self._queue:
+            _answer(waiting, EventStoreConnectionError("the PostgreSQL store was closed"))
+        self._queue.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._disconnect(connection, False)
 
     def _take(self) -> list[_Waiting]:
         """Return the next batch; an append is never split, and those nobody waits for any more are dropped."""

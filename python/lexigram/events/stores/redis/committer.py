@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lexigram.events.exceptions import EventError, EventPersistenceError, EventStoreConnectionError
+from lexigram.events.stores._settled import ended
 
 if TYPE_CHECKING:
     from lexigram.events.stores.redis.connection import RedisConnection
@@ -59,8 +59,7 @@ class Committer:
         if task is not None and not task.done():
             await asyncio.wait((task,), timeout=_CLOSING_SECONDS)
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await ended(task)
         while self._queue:
             _fail(self._queue.popleft(), EventStoreConnectionError("the Redis store was closed; nothing was written"))
 
