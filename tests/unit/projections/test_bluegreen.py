@@ -13,10 +13,12 @@ import pytest
 
 from lexigram.events import (
     BlueGreenRebuild,
+    DeadLetterFilter,
     DomainEvent,
     DurableProjection,
     EventValidationError,
     InMemoryCheckpointStore,
+    InMemoryDeadLetterStore,
     InMemoryEventStore,
     ProjectionConfig,
     ProjectionManager,
@@ -427,3 +429,52 @@ async def test_a_switch_that_the_database_refuses_changes_nothing(make_store: Ma
             await store.engine.execute(f"DROP VIEW {name}_top")  # type: ignore[attr-defined]
             await rebuild.switch(await rebuild.verify())
             assert await rows(store, name) == [(f"a{n}",) for n in range(5)]
+
+
+@BACKENDS
+async def test_a_build_that_stops_goes_on_where_it_was(make_store: MakeStore, backend: str) -> None:
+    """No event is processed twice or left out, whenever the program ends."""
+    name = model()
+
+    class Slow(type(sums(name, 2))):  # type: ignore[misc]
+        delay = 0.001
+
+        async def handle_event(self, event: Paid) -> None:
+            await asyncio.sleep(self.delay)
+            await super().handle_event(event)
+
+    async with make_store(backend) as store:
+        await pay(store, 120)
+        async with running(store, sums(name, 1), Slow(), rebuild_batch_size=20) as manager:
+            with pytest.raises(TimeoutError):
+                await BlueGreenRebuild(manager, Slow()).build(timeout=0.1)
+        async with running(store, sums(name, 1), Slow(), rebuild_batch_size=20) as manager:
+            rebuild = BlueGreenRebuild(manager, Slow())
+            await rebuild.build(timeout=60)
+            again = manager.get_status(f"{name}@2")["events_processed"]  # type: ignore[index]
+            assert again <= 120
+            assert (await rebuild.verify()).ok
+            status = await rebuild.status()
+            assert status["active"] == 1
+            assert status["versions"][2]["seen"] is False
+
+
+@BACKENDS
+async def test_a_build_parks_nothing_where_the_old_version_does(make_store: MakeStore, backend: str) -> None:
+    """With `on_error="park"` too a version that has not been seen stops before an event that it cannot apply."""
+    name, letters = model(), InMemoryDeadLetterStore()
+
+    class Strict(type(sums(name, 2))):  # type: ignore[misc]
+        async def handle_event(self, event: Paid) -> None:
+            if event.amount == 3:
+                raise ValueError("three")
+            await super().handle_event(event)
+
+    async with make_store(backend) as store:
+        await pay(store, 10)
+        manager = ProjectionManager(store, dead_letters=letters, on_error="park")
+        manager.register(sums(name, 1))
+        async with manager:
+            with pytest.raises(ProjectionRebuildError, match="three"):
+                await BlueGreenRebuild(manager, Strict()).build(timeout=20)
+        assert await letters.count(DeadLetterFilter()) == 0
