@@ -26,6 +26,9 @@ TRIALS = (
     trials.Relay,
     trials.Follower,
 )
+IN_TABLES = (trials.Inline, trials.Switched)
+"""These need a database with tables."""
+
 STALL_SECONDS = 10 * trials.LEASE_SECONDS
 
 MakeTrial = Callable[[], Trial]
@@ -53,7 +56,7 @@ def test_invariants_hold_at_every_await_in_memory(trial: type[DurableTrial]) -> 
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-@pytest.mark.parametrize("trial", TRIALS)
+@pytest.mark.parametrize("trial", [*TRIALS, *IN_TABLES])
 def test_invariants_hold_at_some_awaits_on_a_database(
     backend: str, trial: type[DurableTrial], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -75,7 +78,7 @@ def test_invariants_hold_at_every_await_in_every_order(trial: type[DurableTrial]
 
 @pytest.mark.soak
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-@pytest.mark.parametrize("trial", TRIALS)
+@pytest.mark.parametrize("trial", [*TRIALS, *IN_TABLES])
 def test_invariants_hold_at_every_await_on_a_database(
     backend: str, trial: type[DurableTrial], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
