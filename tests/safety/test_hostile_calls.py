@@ -304,6 +304,21 @@ def test_what_is_cached_on_an_event_may_lead_back_to_it() -> None:
     assert [ref() for ref in refs if ref() is not None] == []
 
 
+def test_a_class_may_get_its_finalizer_late() -> None:
+    """A `__del__` that is set after the first event brings one back that is whole and tracked."""
+    saved: list[Any] = []
+
+    class Late(DomainEvent):
+        a: int
+
+    Late(a=1)
+    Late.__del__ = lambda self: saved.append(self)  # type: ignore[attr-defined]
+    Late(a=2)
+    assert [event.a for event in saved] == [2]
+    assert gc.is_tracked(saved[0])
+    del Late.__del__  # type: ignore[attr-defined]
+
+
 # The channel
 
 

@@ -76,6 +76,35 @@ def test_a_codec_may_be_used_by_its_registry(format_: str) -> None:
     assert back.called
 
 
+def test_what_a_registry_said_before_it_changed_is_not_kept() -> None:
+    """A change in the middle of a question, by the registry itself or by another thread, counts for the next one."""
+
+    class Earlier(DomainEvent):
+        a: int
+
+    class Later(DomainEvent):
+        a: int
+
+    class Changing:
+        current: type = Earlier
+
+        def resolve(self, type_name: str, event_type: str) -> type:
+            answer = self.current
+            if answer is Earlier:
+                self.current = Later
+                _core.registry_changed()
+            return answer
+
+        def knows(self, type_name: str) -> bool:
+            return True
+
+    codec = _core.CodecCore(Changing(), False)
+    payload = (
+        b'{"a":1,"$meta":{"event_id":"0190f3a4-5b6c-7d8e-9fa0-b1c2d3e4f506","occurred_at":"2026-01-01T00:00:00+00:00"}}'
+    )
+    assert [type(codec.decode("name", "Name", payload, 1, 1)) for _ in range(3)] == [Earlier, Later, Later]
+
+
 @pytest.mark.parametrize("format_", ["json", "binary"])
 def test_a_codec_may_be_used_by_what_it_reads_and_writes(format_: str) -> None:
     """Properties, `__hash__` and `__eq__` of keys and members, factories, `_missing_` and `__del__`."""
@@ -176,6 +205,23 @@ def test_a_message_may_be_used_while_it_is_made() -> None:
         object.__setattr__(event, "value", None)
         assert event.value is event
     assert back.called
+
+
+def test_the_parts_of_a_message_may_change_while_it_is_made_of_them() -> None:
+    """An iterable in a dictionary of parts changes the dictionary: the entries count that were there at the start."""
+
+    def tags() -> Iterator[str]:
+        parts.update(more=2, other=3)
+        yield "a"
+        del parts["value"]
+        yield "b"
+
+    parts: dict[str, Any] = {}
+    for make in (_core.rebuild, lambda cls, parts: _core.copy_message(cls(value=1), parts)):
+        parts.clear()
+        parts.update(tags=tags(), value=1)
+        event = make(Rich, parts)
+        assert (event.value, event.other, event.tags) == (1, None, ("a", "b"))
 
 
 def test_a_message_may_be_made_by_the_context_it_is_made_in() -> None:

@@ -118,6 +118,19 @@ def test_arguments_of_the_log_may_be_code() -> None:
     is_sound(log)
 
 
+def test_a_batch_may_change_while_it_is_read() -> None:
+    """By the attributes of its own events: what comes after counts no more, one that shrinks is refused."""
+    log, _ = log_with_back()
+    events: list[Any] = []
+    events[:] = [Foreign(Back(events.pop, times=1)), Plain(), Plain()]
+    with pytest.raises(ValueError, match="2 events with 3 type names"):
+        log.store([("s", events, ["F", "Plain", "Plain"], None, None)])
+    assert len(log) == 0
+    events[:] = [Foreign(Back(lambda: events.append(Plain()), times=1)), Plain()]
+    log.store([("s", events, ["F", "Plain"], None, None)])
+    assert (log.bounds("s"), len(events)) == ((1, 2), 3)
+
+
 def test_events_may_be_stored_by_their_own_comparison() -> None:
     """`__eq__` and `__hash__` of a value run while the log looks for what is stored: it never calls them."""
     log, back = log_with_back()

@@ -769,8 +769,12 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         let class = ffi::Py_TYPE(object);
         // Classes with slots of their own come here from the interpreter's destructor, which ran the finalizer.
         let own = (*class).tp_dealloc.map(|f| f as usize) == Some(dealloc as *const () as usize);
-        if own && (*class).tp_finalize.is_some() && ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
-            return;
+        if own && (*class).tp_finalize.is_some() {
+            // The interpreter expects that what a finalizer may bring back is tracked; this one may be newer than the plan.
+            MessageRef(Borrowed::from_ptr(Python::assume_attached(), object)).track();
+            if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                return;
+            }
         }
         ffi::PyObject_GC_UnTrack(object.cast());
         if !(*object.cast::<Layout>()).weakrefs.is_null() {

@@ -26,10 +26,11 @@ pub struct Batch {
 
 impl Batch {
     pub fn new((stream, events, names, expected, condition): BatchArgument<'_>) -> PyResult<Self> {
+        let events = events.iter().map(|event| Facts::read(&event)).collect::<PyResult<Vec<_>>>()?;
+        // Counted now: reading an event that is not ours can run code that changes the list.
         if events.len() != names.len() {
             return Err(PyValueError::new_err(format!("{} events with {} type names", events.len(), names.len())));
         }
-        let events = events.iter().map(|event| Facts::read(&event)).collect::<PyResult<Vec<_>>>()?;
         let ids = events.iter().map(|facts| facts.id).collect();
         let condition = condition.map(|(query, after)| Condition { query: items(query), after: clamp(after) });
         Ok(Self { stream, events, names, ids, expected, condition })

@@ -18,6 +18,11 @@ fn hidden_key(name: &str) -> String {
     format!("__{name}__")
 }
 
+/// The entries of a dictionary, taken out first: converting one of them can run code that changes the dictionary.
+fn entries<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    dict.iter().collect()
+}
+
 /// Sets one entry of a field dictionary; false if the class knows no such name.
 fn set_entry<'py>(
     builder: &Builder<'py>,
@@ -52,7 +57,7 @@ pub fn copy_message<'py>(
     let source = known(message)?;
     let plan = source.plan();
     let builder = builder::duplicate(source)?;
-    for (name, value) in changes.into_iter().flatten() {
+    for (name, value) in changes.map(entries).unwrap_or_default() {
         let name = name.cast_into::<PyString>()?;
         if set_entry(&builder, plan, &name, &value)? {
             continue;
@@ -108,7 +113,7 @@ pub fn rebuild<'py>(
     let builder = Builder::new(cls.py(), plan)?;
     let names = plan.kind.names();
     builder.identify(fields.contains(names[0].1.to_string_lossy())?, fields.contains(names[1].1.to_string_lossy())?);
-    for (name, value) in fields.iter() {
+    for (name, value) in entries(fields) {
         let name = name.cast_into::<PyString>()?;
         if !set_entry(&builder, plan, &name, &value)? {
             let class = plan.name(cls.py());

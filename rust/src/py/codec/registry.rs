@@ -87,6 +87,11 @@ impl Names {
         result
     }
 
+    /// Adds what was looked up to the tables, unless a registry has changed since: then it may be out of date already.
+    fn keep<T>(&self, seen: u64, insert: impl FnOnce(&mut Tables) -> T) -> Option<T> {
+        (CHANGES.load(Ordering::Relaxed) == seen).then(|| self.with(insert))
+    }
+
     /// Returns what the instances of a class are, registering the class if it is not.
     pub fn of_class(&self, class: &Bound<'_, PyType>, known: &Known) -> PyResult<Entry> {
         let py = class.py();
@@ -94,9 +99,10 @@ impl Names {
         if let Some(entry) = self.with(|tables| tables.classes.get(&address).map(|(_, entry)| entry.copy(py))) {
             return Ok(entry);
         }
+        let seen = CHANGES.load(Ordering::Relaxed);
         let entry = self.find(class, known)?;
         let kept = (class.clone().unbind(), entry.copy(py));
-        let replaced = self.with(|tables| tables.classes.insert(address, kept));
+        let replaced = self.keep(seen, |tables| tables.classes.insert(address, kept));
         drop(replaced);
         Ok(entry)
     }
@@ -122,11 +128,12 @@ impl Names {
         if let Some(entry) = self.with(|tables| tables.named.get(name).map(|entry| entry.copy(py))) {
             return Ok(Some(entry));
         }
+        let seen = CHANGES.load(Ordering::Relaxed);
         let class = known.find_class.bind(py).call1((self.registry.bind(py), name))?;
         let Ok(class) = class.cast::<PyType>() else { return Ok(None) };
         let entry = self.find(class, known)?;
         let kept = entry.copy(py);
-        let replaced = self.with(|tables| tables.named.insert(name.to_owned(), kept));
+        let replaced = self.keep(seen, |tables| tables.named.insert(name.to_owned(), kept));
         drop(replaced);
         Ok(Some(entry))
     }
@@ -143,6 +150,7 @@ impl Names {
         if let Some(found) = self.with(|tables| tables.events.get(type_name).map(copied)) {
             return Ok(found);
         }
+        let seen = CHANGES.load(Ordering::Relaxed);
         let class = self.registry.bind(py).call_method1(intern!(py, "resolve"), (type_name, event_type))?;
         if class.is_none() {
             return Ok(None);
@@ -159,7 +167,7 @@ impl Names {
         let exact = self.registry.bind(py).call_method1(intern!(py, "knows"), (type_name,))?.extract::<bool>()?;
         if exact {
             let kept = Some(plan.clone_ref(py));
-            let replaced = self.with(|tables| tables.events.insert(type_name.to_owned(), kept));
+            let replaced = self.keep(seen, |tables| tables.events.insert(type_name.to_owned(), kept));
             drop(replaced);
         }
         Ok(Some(plan))
