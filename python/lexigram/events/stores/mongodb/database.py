@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SOCKET_TIMEOUT_MS: Final = 30_000
+_CALLS_END_SECONDS: Final = 5.0
 """A half-open connection is noticed after this time, unless the address names another."""
 
 _PROVIDER_NAMES: Final = ("database", "db", "_db")
@@ -67,6 +69,7 @@ class MongoDatabase:
                     "a MongoDB store needs an address, a client, a database or a document store", field="config"
                 )
         self.shared: dict[str, Any] = {}
+        self.calls: set[asyncio.Future[Any]] = set()
         """What the stores on this database have in common, such as the log's committer."""
         self._database: Any = None
         self._users = 0
@@ -105,6 +108,8 @@ class MongoDatabase:
             self.shared.clear()
             client, self._client = self._client, None
             if client is not None:
+                if self.calls:
+                    await asyncio.wait(self.calls, timeout=_CALLS_END_SECONDS)
                 await client.close()
 
     def collection(self, suffix: str = "", *, name: str | None = None, majority: bool = True) -> Any:
@@ -129,12 +134,12 @@ class MongoDatabase:
 
     async def read(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """Await `call()`, again while the connection is lost; failures are ours."""
-        return await attempt(call, what, EventLoadError, self.settings.timeout_seconds)
+        return await attempt(call, what, EventLoadError, self.settings.timeout_seconds, self.root.calls)
 
     async def write(self, call: Callable[[], Awaitable[T]], what: str, *, twice: bool = True) -> T:
         """Await `call()`; again while the connection is lost if doing it `twice` has the effect of once."""
         seconds = self.settings.timeout_seconds if twice else 0.0
-        return await attempt(call, what, EventPersistenceError, seconds)
+        return await attempt(call, what, EventPersistenceError, seconds, self.root.calls)
 
     async def ensure_indexes(self, collection: Any, indexes: tuple[Index, ...]) -> None:
         """Create indexes that are missing; safe if other processes do the same now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bson.errors import BSONError
 from pymongo.errors import (
@@ -72,8 +72,17 @@ def clear_error(
     return failed(text)
 
 
-async def attempt(call: Callable[[], Awaitable[T]], what: str, failed: Failed, seconds: float) -> T:
+async def attempt(
+    call: Callable[[], Awaitable[T]],
+    what: str,
+    failed: Failed,
+    seconds: float,
+    calls: set[asyncio.Future[Any]] | None = None,
+) -> T:
     """Await `call()`; while the connection is lost, again, for up to `seconds`. Only for what may be done twice.
+
+    Args:
+        calls: Holds the calls under way, those that nobody waits for any more included.
 
     Raises:
         EventStoreConnectionError: LEX_ERR_EVT_014, the server stayed away.
@@ -81,7 +90,7 @@ async def attempt(call: Callable[[], Awaitable[T]], what: str, failed: Failed, s
     end, pause = time.monotonic() + seconds, _PAUSE_SECONDS
     while True:
         try:
-            return await _in_task(call)
+            return await _in_task(call, set() if calls is None else calls)
         except DRIVER_ERRORS as error:
             if not is_transient(error) or time.monotonic() + pause > end:
                 raise clear_error(error, what, failed) from error
@@ -89,19 +98,19 @@ async def attempt(call: Callable[[], Awaitable[T]], what: str, failed: Failed, s
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-async def _in_task(call: Callable[[], Awaitable[T]]) -> T:
-    """Await `call()` in a task of its own, so that a caller that is cancelled leaves, once the call has ended.
+async def _in_task(call: Callable[[], Awaitable[T]], calls: set[asyncio.Future[Any]]) -> T:
+    """Await `call()` in a task of its own: a caller that is cancelled leaves at once, and the call goes on to its end.
 
-    The driver can lose a cancellation (its `asyncio.wait_for` does on Python 3.11), and the caller would go on.
+    The driver can lose a cancellation (its `asyncio.wait_for` does on Python 3.11), and the caller would go on; or leave
+    a socket open.
     """
     task = asyncio.ensure_future(call())
+    calls.add(task)
+    task.add_done_callback(calls.discard)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()  # looked at, so that nobody is warned of it
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # so that nobody is warned of it
         raise
 
 
