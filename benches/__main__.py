@@ -1,4 +1,4 @@
-"""Run the comparison: `python -m benches [--rounds N] [--only TEXT] [--no-write]`. See docs/performance.md."""
+"""Run the comparison: `python -m benches [--rounds N] [--only TEXT] [--no-write] [--page]`. See docs/performance.md."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from benches.report import print_table, write_page
 from benches.servers import server_rates
 from benches.system import import_times, machine, memory_per_event
 
+RESULTS, PAGE = ROOT / "benches" / "results.json", ROOT / "docs" / "performance.md"
 COLLECTED = {OURS: (1_000_000, 3), PUBLISHED: (100_000, 1), PURE: (1_000_000, 1)}
 """How many events each library stores while the collector is watched, and in how many processes, one after the other; a
 million events take the published package minutes."""
@@ -111,7 +112,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="turns per operation (default 5)")
     parser.add_argument("--only", default="", help="run only operations that contain this text, and no rates")
     parser.add_argument("--no-write", action="store_true", help="print only")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the page of results.json again")
     options = parser.parse_args()
+    if options.page:
+        write_page(json.loads(RESULTS.read_text(encoding="utf-8")), PAGE)
+        return 0
     notes: list[str] = []
     report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "notes": notes}
     environments = open_environments(notes)
@@ -131,10 +136,8 @@ def main() -> int:
     report["seconds"] = time.monotonic() - started
     print_table(report)
     if not options.no_write and not options.only:
-        (ROOT / "benches" / "results.json").write_text(
-            json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
-        write_page(report, ROOT / "docs" / "performance.md")
+        RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_page(report, PAGE)
     return 0
 
 

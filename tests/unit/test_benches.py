@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from benches.bars import BARS, ES_PY, OURS_313, PUBLISHED, PURE
 from benches.figures import Figure
-from benches.report import write_page
+from benches.report import page_text, write_page
 from benches.verdicts import Row, growth_row, verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +123,29 @@ def test_the_page_is_written_from_a_run_with_gaps(tmp_path: Path) -> None:
     assert "The run took 1 min 1 s" in page
     assert "ended early: no server" in page
     assert "## What this page does not cover" in page
+    assert "busy" not in page
+
+
+def test_a_busy_machine_is_named_on_the_page(tmp_path: Path) -> None:
+    """Nobody takes the rates of such a run for what the library can do."""
+    report = {
+        "machine": {"cpu": "a", "cores": 2, "system": "b", "load": 1.1},
+        "pythons": {},
+        "rounds": 1,
+        "seconds": 1,
+        "notes": [],
+        "results": {},
+        "collector": {},
+        "servers": {},
+    }
+    write_page(report, tmp_path / "performance.md")
+    assert "**The machine was busy" in (tmp_path / "performance.md").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_results_say() -> None:
+    """Nobody writes into it by hand: `python -m benches --page` makes it of `benches/results.json`."""
+    report = json.loads((ROOT / "benches" / "results.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8") == page_text(report)
 
 
 @pytest.mark.slow
