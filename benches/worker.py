@@ -52,7 +52,7 @@ async def measure(name: str, state: dict[str, Any], budget_seconds: float) -> di
     end = time.perf_counter() + budget_seconds
     while len(samples) < 3 or (time.perf_counter() < end and len(samples) < 200):
         gc.collect()
-        await OPERATIONS[name](state)  # thrown away: the collector has emptied the caches, which costs the quick ones most
+        await OPERATIONS[name](state)  # not timed: the collector has emptied the caches
         nanoseconds, units = await OPERATIONS[name](state)
         samples.append(nanoseconds / units)
     samples.sort()
