@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.memory import InMemoryEventStore
 from tests.postgres_schemas import EmptySchemas
@@ -55,6 +56,27 @@ def open_store(backend: str, where: Any, **options: Any) -> AbstractEventStore:
 
         return RedisEventStore(*where, **options)
     return InMemoryEventStore(**options)
+
+
+def saga_store(backend: str, store: Any) -> SagaStore:
+    """Return the saga store in the event store's database."""
+    if backend == "sqlite":
+        from lexigram.events.sagas.sql import SqlSagaStore
+
+        return SqlSagaStore(store)
+    if backend == "postgres":
+        from lexigram.events.sagas.postgres import PostgresSagaStore
+
+        return PostgresSagaStore(store)
+    if backend == "mongodb":
+        from lexigram.events.sagas.mongodb import MongoDBSagaStore
+
+        return MongoDBSagaStore(store)
+    if backend == "redis":
+        from lexigram.events.sagas.redis import RedisSagaStore
+
+        return RedisSagaStore(store)
+    return InMemorySagaStore()
 
 
 @pytest.fixture

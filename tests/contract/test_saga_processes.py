@@ -11,10 +11,9 @@ import pytest_asyncio
 
 from lexigram.events import Command, DomainEvent, ProjectionManager, SagaBase, SagaConfig, SagaContext, saga_step
 from lexigram.events.sagas.manager import SagaManager
-from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.sagas.types import SagaStatus
 from lexigram.events.testing.outbox import eventually
-from tests.backends import BACKENDS, MakeStore, make_store
+from tests.backends import BACKENDS, MakeStore, make_store, saga_store
 
 __all__ = ["make_store"]
 
@@ -83,27 +82,6 @@ class Whole(SagaBase):
     async def end(self, ctx: SagaContext) -> None:
         if ctx.data.get("fails"):
             raise RuntimeError("too late")
-
-
-def saga_store(backend: str, store: Any) -> SagaStore:
-    """Return the saga store in the event store's database."""
-    if backend == "sqlite":
-        from lexigram.events.sagas.sql import SqlSagaStore
-
-        return SqlSagaStore(store)
-    if backend == "postgres":
-        from lexigram.events.sagas.postgres import PostgresSagaStore
-
-        return PostgresSagaStore(store)
-    if backend == "mongodb":
-        from lexigram.events.sagas.mongodb import MongoDBSagaStore
-
-        return MongoDBSagaStore(store)
-    if backend == "redis":
-        from lexigram.events.sagas.redis import RedisSagaStore
-
-        return RedisSagaStore(store)
-    return InMemorySagaStore()
 
 
 @pytest_asyncio.fixture(params=BACKENDS)

@@ -11,8 +11,9 @@ from typing import Any
 from lexigram.events import Command, DomainEvent, ProjectionConfig, SagaBase, SagaConfig, SagaManager, event_type
 from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.sagas.sharing import SagaSharing
+from tests.backends import saga_store
 from tests.faults.projection_worker import LEASE_SECONDS, open_store
-from tests.faults.saga_worker import PARTITIONS, saga_store
+from tests.faults.saga_worker import PARTITIONS
 
 
 @event_type("process.opened")

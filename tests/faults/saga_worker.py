@@ -8,21 +8,11 @@ from typing import Any
 
 from lexigram.events import SagaConfig, SagaManager
 from lexigram.events.sagas.sharing import SagaSharing
+from tests.backends import saga_store
 from tests.faults.projection_worker import LEASE_SECONDS, open_store
 from tests.flow.shop_worker import Fulfil
 
 PARTITIONS = 8
-
-
-def saga_store(backend: str, store: Any) -> Any:
-    """Return the saga store in the event store's database."""
-    if backend == "sqlite":
-        from lexigram.events import SqlSagaStore
-
-        return SqlSagaStore(store)
-    from lexigram.events.sagas.postgres import PostgresSagaStore
-
-    return PostgresSagaStore(store)
 
 
 def sharing(sagas: Any, store: Any, checkpoints: Any, *, works: bool) -> tuple[SagaManager, SagaSharing]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lexigram.events.sagas.types import SagaStatus
+from tests.backends import saga_store
 from tests.faults import process_worker
 from tests.faults.process_worker import Closed, Deed, Noted, Opened, expected
 from tests.faults.projection_worker import LEASE_SECONDS, open_store
-from tests.faults.saga_worker import saga_store
 from tests.faults.workers import Workers, database, disturb
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")

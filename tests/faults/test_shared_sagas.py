@@ -16,9 +16,10 @@ from lexigram.events import InMemoryCheckpointStore, InMemoryEventStore, InMemor
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.sagas.sharing import SagaSharing
 from lexigram.events.sagas.types import SagaStatus
+from tests.backends import saga_store
 from tests.faults import saga_worker
 from tests.faults.projection_worker import LEASE_SECONDS, open_store
-from tests.faults.saga_worker import PARTITIONS, saga_store, sharing
+from tests.faults.saga_worker import PARTITIONS, sharing
 from tests.faults.workers import Workers, database, disturb
 
 HAPPY = ["reserved", "charged", "shipped"]
