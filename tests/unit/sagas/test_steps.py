@@ -10,7 +10,7 @@ import pytest
 
 from lexigram.contracts.workflow import SagaManagerProtocol, SagaProtocol
 from lexigram.events.config import SagaConfig
-from lexigram.events.exceptions import EventValidationError, SagaError
+from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError, SagaError
 from lexigram.events.sagas.base import SagaBase, saga_step
 from lexigram.events.sagas.context import SagaContext, SagaStepResult
 from lexigram.events.sagas.manager import SagaManager
@@ -397,3 +397,65 @@ async def test_a_saga_goes_on_when_the_answer_to_its_own_write_is_lost(lost: int
     assert record.status is SagaStatus.COMPLETED
     assert done == ["one", "two", "three"]
     assert store.saves >= lost + 2
+
+
+@pytest.mark.parametrize("place", ["load", "step", "failure", "undo"])
+async def test_a_saga_waits_for_a_database_that_is_away(place: str) -> None:
+    """It goes on from what was stored last, without a restart, and is not undone because of it."""
+    done: list[str] = []
+    away = asyncio.Event()
+
+    class Weak(InMemorySagaStore):
+        def check(self) -> None:
+            if away.is_set():
+                raise EventStoreConnectionError("the server is away")
+
+        async def load(self, saga_id: str) -> SagaRecord | None:
+            self.check()
+            return await super().load(saga_id)
+
+        async def save(self, record: SagaRecord) -> None:
+            self.check()
+            await super().save(record)
+
+    class Steady(SagaBase):
+        async def undo(self, ctx: SagaContext) -> None:
+            if place == "undo":
+                leave()
+            done.append("undo")
+
+        @saga_step(compensation=undo, max_retries=20, retry_delay=0.01)
+        async def one(self, ctx: SagaContext) -> None:
+            if place == "step":
+                leave()
+            done.append("one")
+
+        @saga_step(max_retries=0)
+        async def two(self, ctx: SagaContext) -> None:
+            if place in ("failure", "undo"):
+                if place == "failure":
+                    leave()
+                raise KeyError("no")
+            done.append("two")
+
+    def leave() -> None:
+        if not left:
+            left.append(place)
+            away.set()
+            asyncio.get_running_loop().call_later(0.2, away.clear)
+
+    left: list[str] = []
+    manager = SagaManager(Weak(), config=SagaConfig(retry_delay_seconds=0.01))
+    manager.register(Steady)
+    await manager.start("Steady", saga_id="s", wait=False)
+    if place == "load":
+        leave()
+        manager.interrupt("s")
+        manager._spawn("s")
+    await asyncio.wait_for(manager.drain(), 10)
+    record = await manager.get("s")
+    assert record is not None
+    expected = SagaStatus.COMPENSATED if place in ("failure", "undo") else SagaStatus.COMPLETED
+    assert record.status is expected
+    assert left == [place]
+    assert done[-1] == ("undo" if place in ("failure", "undo") else "two")

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
@@ -17,8 +17,9 @@ from lexigram.events.sagas.alarms import Alarms
 from lexigram.events.sagas.children import Children
 from lexigram.events.sagas.context import SagaContext, Services
 from lexigram.events.sagas.definition import SagaDefinition
-from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe, seconds_left
+from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe
 from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.run import SagaRun
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
 from lexigram.events.stores.unit_of_work import current_unit_of_work
@@ -269,7 +270,7 @@ class SagaEngine:
         if task is None:
             context = contextvars.Context()
             task = asyncio.get_running_loop().create_task(
-                self._run(saga_id, fresh), name=f"saga {saga_id}", context=context
+                SagaRun(self, saga_id, fresh).to_the_end(), name=f"saga {saga_id}", context=context
             )
             self._running[saga_id] = task
             task.add_done_callback(lambda done: self._ended(saga_id, done))
@@ -300,64 +301,6 @@ class SagaEngine:
                 caller = asyncio.current_task()
                 if self.sharing is None or not task.cancelled() or (caller is not None and caller.cancelling()):
                     raise  # the caller was cancelled, alone or with everything else, or the engine closed
-
-    async def _run(self, saga_id: str, fresh: SagaRecord | None) -> SagaRecord:
-        woken = False
-        while True:
-            record = await self._until_owned(saga_id)
-            if record is not None:
-                return record
-            async with self._slots, self.turn(saga_id):
-                record = fresh or await self._load(saga_id)
-                definition = self._definition(record.saga_name)
-                executor = self._executor(definition, record, await settled(definition.make()))
-                try:
-                    record = await executor.run(woken=woken)
-                except SagaError:
-                    if not (executor.taken_over and (fresh or await self._may_go_on(saga_id, executor))):
-                        raise
-                    fresh = None
-                    continue
-                fresh = None
-            woken = executor.waits_for is None
-            if not record.status.is_unfinished:
-                return record
-            if executor.waits_for is not None:
-                await self._wait_for_child(record, executor.waits_for)
-            elif record.waits_for_events:
-                self._alarms.set(saga_id, record.due_at)
-                return record
-            else:
-                left = [
-                    seconds_left(record.wake_at),
-                    seconds_left(record.deadline if record.status.is_forward else None),
-                ]
-                await asyncio.sleep(max(0.0, min(seconds for seconds in left if seconds is not None)))
-
-    async def _may_go_on(self, saga_id: str, executor: SagaExecutor) -> bool:
-        """Return whether a saga that was changed meanwhile can be read again and go on here."""
-        interfered = saga_id in self._interfered
-        self._interfered.discard(saga_id)
-        return interfered or self.sharing is not None or await executor.was_ours()
-
-    async def _until_owned(self, saga_id: str) -> SagaRecord | None:
-        """Wait until this process runs the saga; return its record if there is nothing to run any more."""
-        pause = 0.01
-        while self.sharing is not None and not self.sharing.owns(saga_id):
-            record = await self._load(saga_id)
-            if record.waits_for_events or not record.status.is_unfinished:
-                return record
-            await asyncio.sleep(pause)  # another process runs it, or will
-            pause = min(pause * 2, 0.25)
-        return None
-
-    async def _wait_for_child(self, record: SagaRecord, child_id: str) -> None:
-        """Return when another saga has ended, here or elsewhere, or this one's time is up."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds_left(record.deadline) if record.status.is_forward else None):
-                await self._end_of(child_id)
-                while (await self._load(child_id)).status.is_unfinished:  # noqa: ASYNC110 - events may end it anywhere
-                    await asyncio.sleep(0.25)
 
     async def turn_back(self, saga_id: str, error: str) -> SagaRecord:
         """Stop a saga where it is and store that its finished steps are to be undone; `go_on` undoes them."""
