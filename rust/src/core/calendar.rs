@@ -89,7 +89,13 @@ fn pair(text: &mut [u8], value: u32) {
 }
 
 fn digits(text: &[u8]) -> Option<u32> {
-    text.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    let (mut sum, mut wrong) = (0, false);
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        wrong |= digit > 9;
+        sum = sum * 10 + u32::from(digit);
+    }
+    (!wrong).then_some(sum)
 }
 
 fn days_in_month(year: i32, month: u8) -> u8 {
@@ -103,7 +109,8 @@ fn days_in_month(year: i32, month: u8) -> u8 {
 
 /// Reads `YYYY-MM-DD` of a real day from year 1.
 pub fn parse_date(text: &[u8]) -> Option<(i32, u8, u8)> {
-    if text.len() != 10 || text[4] != b'-' || text[7] != b'-' {
+    let text: &[u8; 10] = text.try_into().ok()?;
+    if text[4] != b'-' || text[7] != b'-' {
         return None;
     }
     let year = digits(&text[..4])? as i32;

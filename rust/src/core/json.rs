@@ -18,6 +18,25 @@ pub const PLAIN: [bool; 256] = {
     table
 };
 
+/// Returns how many bytes at the beginning stand for themselves in a JSON string.
+#[inline]
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of each byte that is below 32, a quote or a backslash, and perhaps of some behind it.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let control = word.wrapping_sub(ONES * 32) & !word;
+        let found = (control | zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5C))) & (ONES << 7);
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|byte| PLAIN[**byte as usize]).count()
+}
+
 /// What is wrong with a piece of JSON, and at which byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
@@ -179,23 +198,45 @@ impl<'a> Scanner<'a> {
         if self.at == start { self.fail("a digit") } else { Ok(()) }
     }
 
+    /// Takes a string without escapes that comes next, without white space before it; None, with nothing taken, if
+    /// something else does.
+    #[inline]
+    pub fn plain(&mut self) -> Option<&'a str> {
+        let start = self.at + 1;
+        let rest = self.bytes().get(start..)?;
+        let end = start + plain_length(rest);
+        if self.bytes()[self.at] != b'"' || self.bytes().get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        Some(&self.text[start..end])
+    }
+
+    /// Takes an integer of at most 18 digits that comes next; None, with nothing taken, if something else does.
+    #[inline]
+    pub fn small_int(&mut self) -> Option<i64> {
+        let rest = &self.bytes()[self.at..];
+        let sign = usize::from(rest.first() == Some(&b'-'));
+        let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).take(19).count();
+        let padded = digits > 1 && rest[sign] == b'0';
+        if digits == 0 || digits > 18 || padded || matches!(rest.get(sign + digits), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        let value = rest[sign..sign + digits].iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        self.at += sign + digits;
+        Some(if sign == 1 { -value } else { value })
+    }
+
     /// Takes a string.
     #[inline]
     pub fn string(&mut self) -> Scan<Text<'a>> {
+        self.peek();
+        if let Some(text) = self.plain() {
+            return Ok(Text::Plain(text));
+        }
         self.expect(b'"', "a string")?;
         let start = self.at;
-        let bytes = self.bytes();
-        while let Some(byte) = bytes.get(self.at) {
-            if PLAIN[*byte as usize] {
-                self.at += 1;
-            } else if *byte == b'"' {
-                let text = &self.text[start..self.at];
-                self.at += 1;
-                return Ok(Text::Plain(text));
-            } else {
-                break;
-            }
-        }
+        self.at += plain_length(&self.bytes()[start..]);
         self.escaped(start)
     }
 

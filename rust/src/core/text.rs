@@ -17,33 +17,30 @@ pub fn format_uuid(bytes: &[u8; 16]) -> [u8; 36] {
     text
 }
 
-fn nibble(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+/// The value of each hexadecimal digit in either case, 255 for other bytes.
+const NIBBLE: [u8; 256] = {
+    let mut table = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[HEX[value] as usize] = value as u8;
+        table[HEX[value].to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
     }
-}
+    table
+};
 
 /// Reads the hyphenated form of a UUID, in either case; None for anything else.
 pub fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
-    if text.len() != 36 {
-        return None;
-    }
-    let mut bytes = [0; 16];
-    let mut at = 0;
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            if text[at] != b'-' {
-                return None;
-            }
-            at += 1;
-        }
-        *byte = nibble(text[at])? << 4 | nibble(text[at + 1])?;
-        at += 2;
-    }
-    Some(bytes)
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let text: &[u8; 36] = text.try_into().ok()?;
+    let mut wrong = 0;
+    let bytes = PLACES.map(|at| {
+        let (high, low) = (NIBBLE[text[at] as usize], NIBBLE[text[at + 1] as usize]);
+        wrong |= high | low;
+        high << 4 | low & 15
+    });
+    let hyphens = [text[8], text[13], text[18], text[23]] == [b'-'; 4];
+    (wrong < 16 && hyphens).then_some(bytes)
 }
 
 /// Whether a text is exactly what `format_uuid` writes.

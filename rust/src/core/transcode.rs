@@ -12,15 +12,29 @@ const MAX_JSON_BYTES: usize = 256 * 1024 * 1024;
 /// Most bytes of names that are read for one payload, those read again for each record included.
 const MAX_NAMES_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// The record shapes met so far in a payload.
+/// The record shapes met so far in a payload: where the field names of each begin.
 #[derive(Default)]
 pub struct Shapes {
-    /// Where the field names of each begin.
-    places: Vec<usize>,
+    /// The first one, which is most often the only one, has its place here.
+    first: Option<usize>,
+    others: Vec<usize>,
     names_bytes: u64,
 }
 
 impl Shapes {
+    #[inline]
+    fn push(&mut self, place: usize) {
+        if self.first.is_none() { self.first = Some(place) } else { self.others.push(place) }
+    }
+
+    #[inline]
+    fn get(&self, index: u64) -> Option<usize> {
+        match index {
+            0 => self.first,
+            _ => self.others.get(usize::try_from(index - 1).ok()?).copied(),
+        }
+    }
+
     /// Reads the names of a shape: `names(reader at the place)`.
     pub fn names<'a>(&mut self, reader: &mut Reader<'a>) -> Read<Vec<&'a str>> {
         let start = reader.at;
@@ -39,14 +53,15 @@ pub fn value(reader: &mut Reader<'_>, shapes: &mut Shapes, out: &mut Vec<u8>) ->
 }
 
 /// Takes the shape of a record and returns the place of its names.
+#[inline]
 pub fn shape(reader: &mut Reader<'_>, shapes: &mut Shapes) -> Read<usize> {
     let number = reader.varint()?;
     if number == 0 {
-        shapes.places.push(reader.at);
+        shapes.push(reader.at);
         return Ok(reader.at);
     }
-    match usize::try_from(number - 1).ok().and_then(|index| shapes.places.get(index)) {
-        Some(place) => Ok(*place),
+    match shapes.get(number - 1) {
+        Some(place) => Ok(place),
         None => reader.fail("a shape that was defined"),
     }
 }

@@ -54,6 +54,11 @@ impl<'py> Builder<'py> {
         self.message().body().time_us.set(us);
     }
 
+    pub fn set_schema(&self, schema: u16) {
+        metadata::store(self.message(), Meta::SchemaVersion, None);
+        self.message().body().schema.set(schema);
+    }
+
     /// Gives the message a new id and the present time, where the stored parts had none.
     pub fn identify(&self, has_id: bool, has_time: bool) {
         let id = if has_id { Meta::EventId.bit() } else { 0 };
@@ -68,6 +73,12 @@ impl<'py> Builder<'py> {
             self.message().track();
         }
         Ok(())
+    }
+
+    /// The message, every field of which has been set.
+    #[inline]
+    pub fn into_object(self) -> Bound<'py, PyAny> {
+        self.object
     }
 
     /// The finished message; unset fields get their defaults.

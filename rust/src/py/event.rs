@@ -144,6 +144,12 @@ fn cached_plan(class: *mut ffi::PyTypeObject) -> Option<&'static Plan> {
 
 #[cold]
 fn stored_plan(class: *mut ffi::PyTypeObject) -> Option<&'static Plan> {
+    // SAFETY: reading plain fields of a live type object. Every class of ours has its dictionary and its weak references
+    // where `Layout` has them; hardly any other class does, and those need no look into the table.
+    let (dict, weakrefs) = unsafe { ((*class).tp_dictoffset, (*class).tp_weaklistoffset) };
+    if dict != offset_of!(Layout, dict) as isize || weakrefs != offset_of!(Layout, weakrefs) as isize {
+        return None;
+    }
     let line = &RECENT[(class as usize >> 5) % RECENT.len()];
     let plan = *PLANS.lock().as_ref()?.get(&(class as usize))?;
     line.store(ptr::from_ref(plan).cast_mut(), Ordering::Release);
@@ -521,11 +527,8 @@ impl<'a, 'py> Planned<'a, 'py> {
 
     #[inline]
     pub fn is_set(self, index: usize) -> bool {
-        let place = self.place(index);
-        let value = place.take();
-        let set = value.is_some();
-        place.set(value);
-        set
+        // SAFETY: the interpreter lock is held, so nobody changes the slot while it is looked at.
+        unsafe { (*self.place(index).as_ptr()).is_some() }
     }
 }
 
@@ -642,10 +645,48 @@ pub fn generic_setattr(
     if status < 0 { Err(PyErr::fetch(object.py())) } else { Ok(()) }
 }
 
-/// An instance of `class` that no `__init__` has seen.
+/// The dictionary that holds the attributes of an object, past a `__dict__` that its class may define.
+pub fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a live object; a new reference, or null with an error (also for an object without attributes), comes back.
+    unsafe {
+        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), ptr::null_mut());
+        Bound::from_owned_ptr_or_err(object.py(), dict)
+    }
+}
+
+/// An instance of `class` that no `__init__` has seen, for a class of slots only.
 pub fn bare_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: `class` is a live, ready type; a new reference or null with an error comes back.
     unsafe { Bound::from_owned_ptr_or_err(class.py(), ffi::PyType_GenericAlloc(class.as_type_ptr(), 0)) }
+}
+
+/// What `object.__new__(class)` gives, for a class of which that is known to work: with room for attributes in the
+/// object itself, where this Python keeps them there.
+pub fn new_object<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let none = PyTuple::empty(py);
+    // SAFETY: `object` has a constructor, which gets a live, ready type and no arguments; a new reference or null with an
+    // error comes back.
+    unsafe {
+        let Some(new) = ffi::PyBaseObject_Type.tp_new else { return bare_instance(class) };
+        Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), none.as_ptr(), ptr::null_mut()))
+    }
+}
+
+/// A text of its UTF-8 bytes, which are usually ASCII.
+#[inline]
+pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // Texts of one character are shared by the interpreter, which it sees to itself.
+    if bytes.len() < 2 || !bytes.is_ascii() {
+        return PyString::from_bytes(py, bytes);
+    }
+    // SAFETY: a new text has room for that many characters below 128, one byte each, and nobody else has seen it yet;
+    // null means that an error is set.
+    unsafe {
+        let text = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(bytes.len() as ffi::Py_ssize_t, 127))?;
+        ptr::copy_nonoverlapping(bytes.as_ptr(), ffi::PyUnicode_DATA(text.as_ptr()).cast(), bytes.len());
+        Ok(text.cast_into_unchecked())
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -9,17 +9,19 @@ use super::metadata;
 use super::record::{Fields, RecordPlan, Style};
 use crate::core::wire;
 use crate::py::builder::Builder;
-use crate::py::event;
+use crate::py::event::{self, SlotTable};
 use crate::py::metadata::{Meta, store};
 use crate::py::plan::Fallback;
 use crate::py::values;
 
 /// Where the values of the fields go.
-enum Target<'py> {
+enum Target<'p, 'py> {
     /// Straight into an event or another message of ours.
     Message(Builder<'py>),
     /// Straight into an instance of a slotted class.
-    Slots(Bound<'py, PyAny>),
+    Slots(Bound<'py, PyAny>, &'p SlotTable),
+    /// Straight into an instance of a class whose attributes are in a dictionary.
+    Attributes(Bound<'py, PyAny>),
     /// Kept until the object is made.
     Values(Vec<Option<Bound<'py, PyAny>>>),
 }
@@ -29,7 +31,9 @@ pub struct Parts<'p, 'py> {
     py: Python<'py>,
     plan: &'p RecordPlan,
     fields: &'p Fields,
-    target: Target<'py>,
+    target: Target<'p, 'py>,
+    /// One bit for each field that was found; fields from the 64th on have none.
+    found: u64,
     /// Names that are not fields; the leading `$` of escaped names is off.
     extra: Option<Bound<'py, PyDict>>,
     /// Metadata of an event of the framework's own class.
@@ -39,27 +43,41 @@ pub struct Parts<'p, 'py> {
 }
 
 impl<'p, 'py> Parts<'p, 'py> {
+    #[inline(always)]
     pub fn new(py: Python<'py>, plan: &'p RecordPlan, fields: &'p Fields) -> Res<Self> {
         let target = match (fields.message, &fields.slots) {
             (Some(layout), _) => Target::Message(Builder::new(py, layout)?),
-            (None, Some(_)) => Target::Slots(bare(py, plan)?),
+            (None, Some(slots)) => Target::Slots(bare(py, plan)?, slots),
+            (None, None) if plan.style == Style::Dataclass && fields.all != 0 => Target::Attributes(bare(py, plan)?),
             (None, None) => Target::Values(std::iter::repeat_with(|| None).take(fields.list.len()).collect()),
         };
-        Ok(Self { py, plan, fields, target, extra: None, meta: None, has_id: false, has_time: false })
+        Ok(Self { py, plan, fields, target, found: 0, extra: None, meta: None, has_id: false, has_time: false })
     }
 
     /// Keeps the value of a field.
-    #[inline]
-    pub fn set(&mut self, index: usize, value: Bound<'py, PyAny>) {
+    #[inline(always)]
+    pub fn set(&mut self, index: usize, value: Bound<'py, PyAny>) -> Res<()> {
+        self.found |= 1_u64.checked_shl(index as u32).unwrap_or(0);
         match &mut self.target {
             Target::Message(builder) => builder.set_field(index, value),
-            Target::Slots(object) => {
-                if let Some(slots) = &self.fields.slots {
-                    slots.put(object, index, value);
-                }
+            Target::Slots(object, slots) => drop(slots.put(object, index, value)),
+            Target::Attributes(object) => {
+                event::generic_setattr(object, self.fields.list[index].name.bind(self.py), &value)?;
             }
             Target::Values(values) => values[index] = Some(value),
         }
+        Ok(())
+    }
+
+    /// Whether the field at an index was found, where the object itself does not tell.
+    fn is_found(&self, index: usize) -> bool {
+        1_u64.checked_shl(index as u32).is_some_and(|bit| self.found & bit != 0)
+    }
+
+    /// Whether every field was found.
+    #[inline]
+    fn is_complete(&self) -> bool {
+        self.fields.all != 0 && self.found == self.fields.all
     }
 
     /// Keeps the value of a name that is no field.
@@ -86,6 +104,17 @@ impl<'p, 'py> Parts<'p, 'py> {
         true
     }
 
+    /// Keeps the schema version of an event of ours.
+    pub fn set_schema(&mut self, number: i64) -> Res<()> {
+        if let (Target::Message(builder), Ok(small), Style::Event) =
+            (&self.target, u16::try_from(number), self.plan.style)
+        {
+            builder.set_schema(small);
+            return Ok(());
+        }
+        self.set_meta(metadata::SCHEMA_VERSION, number.into_pyobject(self.py)?.into_any())
+    }
+
     /// Keeps metadata by its index in `wire::META`.
     pub fn set_meta(&mut self, index: usize, value: Bound<'py, PyAny>) -> Res<()> {
         let Target::Message(builder) = &self.target else {
@@ -104,6 +133,7 @@ impl<'p, 'py> Parts<'p, 'py> {
     }
 
     /// Makes the object.
+    #[inline]
     pub fn build(mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
         match self.plan.style {
             Style::Event | Style::Message => self.message(),
@@ -115,15 +145,22 @@ impl<'p, 'py> Parts<'p, 'py> {
 
     fn instance(&mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
         let (py, plan, fields) = (self.py, self.plan, self.fields);
-        let object = match (&self.target, &fields.slots) {
-            (Target::Slots(object), Some(slots)) => {
-                let object = object.clone();
-                for index in 0..fields.list.len() {
-                    if slots.get(&object, index).is_none() {
-                        slots.put(&object, index, self.default(index)?);
+        let object = match &self.target {
+            Target::Slots(object, slots) => {
+                for index in 0..if self.is_complete() { 0 } else { fields.list.len() } {
+                    if slots.get(object, index).is_none() {
+                        slots.put(object, index, self.default(index)?);
                     }
                 }
-                object
+                object.clone()
+            }
+            Target::Attributes(object) => {
+                for index in 0..if self.is_complete() { 0 } else { fields.list.len() } {
+                    if !self.is_found(index) {
+                        event::generic_setattr(object, fields.list[index].name.bind(py), &self.default(index)?)?;
+                    }
+                }
+                object.clone()
             }
             _ => {
                 let object = bare(py, plan)?;
@@ -196,21 +233,22 @@ impl<'p, 'py> Parts<'p, 'py> {
                 .at(if self.has_id { "occurred_at" } else { "event_id" })
                 .at("$meta");
         };
-        let planned = match &self.target {
-            Target::Message(builder) => builder.planned(),
-            _ => return fail("not a message class"),
-        };
-        for (index, field) in planned.plan().fields.iter().enumerate() {
-            // Other defaults are filled in at the end.
-            if matches!(field.fallback, Fallback::Required) && !planned.is_set(index) {
-                return self.missing(index);
+        let is_complete = self.is_complete();
+        let Target::Message(builder) = &self.target else { return fail("not a message class") };
+        if !is_complete {
+            let planned = builder.planned();
+            for (index, field) in planned.plan().fields.iter().enumerate() {
+                // Other defaults are filled in at the end.
+                if matches!(field.fallback, Fallback::Required) && !planned.is_set(index) {
+                    return self.missing(index);
+                }
             }
         }
-        let Target::Message(builder) = self.target else { return fail("not a message class") };
         if let Some(extra) = &self.extra {
             builder.set_extra(extra)?;
         }
-        Ok(builder.finish()?)
+        let Target::Message(builder) = self.target else { return fail("not a message class") };
+        if is_complete { Ok(builder.into_object()) } else { Ok(builder.finish()?) }
     }
 
     fn contract_meta(&mut self, object: &Bound<'py, PyAny>) -> Res<()> {
@@ -247,7 +285,8 @@ fn is_tags(value: &Bound<'_, PyAny>) -> bool {
 /// An instance without any attribute, where `object.__new__` would make one.
 fn bare<'py>(py: Python<'py>, plan: &RecordPlan) -> Res<Bound<'py, PyAny>> {
     if plan.allocates(py)? {
-        return Ok(event::bare_instance(plan.class.bind(py))?);
+        let class = plan.class.bind(py);
+        return Ok(if plan.has_dict { event::new_object(class)? } else { event::bare_instance(class)? });
     }
     Err(fault(format!("{} cannot be made without calling it", plan.name)))
 }

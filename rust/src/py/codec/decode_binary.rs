@@ -1,48 +1,46 @@
 //! The binary form to Python values. What is written as its node expects is read here; everything else (values with
 //! type names, fields whose type has changed since) goes through the JSON form, so that both forms mean the same.
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyString};
+use pyo3::types::{PyBytes, PyDict, PyFloat};
 
 use super::MAX_DEPTH;
-use super::build::Parts;
 use super::decode_json;
+use super::enums::EnumPlan;
 use super::fault::{At, Res, fail};
-use super::known::{self, Known};
+use super::known::Known;
 use super::make;
-use super::metadata;
 use super::node::{Node, Seq};
-use super::record::{Field, Fields, RecordPlan, Style};
 use super::registry::Names;
 use crate::core::binary::Reader;
-use crate::core::calendar::{DAY_US, Moment, civil_from_days, is_python_day};
+use crate::core::calendar::{DAY_US, Moment, civil_from_days};
 use crate::core::{transcode, wire};
-use crate::py::values;
+use crate::py::{event, values};
 
-type Value<'py> = Res<Bound<'py, PyAny>>;
+pub type Value<'py> = Res<Bound<'py, PyAny>>;
 
 pub struct Decoder<'a, 'c, 'py> {
-    py: Python<'py>,
+    pub py: Python<'py>,
     pub reader: Reader<'a>,
     names: &'c Names,
-    known: &'static Known,
-    shapes: transcode::Shapes,
+    pub known: &'static Known,
+    pub shapes: transcode::Shapes,
 }
 
 impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
-    pub fn new(py: Python<'py>, names: &'c Names, bytes: &'a [u8]) -> PyResult<Self> {
-        let reader = Reader::new(bytes);
-        Ok(Self { py, reader, names, known: known::get(py)?, shapes: transcode::Shapes::default() })
+    #[inline(always)]
+    pub fn new(py: Python<'py>, names: &'c Names, known: &'static Known, bytes: &'a [u8]) -> Self {
+        Self { py, reader: Reader::new(bytes), names, known, shapes: transcode::Shapes::default() }
     }
 
     /// Reads the next value under a node: the usual cases here, where they can be inlined, the others by `value`.
     #[inline(always)]
-    fn next(&mut self, node: &Node, depth: usize) -> Value<'py> {
+    pub(super) fn next(&mut self, node: &Node, depth: usize) -> Value<'py> {
         let py = self.py;
         let Some(tag) = self.reader.peek() else { return fail("damaged: a value expected at the end") };
         match (node, tag) {
             (Node::Str, wire::TEXT) => {
                 self.reader.at += 1;
-                Ok(PyString::from_bytes(py, self.reader.bytes()?)?.into_any())
+                Ok(event::text(py, self.reader.bytes()?)?.into_any())
             }
             (Node::Int, wire::INT) => {
                 self.reader.at += 1;
@@ -62,10 +60,32 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             }
             (Node::Decimal, wire::DECIMAL) => {
                 self.reader.at += 1;
-                make::decimal(PyString::from_bytes(py, self.reader.bytes()?)?.as_any(), self.known)
+                make::decimal(event::text(py, self.reader.bytes()?)?.as_any(), self.known)
             }
+            (Node::Datetime, wire::UTC | wire::NAIVE) => {
+                self.reader.at += 1;
+                self.moment(tag == wire::UTC)
+            }
+            (Node::Enum(plan), _) => match self.member(plan) {
+                Some(member) => Ok(member),
+                None => self.value(node, depth),
+            },
             _ => self.value(node, depth),
         }
+    }
+
+    fn moment(&mut self, utc: bool) -> Value<'py> {
+        match Moment::from_micros(i64::from_le_bytes(self.reader.array()?)) {
+            Some(moment) => make::datetime(self.py, moment, utc, self.known),
+            None => fail("a time beyond the years 1 to 9999"),
+        }
+    }
+
+    /// Takes the member of an enum that is written next.
+    #[inline]
+    fn member(&mut self, plan: &EnumPlan) -> Option<Bound<'py, PyAny>> {
+        let found = plan.members.iter().find(|member| self.reader.take_exact(&member.binary))?;
+        Some(found.object.bind(self.py).clone())
     }
 
     /// Reads the next value under a node.
@@ -83,11 +103,11 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     }
 
     /// Reads a value by way of its JSON form.
-    fn by_json(&mut self, node: &Node, depth: usize) -> Value<'py> {
+    pub(super) fn by_json(&mut self, node: &Node, depth: usize) -> Value<'py> {
         let mut out = Vec::new();
         transcode::value(&mut self.reader, &mut self.shapes, &mut out)?;
         let Ok(text) = std::str::from_utf8(&out) else { return fail("damaged: UTF-8 expected") };
-        let mut decoder = decode_json::Decoder::new(self.py, self.names, text)?;
+        let mut decoder = decode_json::Decoder::new(self.py, self.names, self.known, text);
         decoder.value(node, depth)
     }
 
@@ -102,7 +122,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             }
             (Node::Str | Node::Any, wire::TEXT) => {
                 self.reader.at += 1;
-                PyString::from_bytes(py, self.reader.bytes()?)?.into_any()
+                event::text(py, self.reader.bytes()?)?.into_any()
             }
             (Node::Int | Node::Any | Node::Float, wire::INT) => {
                 self.reader.at += 1;
@@ -116,14 +136,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
                 self.reader.at += 1;
                 (byte == wire::TRUE).into_pyobject(py)?.to_owned().into_any()
             }
-            (Node::Enum(plan), _) => {
-                for member in &plan.members {
-                    if self.reader.take_exact(&member.binary) {
-                        return Ok(Some(member.object.bind(py).clone()));
-                    }
-                }
-                return Ok(None);
-            }
+            (Node::Enum(plan), _) => return Ok(self.member(plan)),
             (Node::Record(plan), wire::RECORD | wire::OPEN_RECORD) => {
                 self.reader.at += 1;
                 return self.record(plan.get(), byte == wire::OPEN_RECORD, depth).map(Some);
@@ -164,14 +177,8 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         self.reader.at += 1;
         Ok(Some(match tag {
             wire::UUID => values::uuid_from_bytes(py, self.reader.array()?)?,
-            wire::UTC | wire::NAIVE => {
-                let micros = i64::from_le_bytes(self.reader.array()?);
-                match Moment::from_micros(micros) {
-                    Some(moment) => make::datetime(py, moment, tag == wire::UTC, self.known)?,
-                    None => return fail("a time beyond the years 1 to 9999"),
-                }
-            }
-            wire::DECIMAL => make::decimal(PyString::from_bytes(py, self.reader.bytes()?)?.as_any(), self.known)?,
+            wire::UTC | wire::NAIVE => self.moment(tag == wire::UTC)?,
+            wire::DECIMAL => make::decimal(event::text(py, self.reader.bytes()?)?.as_any(), self.known)?,
             wire::DATE => match civil_from_days(self.reader.zigzag()?) {
                 Some((year, month, day)) => make::date(py, year, month, day)?,
                 None => return fail("a day beyond the years 1 to 9999"),
@@ -213,10 +220,10 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         make::items(self.py, kind, items).map(Some)
     }
 
-    fn items(&mut self, inner: &Node, depth: usize) -> Res<Vec<Bound<'py, PyAny>>> {
+    fn items(&mut self, inner: &Node, depth: usize) -> Res<make::Items<'py>> {
         let count = self.reader.count()?;
         // Every item takes a byte, so the payload bounds the allocation; grow in steps all the same.
-        let mut items = Vec::with_capacity(count.min(1024));
+        let mut items = make::Items::with_capacity(count.min(1024));
         for index in 0..count {
             items.push(self.next(inner, depth + 1).at_item(index)?);
         }
@@ -229,7 +236,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         if count != nodes.len() {
             return fail(format!("{} items expected, {count} found", nodes.len()));
         }
-        let mut items = Vec::with_capacity(count);
+        let mut items = make::Items::with_capacity(count);
         for (index, node) in nodes.iter().enumerate() {
             items.push(self.value(node, depth + 1).at_item(index)?);
         }
@@ -261,128 +268,5 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             dict.set_item(key, value)?;
         }
         Ok(Some(dict.into_any()))
-    }
-
-    fn named_tuple(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
-        let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(self.py, plan, fields)?;
-        let count = self.reader.count()?;
-        if !plan.is_array() || count > fields.list.len() {
-            return fail(format!("at most {} items expected, {count} found", fields.list.len()));
-        }
-        for (index, field) in fields.list.iter().take(count).enumerate() {
-            parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
-        }
-        parts.build(self.known)
-    }
-
-    fn record(&mut self, plan: &RecordPlan, open: bool, depth: usize) -> Value<'py> {
-        let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(self.py, plan, fields)?;
-        self.fields(plan, fields, &mut parts, open, depth)?;
-        parts.build(self.known)
-    }
-
-    fn fields(
-        &mut self,
-        plan: &RecordPlan,
-        fields: &Fields,
-        parts: &mut Parts<'_, 'py>,
-        open: bool,
-        depth: usize,
-    ) -> Res<()> {
-        let place = transcode::shape(&mut self.reader, &mut self.shapes)?;
-        let mut header = self.reader.at_place(place);
-        let defined_here = place == self.reader.at;
-        if header.take_exact(&fields.header) && plan.style != Style::TypedDict {
-            if defined_here {
-                self.reader.at = header.at;
-            }
-            for (index, field) in fields.list.iter().enumerate() {
-                self.field(index, field, parts, depth)?;
-            }
-        } else {
-            // Written by another version of the class.
-            let names = self.shapes.names(&mut header)?;
-            if defined_here {
-                self.reader.at = header.at;
-            }
-            for name in names {
-                match fields.index.get(name) {
-                    Some(index) => self.field(*index, &fields.list[*index], parts, depth)?,
-                    None if self.reader.peek() == Some(wire::ABSENT) => self.reader.at += 1,
-                    None => {
-                        let value = self.by_json(&Node::Any, depth + 1).at(name)?;
-                        parts.add_extra(name, value)?;
-                    }
-                }
-            }
-        }
-        for _ in 0..if open { self.reader.count()? } else { 0 } {
-            let name = self.reader.text()?;
-            match fields.index.get(name) {
-                Some(index) => self.field(*index, &fields.list[*index], parts, depth)?,
-                None => {
-                    let value = self.by_json(&Node::Any, depth + 1).at(name)?;
-                    parts.add_extra(name, value)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn field(&mut self, index: usize, field: &Field, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
-        if self.reader.peek() == Some(wire::ABSENT) {
-            self.reader.at += 1;
-            return Ok(());
-        }
-        let value = self.next(&field.node, depth + 1).at(&field.text)?;
-        parts.set(index, value);
-        Ok(())
-    }
-
-    fn event(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
-        if !matches!(plan.style, Style::Event | Style::Message | Style::Contract) {
-            return fail(format!("an event where a {} was expected", plan.name));
-        }
-        let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(self.py, plan, fields)?;
-        for _ in 0..self.reader.count()? {
-            let index = usize::from(self.reader.byte()?);
-            let Some(name) = wire::META.get(index) else { return fail("damaged: a metadata name expected") };
-            self.meta(plan.style, index, &mut parts, depth).at(name).at("$meta")?;
-        }
-        let open = match self.reader.byte()? {
-            wire::RECORD => false,
-            wire::OPEN_RECORD => true,
-            _ => return fail("damaged: a record expected"),
-        };
-        self.fields(plan, fields, &mut parts, open, depth)?;
-        parts.build(self.known)
-    }
-
-    fn meta(&mut self, style: Style, index: usize, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
-        if style != Style::Contract {
-            match (index, self.reader.peek()) {
-                (0 | 13, Some(wire::UUID)) => {
-                    self.reader.at += 1;
-                    parts.set_id(self.reader.array()?);
-                    return Ok(());
-                }
-                (1 | 14, Some(wire::UTC)) => {
-                    self.reader.at += 1;
-                    let micros = i64::from_le_bytes(self.reader.array()?);
-                    if !is_python_day(micros.div_euclid(DAY_US)) {
-                        return fail("a time beyond the years 1 to 9999");
-                    }
-                    parts.set_time_us(micros);
-                    return Ok(());
-                }
-                _ => {}
-            }
-        }
-        let value = self.value(metadata::get().node(index, style == Style::Message), depth + 2)?;
-        parts.set_meta(index, value)
     }
 }

@@ -2,20 +2,17 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyString};
 
-use super::build::Parts;
-use super::enums::EnumPlan;
+use super::enums::{EnumPlan, Member};
 use super::fault::{At, Res, fail};
-use super::known::{self, Known};
+use super::known::Known;
 use super::make;
-use super::metadata;
 use super::node::{Node, Seq, token, token_of};
-use super::record::{Fields, RecordPlan, Style};
+use super::record::Style;
 use super::registry::Names;
 use super::{BIG_FLOAT, MAX_DEPTH};
-use crate::core::calendar::{Zone, parse_datetime};
 use crate::core::json::{Class, Scanner, Text};
-use crate::core::{text, wire};
-use crate::py::values;
+use crate::core::text;
+use crate::py::{event, values};
 
 pub type Value<'py> = Res<Bound<'py, PyAny>>;
 
@@ -27,8 +24,39 @@ pub struct Decoder<'a, 'c, 'py> {
 }
 
 impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
-    pub fn new(py: Python<'py>, names: &'c Names, text: &'a str) -> PyResult<Self> {
-        Ok(Self { py, scanner: Scanner::new(text), names, known: known::get(py)? })
+    #[inline(always)]
+    pub fn new(py: Python<'py>, names: &'c Names, known: &'static Known, text: &'a str) -> Self {
+        Self { py, scanner: Scanner::new(text), names, known }
+    }
+
+    /// Reads the next value under a node: the usual cases as we write them here, the others by `value`.
+    #[inline(always)]
+    pub(super) fn next(&mut self, node: &Node, depth: usize) -> Value<'py> {
+        let py = self.py;
+        match node {
+            Node::Str => {
+                if let Some(text) = self.scanner.plain() {
+                    return Ok(event::text(py, text.as_bytes())?.into_any());
+                }
+            }
+            Node::Int => {
+                if let Some(number) = self.scanner.small_int() {
+                    return Ok(number.into_pyobject(py)?.into_any());
+                }
+            }
+            Node::Uuid | Node::Datetime | Node::Decimal => {
+                if let Some(text) = self.scanner.plain() {
+                    return make::of_text(py, node, text, self.known);
+                }
+            }
+            Node::Enum(plan) => {
+                if let Some(member) = self.enum_member(plan) {
+                    return Ok(member);
+                }
+            }
+            _ => {}
+        }
+        self.value(node, depth)
     }
 
     /// Reads the next value under a node.
@@ -121,13 +149,18 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
 
     fn enum_text(&mut self, plan: &EnumPlan) -> Value<'py> {
         self.scanner.peek();
-        for member in &plan.members {
-            if member.json.starts_with(b"\"") && self.scanner.take_exact(&member.json) {
-                return Ok(member.object.bind(self.py).clone());
-            }
+        if let Some(member) = self.enum_member(plan) {
+            return Ok(member);
         }
         let value = self.text(&Node::Str)?;
         self.look_up(plan, &value)
+    }
+
+    /// Takes the member of an enum whose value is a text that comes next.
+    #[inline]
+    fn enum_member(&mut self, plan: &EnumPlan) -> Option<Bound<'py, PyAny>> {
+        let is_next = |member: &&Member| member.json.first() == Some(&b'"') && self.scanner.take_exact(&member.json);
+        plan.members.iter().find(is_next).map(|member| member.object.bind(self.py).clone())
     }
 
     /// Returns the member of a value, as calling the class does.
@@ -158,18 +191,18 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         }
     }
 
-    pub fn items(&mut self, node: &Node, depth: usize) -> Res<Vec<Bound<'py, PyAny>>> {
-        let mut items = Vec::new();
+    pub fn items(&mut self, node: &Node, depth: usize) -> Res<make::Items<'py>> {
+        let mut items = make::Items::new();
         let mut more = !self.scanner.take(b']');
         while more {
-            items.push(self.value(node, depth + 1).at_item(items.len())?);
+            items.push(self.next(node, depth + 1).at_item(items.len())?);
             more = self.scanner.more(b']', "comma or ]")?;
         }
         Ok(items)
     }
 
     fn fixed_tuple(&mut self, nodes: &[Node], depth: usize) -> Value<'py> {
-        let mut items = Vec::with_capacity(nodes.len());
+        let mut items = make::Items::with_capacity(nodes.len());
         let mut more = !self.scanner.take(b']');
         while more {
             let Some(node) = nodes.get(items.len()) else { return fail(format!("more than {} items", nodes.len())) };
@@ -180,22 +213,6 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             return fail(format!("{} items expected, {} found", nodes.len(), items.len()));
         }
         make::items(self.py, Seq::Tuple, items)
-    }
-
-    fn named_tuple(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
-        let fields = plan.fields(self.py)?;
-        let mut parts = Parts::new(self.py, plan, fields)?;
-        let mut index = 0;
-        let mut more = !self.scanner.take(b']');
-        while more {
-            let Some(field) = fields.list.get(index) else {
-                return fail(format!("more than {} items", fields.list.len()));
-            };
-            parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
-            index += 1;
-            more = self.scanner.more(b']', "comma or ]")?;
-        }
-        parts.build(self.known)
     }
 
     fn object(&mut self, node: &Node, depth: usize) -> Value<'py> {
@@ -212,7 +229,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         }
     }
 
-    fn key(&mut self) -> Res<Text<'a>> {
+    pub(super) fn key(&mut self) -> Res<Text<'a>> {
         let key = self.scanner.string()?;
         self.scanner.expect(b':', "colon")?;
         if matches!(&key, Text::Plain("$type")) || matches!(&key, Text::Unescaped(text) if text == "$type") {
@@ -256,130 +273,5 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             Node::Uuid | Node::Date | Node::Datetime => make::of_text(self.py, node, text, self.known),
             _ => Ok(PyString::new(self.py, text).into_any()),
         }
-    }
-
-    fn typed_dict(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
-        let fields = plan.fields(self.py)?;
-        let dict = PyDict::new(self.py);
-        let mut more = !self.scanner.take(b'}');
-        while more {
-            let key = self.key()?;
-            let (name, key) = match &key {
-                Text::Plain(text) => (*text, PyString::new(self.py, text).into_any()),
-                Text::Unescaped(text) => (text.as_str(), PyString::new(self.py, text).into_any()),
-                Text::Lone(bytes) => ("", make::lone(self.py, bytes, self.known)?),
-            };
-            let node = fields.index.get(name).map_or(&Node::Any, |index| &fields.list[*index].node);
-            let value = self.value(node, depth + 1).at(name)?;
-            dict.set_item(key, value)?;
-            more = self.scanner.more(b'}', "comma or }")?;
-        }
-        Ok(dict.into_any())
-    }
-
-    /// Reads the rest of an object whose brace has been taken.
-    pub fn record(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
-        let fields = plan.fields(self.py)?;
-        let parts = self.parts(plan, fields, depth)?;
-        parts.build(self.known)
-    }
-
-    fn parts<'p>(&mut self, plan: &'p RecordPlan, fields: &'p Fields, depth: usize) -> Res<Parts<'p, 'py>> {
-        let mut parts = Parts::new(self.py, plan, fields)?;
-        let mut expected = 0;
-        let mut more = !self.scanner.take(b'}');
-        while more {
-            self.scanner.peek();
-            let next = fields.list.get(expected);
-            let index = match next {
-                // What we wrote ourselves comes in this order and without white space.
-                Some(field) if self.scanner.take_exact(&field.key) => Some(expected),
-                _ => self.other(plan, fields, &mut parts, depth)?,
-            };
-            if let Some(index) = index {
-                let field = &fields.list[index];
-                parts.set(index, self.value(&field.node, depth + 1).at(&field.text)?);
-                expected = index + 1;
-            }
-            more = self.scanner.more(b'}', "comma or }")?;
-        }
-        Ok(parts)
-    }
-
-    /// Reads a key that does not come in the usual place: the index of its field, or None if it was dealt with here.
-    fn other(
-        &mut self,
-        plan: &RecordPlan,
-        fields: &Fields,
-        parts: &mut Parts<'_, 'py>,
-        depth: usize,
-    ) -> Res<Option<usize>> {
-        let key = self.key()?;
-        let name = match &key {
-            Text::Plain(text) => text,
-            Text::Unescaped(text) => text.as_str(),
-            Text::Lone(_) => return fail("a field name with lone surrogates"),
-        };
-        if let Some(index) = fields.index.get(name) {
-            return Ok(Some(*index));
-        }
-        if name == "$meta" && matches!(plan.style, Style::Event | Style::Message | Style::Contract) {
-            self.meta(plan.style, parts, depth + 1).at("$meta")?;
-            return Ok(None);
-        }
-        let value = self.value(&Node::Any, depth + 1).at(name)?;
-        parts.add_extra(name, value)?;
-        Ok(None)
-    }
-
-    fn meta(&mut self, style: Style, parts: &mut Parts<'_, 'py>, depth: usize) -> Res<()> {
-        self.scanner.expect(b'{', "an object")?;
-        let plan = metadata::get();
-        let mut more = !self.scanner.take(b'}');
-        while more {
-            let key = self.key()?;
-            let name = match &key {
-                Text::Plain(text) => text,
-                Text::Unescaped(text) => text.as_str(),
-                Text::Lone(_) => return fail("a name with lone surrogates"),
-            };
-            match wire::META.iter().position(|known| *known == name) {
-                Some(index) => {
-                    self.meta_value(style, plan.node(index, style == Style::Message), index, parts, depth).at(name)?
-                }
-                // A name from the future; nothing here could use it.
-                None => drop(self.scanner.skip()?),
-            }
-            more = self.scanner.more(b'}', "comma or }")?;
-        }
-        Ok(())
-    }
-
-    fn meta_value(
-        &mut self,
-        style: Style,
-        node: &Node,
-        index: usize,
-        parts: &mut Parts<'_, 'py>,
-        depth: usize,
-    ) -> Res<()> {
-        if style != Style::Contract && matches!(index, 0 | 1 | 13 | 14) && self.scanner.peek() == b'"' {
-            let place = self.scanner.at;
-            if let Text::Plain(text) = self.scanner.string()? {
-                let bytes = text.as_bytes();
-                if matches!(index, 0 | 13) {
-                    if text::parse_uuid(bytes).is_some_and(|id| parts.set_id(id)) {
-                        return Ok(());
-                    }
-                } else if let Some((moment, Zone::Utc)) = parse_datetime(bytes)
-                    && parts.set_time_us(moment.to_micros())
-                {
-                    return Ok(());
-                }
-            }
-            self.scanner.at = place;
-        }
-        let value = self.value(node, depth + 1)?;
-        parts.set_meta(index, value)
     }
 }

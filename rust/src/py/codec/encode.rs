@@ -8,7 +8,7 @@ use pyo3::types::{
 
 use super::enums::EnumPlan;
 use super::fault::{Res, fail};
-use super::known::{self, Known};
+use super::known::Known;
 use super::node::{Node, Seq, Union, token};
 use super::record::{RecordPlan, Style};
 use super::registry::{Entry, Names};
@@ -19,20 +19,16 @@ use crate::py::values;
 
 pub struct Encoder<'c, 'py, S> {
     pub py: Python<'py>,
-    pub sink: S,
+    pub sink: &'c mut S,
     pub names: &'c Names,
     pub known: &'static Known,
     /// The plan whose shape was written last, and its number.
     pub last_shape: (usize, u64),
     /// Addresses of the record plans whose names were written, in order; 0 for one that cannot be referred to.
-    pub shapes: Vec<usize>,
+    pub shapes: &'c mut Vec<usize>,
 }
 
 impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
-    pub fn new(py: Python<'py>, names: &'c Names, sink: S, shapes: Vec<usize>) -> PyResult<Self> {
-        Ok(Self { py, sink, names, known: known::get(py)?, last_shape: (0, 0), shapes })
-    }
-
     /// Writes a value under a node: the usual cases here, where they can be inlined, the others by `value`.
     #[inline(always)]
     pub fn put(&mut self, node: &Node, value: &Bound<'py, PyAny>, depth: usize) -> Res<()> {

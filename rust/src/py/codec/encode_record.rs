@@ -6,13 +6,12 @@ use pyo3::types::{PyDict, PyList, PySet, PyString, PyTuple};
 
 use super::encode::Encoder;
 use super::fault::{At, Res, fail, fault};
-use super::metadata::{self, MetaPlan};
+use super::metadata::{self};
 use super::node::Node;
 use super::record::{Field, Fields, RecordPlan, Style};
 use super::sink::Sink;
 use crate::core::{binary, wire};
-use crate::py::event::{MessageRef, Planned};
-use crate::py::metadata::{Kind, Meta, stored};
+use crate::py::event::{self, Planned};
 
 /// Attributes beyond the declared fields, under the names they are written as.
 type Extras<'py> = Vec<(String, Bound<'py, PyAny>)>;
@@ -172,6 +171,15 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         Ok(())
     }
 
+    /// Writes an event that is the whole payload.
+    #[inline(always)]
+    pub fn event(&mut self, plan: &RecordPlan, fields: &Fields, value: &Bound<'py, PyAny>) -> Res<()> {
+        match plan.style {
+            Style::Contract => self.contract(plan, fields, value, 0, false),
+            _ => self.message(plan, fields, value, 0, false),
+        }
+    }
+
     /// Writes an event or another message of ours; `nested` ones with their version and position.
     pub fn message(
         &mut self,
@@ -204,44 +212,6 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             self.message_meta(message, layout.kind, depth, nested)?;
         }
         self.close();
-        Ok(())
-    }
-
-    fn message_meta(&mut self, message: MessageRef<'_, 'py>, kind: Kind, depth: usize, nested: bool) -> Res<()> {
-        let plan = metadata::get();
-        let mut writer = MetaWriter::begin(self);
-        let (id, time) = if kind == Kind::Event { (0, 1) } else { (13, 14) };
-        writer.name(self, id);
-        self.sink.uuid(&message.body().id.get(), false);
-        writer.name(self, time);
-        if !self.sink.utc(message.body().time_us.get()) {
-            return fail("a time beyond the years 1 to 9999").at("occurred_at");
-        }
-        let rare = message.body().rare().is_some();
-        if kind == Kind::Event && !(rare && stored(message, Meta::SchemaVersion).is_some()) {
-            writer.name(self, metadata::SCHEMA_VERSION);
-            self.sink.int(i64::from(message.body().schema.get()));
-        }
-        for (meta, index) in if rare { &metadata::STORED[..] } else { &metadata::INLINE[..] } {
-            let (meta, index) = (*meta, *index);
-            let Some(value) = stored(message, meta) else { continue };
-            // Commands keep the context here until somebody asks for their metadata.
-            let value = if kind == Kind::Message { crate::py::metadata::get(message, meta)? } else { value };
-            writer.name(self, index);
-            self.value(plan.node(index, kind == Kind::Message), &value, depth + 1).at(wire::META[index])?;
-        }
-        if nested && kind == Kind::Event {
-            let (version, sequence) = (message.body().version.get(), message.body().sequence.get());
-            if version != 0 {
-                writer.name(self, metadata::VERSION);
-                self.sink.int(i64::from(version));
-            }
-            if sequence != crate::py::event::UNSTAMPED {
-                writer.name(self, metadata::SEQUENCE_NUMBER);
-                self.sink.int(sequence);
-            }
-        }
-        writer.end(self);
         Ok(())
     }
 
@@ -281,76 +251,14 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         self.close();
         Ok(())
     }
-
-    fn contract_meta(&mut self, value: &Bound<'py, PyAny>, depth: usize, nested: bool) -> Res<()> {
-        let plan: &MetaPlan = metadata::get();
-        let class_name = value.get_type().name()?;
-        let mut writer = MetaWriter::begin(self);
-        for index in metadata::CONTRACT {
-            let stamped = index == metadata::VERSION || index == metadata::SEQUENCE_NUMBER;
-            if stamped && !nested {
-                continue;
-            }
-            let name = wire::META[index];
-            let Some(found) = attribute(value, &PyString::intern(self.py, name))? else { continue };
-            let default = found.is_none() || (index == metadata::EVENT_TYPE && found.eq(&class_name)?);
-            if default && index > 1 {
-                continue;
-            }
-            writer.name(self, index);
-            self.value(plan.node(index, false), &found, depth + 1).at(name)?;
-        }
-        writer.end(self);
-        Ok(())
-    }
-}
-
-/// Writes metadata entries; in binary their count goes where it begins.
-struct MetaWriter {
-    start: usize,
-    count: u8,
-}
-
-impl MetaWriter {
-    fn begin<S: Sink>(encoder: &mut Encoder<'_, '_, S>) -> Self {
-        let out = encoder.sink.out();
-        out.push(if S::BINARY { 0 } else { b'{' });
-        Self { start: out.len() - 1, count: 0 }
-    }
-
-    fn name<S: Sink>(&mut self, encoder: &mut Encoder<'_, '_, S>, index: usize) {
-        let out = encoder.sink.out();
-        if S::BINARY {
-            out.push(index as u8);
-        } else {
-            if self.count > 0 {
-                out.push(b',');
-            }
-            out.push(b'"');
-            out.extend_from_slice(wire::META[index].as_bytes());
-            out.extend_from_slice(b"\":");
-        }
-        self.count += 1;
-    }
-
-    fn end<S: Sink>(self, encoder: &mut Encoder<'_, '_, S>) {
-        let out = encoder.sink.out();
-        if S::BINARY {
-            // At most fifteen names: one byte.
-            out[self.start] = self.count;
-        } else {
-            out.push(b'}');
-        }
-    }
 }
 
 fn own_dict<'py>(value: &Bound<'py, PyAny>) -> Res<Bound<'py, PyDict>> {
-    let own = value.getattr(intern!(value.py(), "__dict__"))?;
-    own.cast_into::<PyDict>().map_err(|_| fault("no plain __dict__"))
+    event::instance_dict(value)?.cast_into::<PyDict>().map_err(|_| fault("no plain __dict__"))
 }
 
 /// Returns an attribute, None if the object does not have it.
-fn attribute<'py>(value: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Res<Option<Bound<'py, PyAny>>> {
+pub(super) fn attribute<'py>(value: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Res<Option<Bound<'py, PyAny>>> {
     match value.getattr(name) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_instance_of::<PyAttributeError>(value.py()) => Ok(None),

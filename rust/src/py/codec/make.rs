@@ -1,14 +1,16 @@
 //! Python values from native parts; shared by both decoders.
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDate, PyDateTime, PyDelta, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTime, PyTuple};
+use pyo3::types::{PyBytes, PyDate, PyDateTime, PyDelta, PyFrozenSet, PyInt, PyList, PySet, PyTime, PyTuple};
+
+use smallvec::SmallVec;
 
 use super::fault::{Res, fail, fault};
 use super::known::Known;
 use super::node::{Node, Seq};
 use crate::core::calendar::{self, Moment, Zone};
 use crate::core::{json_text, text};
-use crate::py::values;
+use crate::py::{event, values};
 
 type Value<'py> = Res<Bound<'py, PyAny>>;
 
@@ -95,17 +97,21 @@ pub fn of_text<'py>(py: Python<'py>, node: &Node, text: &str, known: &Known) -> 
             Some((days, seconds, micros)) => duration(py, days, seconds, micros),
             None => fail(format!("not a timedelta: {:?}", shown())),
         },
-        Node::Decimal => decimal(PyString::new(py, text).as_any(), known),
+        Node::Decimal => decimal(event::text(py, text.as_bytes())?.as_any(), known),
         Node::Bytes => match text::read_base64(text.as_bytes()) {
             Some(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
             None => fail("not base64"),
         },
-        _ => Ok(PyString::new(py, text).into_any()),
+        _ => Ok(event::text(py, text.as_bytes())?.into_any()),
     }
 }
 
+/// The items of a sequence, a few of them without asking for memory.
+pub type Items<'py> = SmallVec<[Bound<'py, PyAny>; 8]>;
+
 /// A list, tuple, set or frozenset of items.
-pub fn items<'py>(py: Python<'py>, kind: Seq, items: Vec<Bound<'py, PyAny>>) -> Value<'py> {
+pub fn items<'py>(py: Python<'py>, kind: Seq, mut items: Items<'py>) -> Value<'py> {
+    let items = items.drain(..);
     Ok(match kind {
         Seq::List => PyList::new(py, items)?.into_any(),
         Seq::Tuple => PyTuple::new(py, items)?.into_any(),

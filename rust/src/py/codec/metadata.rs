@@ -2,6 +2,7 @@
 use std::sync::OnceLock;
 
 use super::node::{Node, Seq, Union};
+use crate::core::wire;
 use crate::py::metadata::Meta;
 
 /// Indexes into `wire::META`.
@@ -50,6 +51,8 @@ pub const OURS: [Meta; 15] = [
 
 pub struct MetaPlan {
     nodes: Vec<Node>,
+    /// `"name":` for each name.
+    pub keys: Vec<Vec<u8>>,
 }
 
 impl MetaPlan {
@@ -82,6 +85,6 @@ pub fn get() -> &'static MetaPlan {
             Node::Uuid,
             Node::Datetime,
         ];
-        MetaPlan { nodes }
+        MetaPlan { nodes, keys: wire::META.iter().map(|name| format!("\"{name}\":").into_bytes()).collect() }
     })
 }

@@ -1,12 +1,16 @@
 //! The codec: events and values to JSON or binary payloads and back, by plans compiled once per class.
 mod build;
 mod decode_binary;
+mod decode_binary_record;
 mod decode_json;
+mod decode_json_record;
 mod decode_tagged;
 mod encode;
 mod encode_items;
+mod encode_meta;
 mod encode_record;
 mod encode_scalar;
+mod encoded;
 mod enums;
 mod fault;
 mod known;
@@ -19,26 +23,27 @@ mod sink;
 mod sink_binary;
 mod sink_json;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use self::encode::Encoder;
-use self::fault::{At, Res, fail};
+use self::encoded::{EncodedEvent, head, not_an_event, stored_again};
+use self::fault::{Fault, Res, fail};
+use self::known::Known;
 use self::node::Node;
-use self::record::{RecordPlan, Style};
-use self::registry::{Entry, Names};
-use self::sink::Sink;
+use self::record::RecordPlan;
+use self::registry::Names;
+use self::sink::{Buffers, Sink};
 use self::sink_binary::Binary;
 use self::sink_json::Json;
 use crate::core::binary::Reader;
 use crate::core::{transcode, wire};
-use crate::errors::{EventValidationError, SerializationError};
+use crate::errors::SerializationError;
 use crate::py::event::{Planned, UNSTAMPED};
-use crate::py::metadata::{Meta, stored};
 use crate::py::{builder, event, values};
 
 /// Deepest nesting of values, written or read.
@@ -51,61 +56,8 @@ pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024 * 1024;
 const KEPT_BUFFER: usize = 64 * 1024;
 
 thread_local! {
-    /// Taken while in use, so that an encoder that is called by what it encodes gets its own.
-    static BUFFERS: Cell<(Vec<u8>, Vec<usize>)> = const { Cell::new((Vec::new(), Vec::new())) };
-}
-
-/// One event as a store writes it; `payload` has everything except version and position.
-#[pyclass(frozen, module = "lexigram.events._core")]
-pub struct EncodedEvent {
-    event_id: [u8; 16],
-    #[pyo3(get)]
-    type_name: Py<PyString>,
-    #[pyo3(get)]
-    event_type: Py<PyString>,
-    #[pyo3(get)]
-    occurred_at_us: i64,
-    tags: Option<Py<PyTuple>>,
-    #[pyo3(get)]
-    payload: Py<PyBytes>,
-}
-
-#[pymethods]
-impl EncodedEvent {
-    #[new]
-    fn new(
-        event_id: [u8; 16],
-        type_name: Py<PyString>,
-        event_type: Py<PyString>,
-        occurred_at_us: i64,
-        tags: Py<PyTuple>,
-        payload: Py<PyBytes>,
-    ) -> Self {
-        Self { event_id, type_name, event_type, occurred_at_us, tags: Some(tags), payload }
-    }
-
-    /// The sixteen bytes of the event's id.
-    #[getter]
-    fn event_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.event_id)
-    }
-
-    #[getter]
-    fn tags<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
-        self.tags.as_ref().map_or_else(|| PyTuple::empty(py), |tags| tags.bind(py).clone())
-    }
-
-    /// Unpacks into the six parts, in order.
-    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        let (id, tags) = (self.event_id(py), self.tags(py));
-        let parts = (id, &self.type_name, &self.event_type, self.occurred_at_us, tags, &self.payload);
-        parts.into_pyobject(py)?.try_iter()
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let size = self.payload.bind(py).as_bytes().len();
-        Ok(format!("EncodedEvent({}, {size} bytes)", self.type_name.bind(py)))
-    }
+    /// Borrowed while in use, so that an encoder that is called by what it encodes takes its own.
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// A type's node, compiled; made by `compile_node`.
@@ -137,11 +89,10 @@ impl CodecCore {
     }
 
     /// Returns an event of ours or of the framework's class as it is stored.
-    fn encode(&self, event: &Bound<'_, PyAny>) -> PyResult<EncodedEvent> {
+    fn encode<'py>(&self, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, EncodedEvent>> {
         let py = event.py();
-        let class = event.get_type();
         self.encode_event(event).map_err(|fault| {
-            let name = class.name().map_or_else(|_| "event".to_owned(), |name| name.to_string());
+            let name = event.get_type().name().map_or_else(|_| "event".to_owned(), |name| name.to_string());
             fault.into_error(py, &name)
         })
     }
@@ -154,10 +105,11 @@ impl CodecCore {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();
         let node = &plan.get().0;
+        let known = known::get(py)?;
         let result = if self.binary {
-            self.payload(py, Binary, wire::VALUE_MAGIC, |encoder| encoder.value(node, value, 0))
+            self.payload::<Binary>(py, known, wire::VALUE_MAGIC, |encoder| encoder.value(node, value, 0))
         } else {
-            self.payload(py, Json, 0, |encoder| encoder.value(node, value, 0))
+            self.payload::<Json>(py, known, 0, |encoder| encoder.value(node, value, 0))
         };
         result.map_err(|fault| fault.into_error(py, ""))
     }
@@ -166,7 +118,8 @@ impl CodecCore {
     fn decode_value<'py>(&self, data: &Bound<'py, PyAny>, plan: &Bound<'py, TypePlan>) -> PyResult<Bound<'py, PyAny>> {
         let py = data.py();
         let bytes = payload_bytes(data)?;
-        self.decode_node(py, &bytes, &plan.get().0, wire::VALUE_MAGIC).map_err(|fault| fault.into_error(py, ""))
+        self.decode_node(py, known::get(py)?, &bytes, &plan.get().0, wire::VALUE_MAGIC)
+            .map_err(|fault| fault.into_error(py, ""))
     }
 
     /// Returns the event of a stored row, None if its type is not registered.
@@ -178,35 +131,40 @@ impl CodecCore {
         version: u32,
         sequence_number: Option<i64>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = payload.py();
-        let known = known::get(py)?;
-        let name = type_name.to_str()?;
-        let Some(plan) = self.names.of_event(py, name, event_type.to_str()?, known)? else { return Ok(None) };
-        let bytes = payload_bytes(payload)?;
-        let node = Node::Record(plan.clone_ref(py));
-        let event = self
-            .decode_node(py, &bytes, &node, wire::EVENT_MAGIC)
-            .and_then(|event| number(&event, plan.get(), version, sequence_number).map(|()| event))
-            .map_err(|fault| fault.into_error(py, &plan.get().name))?;
-        Ok(Some(event))
+        let known = known::get(payload.py())?;
+        let (name, event_type) = (type_name.to_str()?, event_type.to_str()?);
+        let Some(plan) = self.names.of_event(payload.py(), name, event_type, known)? else { return Ok(None) };
+        self.decode_event(&plan, payload, version, sequence_number, known).map(Some)
     }
 
     /// Returns the events of many rows; `unknown` makes those whose type is not registered.
     fn decode_rows<'py>(&self, rows: &Bound<'py, PyAny>, unknown: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let py = rows.py();
+        let known = known::get(py)?;
         let mut events = Vec::new();
+        // Rows of one type often follow one another.
+        let mut recent: Option<(Bound<'py, PyString>, Py<RecordPlan>)> = None;
         for row in rows.try_iter()? {
-            let row = row?;
-            let parts: RowParts<'py> = match row.cast_exact::<PyTuple>() {
-                Ok(row) => row.extract()?,
-                Err(_) => PyTuple::new(row.py(), row.try_iter()?.collect::<PyResult<Vec<_>>>()?)?.extract()?,
+            let row = match row?.cast_into_exact::<PyTuple>() {
+                Ok(row) => row,
+                Err(error) => PyTuple::new(py, error.into_inner().try_iter()?.collect::<PyResult<Vec<_>>>()?)?,
             };
-            let (type_name, event_type, payload, version, sequence_number) = &parts;
-            events.push(match self.decode(type_name, event_type, payload, *version, *sequence_number)? {
-                Some(event) => event,
-                None => unknown.call1((type_name, event_type, payload, version, sequence_number))?,
-            });
+            let (type_name, event_type, payload, version, sequence_number): RowParts<'py> = row.extract()?;
+            let name = type_name.to_str()?;
+            if let Some((last, plan)) = &recent
+                && last.to_str()? == name
+            {
+                events.push(self.decode_event(plan, &payload, version, sequence_number, known)?);
+                continue;
+            }
+            let Some(plan) = self.names.of_event(py, name, event_type.to_str()?, known)? else {
+                events.push(unknown.call1((type_name, event_type, payload, version, sequence_number))?);
+                continue;
+            };
+            events.push(self.decode_event(&plan, &payload, version, sequence_number, known)?);
+            recent = self.names.keeps(name).then_some((type_name, plan));
         }
-        PyList::new(rows.py(), events)
+        PyList::new(py, events)
     }
 
     /// Returns the JSON text of a payload in either form, without looking at any class.
@@ -230,30 +188,21 @@ impl CodecCore {
 }
 
 impl CodecCore {
-    fn encode_event(&self, event: &Bound<'_, PyAny>) -> Res<EncodedEvent> {
+    fn encode_event<'py>(&self, event: &Bound<'py, PyAny>) -> Res<Bound<'py, EncodedEvent>> {
         let py = event.py();
         let known = known::get(py)?;
-        let Entry::Record(plan, name) = self.names.of_class(&event.get_type(), known)? else {
+        let Some((plan, name)) = self.names.of_event_class(&event.get_type(), known)? else {
             return not_an_event(event);
         };
         let record = plan.get();
-        if !matches!(record.style, Style::Event | Style::Contract) {
-            return not_an_event(event);
-        }
         if record.class.is(&known.unknown_event) {
             return stored_again(event, record);
         }
         let fields = record.fields(py)?;
         let payload = if self.binary {
-            self.payload(py, Binary, wire::EVENT_MAGIC, |encoder| match record.style {
-                Style::Contract => encoder.contract(record, fields, event, 0, false),
-                _ => encoder.message(record, fields, event, 0, false),
-            })
+            self.payload::<Binary>(py, known, wire::EVENT_MAGIC, |encoder| encoder.event(record, fields, event))
         } else {
-            self.payload(py, Json, 0, |encoder| match record.style {
-                Style::Contract => encoder.contract(record, fields, event, 0, false),
-                _ => encoder.message(record, fields, event, 0, false),
-            })
+            self.payload::<Json>(py, known, 0, |encoder| encoder.event(record, fields, event))
         }?;
         head(event, record, name, payload.unbind())
     }
@@ -262,97 +211,103 @@ impl CodecCore {
     fn payload<'py, S: Sink>(
         &self,
         py: Python<'py>,
-        sink: impl FnOnce(Vec<u8>) -> S,
+        known: &'static Known,
         magic: u8,
         write: impl FnOnce(&mut Encoder<'_, 'py, S>) -> Res<()>,
     ) -> Res<Bound<'py, PyBytes>> {
-        let (mut buffer, shapes) = BUFFERS.take();
-        buffer.clear();
+        BUFFERS.with(|kept| match kept.try_borrow_mut() {
+            Ok(mut kept) => self.written(py, known, magic, &mut kept, write),
+            Err(_) => self.written(py, known, magic, &mut Buffers::default(), write),
+        })
+    }
+
+    #[inline(always)]
+    fn written<'py, S: Sink>(
+        &self,
+        py: Python<'py>,
+        known: &'static Known,
+        magic: u8,
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Encoder<'_, 'py, S>) -> Res<()>,
+    ) -> Res<Bound<'py, PyBytes>> {
+        let (sink, shapes) = S::of(buffers);
+        sink.out().clear();
+        shapes.clear();
         if magic != 0 {
-            buffer.push(magic);
+            sink.out().push(magic);
         }
-        let mut encoder = Encoder::new(py, &self.names, sink(buffer), shapes)?;
-        let written = write(&mut encoder);
-        let buffer = std::mem::take(encoder.sink.out());
-        let mut shapes = encoder.shapes;
-        let result = match written {
-            Ok(()) if buffer.len() > MAX_PAYLOAD_BYTES => fail(format!("larger than {MAX_PAYLOAD_BYTES} bytes")),
-            Ok(()) => Ok(PyBytes::new(py, &buffer)),
+        let result = write(&mut Encoder { py, sink, names: &self.names, known, last_shape: (0, 0), shapes });
+        let out = sink.out();
+        let result = match result {
+            Ok(()) if out.len() > MAX_PAYLOAD_BYTES => fail(format!("larger than {MAX_PAYLOAD_BYTES} bytes")),
+            Ok(()) => Ok(PyBytes::new(py, out)),
             Err(fault) => Err(fault),
         };
-        if buffer.capacity() <= KEPT_BUFFER {
-            shapes.clear();
-            BUFFERS.set((buffer, shapes));
+        if out.capacity() > KEPT_BUFFER {
+            *sink = S::default();
         }
         result
     }
 
-    fn decode_node<'py>(&self, py: Python<'py>, bytes: &[u8], node: &Node, magic: u8) -> Res<Bound<'py, PyAny>> {
+    /// Returns the event of a payload under its plan, with version and position.
+    fn decode_event<'py>(
+        &self,
+        plan: &Py<RecordPlan>,
+        payload: &Bound<'py, PyAny>,
+        version: u32,
+        sequence_number: Option<i64>,
+        known: &'static Known,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = payload.py();
+        let made;
+        let bytes = match payload.cast::<PyBytes>() {
+            Ok(bytes) if bytes.as_bytes().len() <= MAX_PAYLOAD_BYTES => bytes.as_bytes(),
+            _ => {
+                made = payload_bytes(payload)?;
+                &made
+            }
+        };
+        let record = plan.get();
+        let event = match bytes {
+            [wire::EVENT_MAGIC, wire::EVENT, ..] => {
+                let mut decoder = decode_binary::Decoder::new(py, &self.names, known, bytes);
+                decoder.reader.at = 2;
+                decoder.event(record, 0).and_then(|event| decoder.reader.end().map(|()| event).map_err(Fault::from))
+            }
+            _ => self.decode_node(py, known, bytes, &Node::Record(plan.clone_ref(py)), wire::EVENT_MAGIC),
+        };
+        event
+            .and_then(|event| number(&event, record, version, sequence_number).map(|()| event))
+            .map_err(|fault| fault.into_error(py, &record.name))
+    }
+
+    fn decode_node<'py>(
+        &self,
+        py: Python<'py>,
+        known: &'static Known,
+        bytes: &[u8],
+        node: &Node,
+        magic: u8,
+    ) -> Res<Bound<'py, PyAny>> {
         if let [first @ (wire::EVENT_MAGIC | wire::VALUE_MAGIC), ..] = bytes {
             if *first != magic {
                 return fail("damaged: an event where a value was expected, or the reverse");
             }
-            let mut decoder = decode_binary::Decoder::new(py, &self.names, bytes)?;
+            let mut decoder = decode_binary::Decoder::new(py, &self.names, known, bytes);
             decoder.reader.at = 1;
             let value = decoder.value(node, 0)?;
             decoder.reader.end()?;
             return Ok(value);
         }
         let Ok(text) = std::str::from_utf8(bytes) else { return fail("not JSON: not UTF-8") };
-        let mut decoder = decode_json::Decoder::new(py, &self.names, text)?;
+        let mut decoder = decode_json::Decoder::new(py, &self.names, known, text);
         let value = decoder.value(node, 0)?;
         decoder.scanner.end()?;
         Ok(value)
     }
 }
 
-fn not_an_event<T>(value: &Bound<'_, PyAny>) -> Res<T> {
-    let message = format!("an event expected, not {}", values::shown(value));
-    Err(EventValidationError::new_err((message, "event")).into())
-}
-
-/// An event whose class is not known is stored again as it was read.
-fn stored_again(event: &Bound<'_, PyAny>, record: &RecordPlan) -> Res<EncodedEvent> {
-    let py = event.py();
-    let type_name = event.getattr(intern!(py, "type_name"))?.extract()?;
-    let payload = event.getattr(intern!(py, "payload"))?.extract()?;
-    head(event, record, type_name, payload)
-}
-
 type RowParts<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyAny>, u32, Option<i64>);
-
-/// Puts id, time, event type and tags of an event, which stores keep too, beside its payload.
-fn head(
-    event: &Bound<'_, PyAny>,
-    plan: &RecordPlan,
-    type_name: Py<PyString>,
-    payload: Py<PyBytes>,
-) -> Res<EncodedEvent> {
-    let py = event.py();
-    if let Some(planned) = Planned::cast(event) {
-        let (message, plan) = (planned.message(), planned.plan());
-        let tags =
-            stored(message, Meta::Tags).map(|tags| tags.cast_into::<PyTuple>().map(Bound::unbind)).transpose()?;
-        let event_type = match stored(message, Meta::EventType) {
-            Some(event_type) => event_type.cast_into::<PyString>()?.unbind(),
-            None => plan.event_type.clone_ref(py),
-        };
-        let (event_id, occurred_at_us) = (message.body().id.get(), message.body().time_us.get());
-        return Ok(EncodedEvent { event_id, type_name, event_type, occurred_at_us, tags, payload });
-    }
-    let id = event.getattr(intern!(py, "event_id"))?;
-    if !values::is_uuid(&id) {
-        return fail(format!("a UUID expected, not {}", values::shown(&id))).at("event_id");
-    }
-    let event_id = values::uuid_to_bytes(&id, "event_id").at("event_id")?;
-    let time = event.getattr(intern!(py, "occurred_at"))?;
-    let occurred_at_us = values::datetime_to_us(&time, "occurred_at").at("occurred_at")?;
-    let event_type = match event.getattr(intern!(py, "event_type"))?.cast_into::<PyString>() {
-        Ok(event_type) => event_type,
-        Err(_) => PyString::new(py, &plan.name),
-    };
-    Ok(EncodedEvent { event_id, type_name, event_type: event_type.unbind(), occurred_at_us, tags: None, payload })
-}
 
 /// Gives a decoded event its version and position.
 fn number(event: &Bound<'_, PyAny>, plan: &RecordPlan, version: u32, sequence_number: Option<i64>) -> Res<()> {

@@ -53,6 +53,8 @@ pub struct Fields {
     /// The names in binary: how many, then each.
     pub header: Vec<u8>,
     pub index: HashMap<String, usize>,
+    /// One bit for each field; 0 if there are none, or more than 64.
+    pub all: u64,
     hidden: Vec<String>,
     /// Where the fields of a slotted class lie; same order as `list`.
     pub slots: Option<SlotTable>,
@@ -181,7 +183,8 @@ impl RecordPlan {
             }
             _ => None,
         };
-        Ok(Fields { list, header, index, hidden, slots, message })
+        let all = if (1..=64).contains(&list.len()) { u64::MAX >> (64 - list.len()) } else { 0 };
+        Ok(Fields { list, header, index, all, hidden, slots, message })
     }
 
     /// The layout of an event of ours, whose fields must be ours in the same order.

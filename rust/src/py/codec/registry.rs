@@ -1,4 +1,5 @@
 //! What the codec remembers of the type registry: names of classes, classes of names.
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,15 +51,78 @@ struct Tables {
     events: HashMap<String, Option<Py<RecordPlan>>, RandomState>,
 }
 
+/// A class of events of ours that this thread has encoded, so that no lock is needed for the next event of it.
+struct Recent {
+    names: u64,
+    changes: u64,
+    class: Py<PyType>,
+    plan: Py<RecordPlan>,
+    type_name: Py<PyString>,
+}
+
+thread_local! {
+    static RECENT: RefCell<[Option<Recent>; 16]> = const { RefCell::new([const { None }; 16]) };
+}
+
+fn line(class: usize) -> usize {
+    (class >> 6) % 16
+}
+
 /// One registry with what was looked up in it.
 pub struct Names {
     pub registry: Py<PyAny>,
+    /// Its own among all.
+    number: u64,
     tables: Mutex<Tables>,
 }
 
 impl Names {
     pub fn new(registry: Py<PyAny>) -> Self {
-        Self { registry, tables: Mutex::new(Tables::default()) }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { registry, number, tables: Mutex::new(Tables::default()) }
+    }
+
+    /// Returns the plan and the stored name of a class of events, None if it is no such class.
+    #[inline]
+    pub fn of_event_class(
+        &self,
+        class: &Bound<'_, PyType>,
+        known: &Known,
+    ) -> PyResult<Option<(Py<RecordPlan>, Py<PyString>)>> {
+        let (py, address) = (class.py(), class.as_ptr());
+        let changes = CHANGES.load(Ordering::Relaxed);
+        let found = RECENT.with(|recent| {
+            let recent = recent.try_borrow().ok()?;
+            let recent = recent[line(address as usize)].as_ref()?;
+            let is_it = recent.class.as_ptr() == address && recent.names == self.number && recent.changes == changes;
+            is_it.then(|| (recent.plan.clone_ref(py), recent.type_name.clone_ref(py)))
+        });
+        if found.is_some() { Ok(found) } else { self.find_event_class(class, changes, known) }
+    }
+
+    #[cold]
+    fn find_event_class(
+        &self,
+        class: &Bound<'_, PyType>,
+        changes: u64,
+        known: &Known,
+    ) -> PyResult<Option<(Py<RecordPlan>, Py<PyString>)>> {
+        let py = class.py();
+        let Entry::Record(plan, type_name) = self.of_class(class, known)? else { return Ok(None) };
+        match plan.get().style {
+            Style::Event => {}
+            // A class that need not live for ever is not kept here, where the collector does not look.
+            Style::Contract => return Ok(Some((plan, type_name))),
+            _ => return Ok(None),
+        }
+        let (class, kept_plan, kept_name) = (class.clone().unbind(), plan.clone_ref(py), type_name.clone_ref(py));
+        let kept = Recent { names: self.number, changes, class, plan: kept_plan, type_name: kept_name };
+        let place = line(kept.class.as_ptr() as usize);
+        let former =
+            RECENT.with(|recent| recent.try_borrow_mut().ok().and_then(|mut recent| recent[place].replace(kept)));
+        drop(former);
+        Ok(Some((plan, type_name)))
     }
 
     /// Shows the collector what is held here. The lock is free: the collector never starts while it is held.
@@ -136,6 +200,11 @@ impl Names {
         let replaced = self.keep(seen, |tables| tables.named.insert(name.to_owned(), kept));
         drop(replaced);
         Ok(Some(entry))
+    }
+
+    /// Whether the plan of a stored event type stays known until a registry changes.
+    pub fn keeps(&self, type_name: &str) -> bool {
+        self.with(|tables| tables.events.contains_key(type_name))
     }
 
     /// Returns the plan of a stored event type, None if it is not registered.

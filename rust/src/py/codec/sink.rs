@@ -1,10 +1,23 @@
 //! Where an encoder writes to: the JSON form or the binary one.
+use super::node::Seq;
+use super::sink_binary::Binary;
+use super::sink_json::Json;
 use crate::core::calendar::Moment;
-use crate::py::codec::node::Seq;
+
+/// What is kept from one payload to the next, so that memory is asked for once.
+#[derive(Default)]
+pub struct Buffers {
+    pub json: Json,
+    pub binary: Binary,
+    /// For the encoder's list of shapes.
+    pub shapes: Vec<usize>,
+}
 
 /// A scalar that both forms write in their own way. `explicit` says that its type must be recognisable.
-pub trait Sink {
+pub trait Sink: Default {
     const BINARY: bool;
+    /// The kept sink of this form, and the list of shapes.
+    fn of(buffers: &mut Buffers) -> (&mut Self, &mut Vec<usize>);
     fn out(&mut self) -> &mut Vec<u8>;
     fn none(&mut self);
     fn boolean(&mut self, value: bool);

@@ -1,6 +1,6 @@
 //! The binary form.
 use super::node::Seq;
-use super::sink::Sink;
+use super::sink::{Buffers, Sink};
 use crate::core::binary::{write_bytes, write_varint, write_zigzag};
 use crate::core::calendar::{DAY_US, Moment, days_from_civil, is_python_day};
 use crate::core::wire;
@@ -38,6 +38,10 @@ impl Binary {
 
 impl Sink for Binary {
     const BINARY: bool = true;
+
+    fn of(buffers: &mut Buffers) -> (&mut Self, &mut Vec<usize>) {
+        (&mut buffers.binary, &mut buffers.shapes)
+    }
 
     fn out(&mut self) -> &mut Vec<u8> {
         &mut self.0

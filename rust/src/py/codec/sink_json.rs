@@ -1,6 +1,6 @@
 //! The JSON form.
 use super::node::Seq;
-use super::sink::Sink;
+use super::sink::{Buffers, Sink};
 use crate::core::calendar::Moment;
 use crate::core::{json_text, text};
 
@@ -28,6 +28,10 @@ impl Json {
 
 impl Sink for Json {
     const BINARY: bool = false;
+
+    fn of(buffers: &mut Buffers) -> (&mut Self, &mut Vec<usize>) {
+        (&mut buffers.json, &mut buffers.shapes)
+    }
 
     fn out(&mut self) -> &mut Vec<u8> {
         &mut self.0
