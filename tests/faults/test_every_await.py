@@ -13,20 +13,13 @@ import pytest
 
 from lexigram.events.testing.scheduler import Trial, explore, replay
 from tests.backends import address
-from tests.faults import trials
+from tests.faults import saga_trials, table_trials, trials
 from tests.faults.trials import Durable, DurableTrial
 
-TRIALS = (
-    trials.Sagas,
-    trials.SharedSagas,
-    trials.Projection,
-    trials.Rebuilt,
-    trials.Parked,
-    trials.Shared,
-    trials.Relay,
-    trials.Follower,
-)
-IN_TABLES = (trials.Inline, trials.Switched)
+SAGAS = (saga_trials.Sagas, saga_trials.SharedSagas, saga_trials.Children, saga_trials.Trips, saga_trials.Follower)
+OTHERS = (trials.Projection, trials.Rebuilt, trials.Parked, trials.Shared, trials.Relay)
+TRIALS = (*SAGAS, *OTHERS)
+IN_TABLES = (table_trials.Inline, table_trials.Switched)
 """These need a database with tables."""
 
 STALL_SECONDS = 10 * trials.LEASE_SECONDS
@@ -46,10 +39,10 @@ def on_database(backend: str, trial: type[DurableTrial], request: pytest.Fixture
     return make
 
 
-@pytest.mark.parametrize("trial", TRIALS)
+@pytest.mark.parametrize("trial", [*TRIALS, saga_trials.Timers])
 def test_invariants_hold_at_every_await_in_memory(trial: type[DurableTrial]) -> None:
     """A read model equals its recomputation, a saga ends once, every entry is delivered, no effect is doubled."""
-    found = explore(trial, seed=1, stall_seconds=STALL_SECONDS, at_most=120)
+    found = explore(trial, seed=1, crash_again=True, stall_seconds=STALL_SECONDS, at_most=80)
     assert found.points["crash"] > 40
     assert found.points["cancel"] > 40
     assert not found.unreached
@@ -62,18 +55,18 @@ def test_invariants_hold_at_some_awaits_on_a_database(
 ) -> None:
     """The same on threads and sockets; a crash kills a process with its connections."""
     make = on_database(backend, trial, request, tmp_path)
-    some = 6 if backend == "sqlite" else 4
+    some = 5 if backend == "sqlite" else 3
     found = explore(make, seed=1, stall_seconds=2 * trials.LEASE_SECONDS, at_most=some, in_memory=False)
     assert found.points["crash"] > 20
     assert found.points["cancel"] > 20
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("trial", TRIALS)
+@pytest.mark.parametrize("trial", [*TRIALS, saga_trials.Timers])
 def test_invariants_hold_at_every_await_in_every_order(trial: type[DurableTrial]) -> None:
     """Many seeds, so many orders of the tasks, and all awaits of each."""
     for seed in range(20):
-        explore(trial, seed=seed, stall_seconds=STALL_SECONDS)
+        explore(trial, seed=seed, crash_again=True, stall_seconds=STALL_SECONDS)
 
 
 @pytest.mark.soak
@@ -85,7 +78,7 @@ def test_invariants_hold_at_every_await_on_a_database(
     """All awaits on threads and sockets, in three orders."""
     for seed in range(3):
         make = on_database(backend, trial, request, tmp_path)
-        explore(make, seed=seed, stall_seconds=2 * trials.LEASE_SECONDS, in_memory=False)
+        explore(make, seed=seed, crash_again=True, stall_seconds=2 * trials.LEASE_SECONDS, in_memory=False)
 
 
 def test_a_red_seed_replays_identically_in_another_process() -> None:

@@ -5,30 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 from lexigram.events import (
-    BlueGreenRebuild,
-    CommandBusImpl,
     DomainEvent,
     InlineProjection,
     InMemoryEventStore,
     InMemorySagaStore,
     ProjectionConfig,
     ProjectionManager,
-    SagaBase,
-    SagaConfig,
-    SagaContext,
-    SagaManager,
-    SagaSharing,
-    SagaStatus,
-    saga_step,
 )
 from lexigram.events.buses.dead_letter import DeadLetterFilter, InMemoryDeadLetterStore
-from lexigram.events.messages.command import Command
 from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
@@ -143,96 +132,6 @@ class DurableTrial(Trial):
         raise NotImplementedError
 
 
-# Sagas
-
-
-class Order(SagaBase):
-    """Reserve, charge (fails once), notify two parties at a time, ship; one cannot be shipped, and its refund fails once."""
-
-    name = "order"
-
-    async def did(self, ctx: SagaContext, what: str) -> None:
-        """Append in the transaction of the step."""
-        await ctx.services.store.append(ctx.saga_id, [Did(what=what)])
-
-    async def release(self, ctx: SagaContext) -> None:
-        await self.did(ctx, "released")
-
-    async def refund(self, ctx: SagaContext) -> None:
-        await self.did(ctx, "refunded")
-        if ctx.attempt == 1:
-            raise ConnectionError("the bank does not answer")
-
-    @saga_step(compensation=release)
-    async def reserve(self, ctx: SagaContext) -> None:
-        await asyncio.sleep(0.001)
-        await self.did(ctx, "reserved")
-
-    @saga_step(compensation=refund, retry_delay=0.002)
-    async def charge(self, ctx: SagaContext) -> None:
-        await self.did(ctx, "charged")
-        if ctx.attempt == 1:
-            raise ConnectionError("the bank does not answer")
-
-    @saga_step(max_retries=0)
-    async def ship(self, ctx: SagaContext) -> dict[str, Any]:
-        if ctx.data["broken"]:
-            raise KeyError("no truck")
-        await self.did(ctx, "shipped")
-        return {"parcel": 1}
-
-    @saga_step(timeout=0.02, max_retries=0)
-    async def confirm(self, ctx: SagaContext) -> None:
-        assert ctx.step_results["ship"] == {"parcel": 1}
-
-
-class Sagas(DurableTrial):
-    """Two orders at the same time: one is shipped, one is undone."""
-
-    kinds = {"good": False, "bad": True}
-
-    async def work(self, parts: Parts) -> None:
-        config = SagaConfig(retry_delay_seconds=0.001, max_retries_per_step=2)
-        manager = SagaManager(parts.sagas, event_store=parts.store, services={"store": parts.store}, config=config)
-        manager.register(Order)
-        async with manager:
-            await manager.resume()
-            await asyncio.gather(
-                *(manager.start("order", {"broken": broken}, name) for name, broken in self.kinds.items())
-            )
-
-    async def verify(self, parts: Parts) -> None:
-        ends = {"good": SagaStatus.COMPLETED, "bad": SagaStatus.COMPENSATED}
-        deeds = {"good": ["reserved", "charged", "shipped"], "bad": ["reserved", "charged", "refunded", "released"]}
-        for name in self.kinds:
-            record = await parts.sagas.load(name)
-            assert record is not None, f"{name} was never started"
-            done = [event.what for event in await parts.store.read(name)]
-            assert (record.status, done) == (ends[name], deeds[name]), record
-
-
-class SharedSagas(Sagas):
-    """The same orders run by two workers that share them by leases, and are started by a third that runs none."""
-
-    async def work(self, parts: Parts) -> None:
-        config = SagaConfig(retry_delay_seconds=0.001, max_retries_per_step=2)
-        async with AsyncExitStack() as stack:
-            managers = []
-            for works in (True, True, False):
-                manager = SagaManager(
-                    parts.sagas, event_store=parts.store, services={"store": parts.store}, config=config
-                )
-                manager.register(Order)
-                sharing = SagaSharing(
-                    manager, parts.checkpoints, partitions=4, works=works, lease_seconds=LEASE_SECONDS, poll_seconds=0.1
-                )
-                await stack.enter_async_context(sharing)
-                managers.append(manager)
-            await asyncio.gather(
-                *(managers[-1].start("order", {"broken": broken}, name) for name, broken in self.kinds.items())
-            )
-
-
 # Projections
 
 
@@ -330,90 +229,6 @@ class Once(DurableProjection):
         await self._store.append(f"effects:{event.account}", [Did(what=str(event.amount))])
 
 
-class InlineBalances(Balances):
-    """Written in the append's transaction; an amount of 13 fails the append."""
-
-    name = "inline"
-    inline = True
-
-    async def handle_event(self, event: Moved) -> None:
-        await super().handle_event(event)
-        if event.amount == 13:
-            raise ValueError("unlucky")
-
-
-class Inline(Projection):
-    """Appends at the same time, one of which fails, with an inline projection; nobody catches up before the rows are looked at."""
-
-    def projection(self) -> Any:
-        return InlineBalances()
-
-    async def work(self, parts: Parts) -> None:
-        async with self.manager(parts):
-            appends = [
-                parts.store.append(f"a{n % 2}", [Moved(account=f"a{n % 2}", amount=13 if n == 2 else n)])
-                for n in range(5)
-            ]
-            outcomes = await asyncio.gather(*appends, return_exceptions=True)
-            assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, True, False, False]
-
-
-class Stock(DurableProjection):
-    """A version of a read model; each row says which version has made it."""
-
-    read_model = "stock"
-    handles = (Moved,)
-    tables = ("stock",)
-    schema = ("CREATE TABLE IF NOT EXISTS {stock} (account TEXT PRIMARY KEY, amount BIGINT, made_by INTEGER)",)
-
-    async def handle_event(self, event: Moved) -> None:
-        await self.db.execute(
-            f"INSERT INTO {{stock}} AS s VALUES ($1, $2, {self.version}) "
-            "ON CONFLICT (account) DO UPDATE SET amount = s.amount + excluded.amount",
-            event.account,
-            event.amount,
-        )
-
-
-class NewStock(Stock):
-    version = 2
-
-
-class Switched(DurableTrial):
-    """A version is built, verified, switched to, left and switched to again; readers see exactly one of the two."""
-
-    async def begin(self, parts: Parts) -> None:
-        async with parts.store.unit_of_work() as unit:
-            await unit.execute("DROP VIEW IF EXISTS stock")
-            for table in ("stock__v1", "stock__v2", "stock__v2_check"):
-                await unit.execute(f"DROP TABLE IF EXISTS {table}")
-        for number in range(5):
-            await parts.store.append(f"s{number % 2}", [Moved(account=f"a{number % 3}", amount=number)])
-
-    async def work(self, parts: Parts) -> None:
-        manager = ProjectionManager(parts.store, parts.checkpoints, config=ProjectionConfig(rebuild_batch_size=2))
-        manager.register(Stock())
-        async with manager:
-            rebuild = BlueGreenRebuild(manager, NewStock())
-            await parts.store.append("live", [Moved(account="a0", amount=100)])
-            await rebuild.build()
-            report = await rebuild.verify()
-            await rebuild.switch(report)
-            await rebuild.roll_back()
-            await rebuild.switch(report)
-            for version in (1, 2):
-                await manager.wait_for(f"stock@{version}", await parts.store.head())
-
-    async def verify(self, parts: Parts) -> None:
-        expected = Counter[str]()
-        for event in await parts.store.read_all():
-            expected[event.account] += event.amount
-        for table, made_by in (("stock", 2), ("stock__v1", 1), ("stock__v2", 2)):
-            rows = await parts.store.engine.fetch_all(f"SELECT account, amount, made_by FROM {table}")
-            assert {row[0]: int(row[1]) for row in rows} == dict(expected), table
-            assert {row[2] for row in rows} == {made_by}, table
-
-
 class Shared(DurableTrial):
     """Two workers share two partitions of a projection by leases; one of them leaves early."""
 
@@ -502,81 +317,6 @@ class Consumer(UnreliableBroker):
 
     async def _handle(self, key: str, message: Moved) -> None:
         await self._store.append(f"effects:{key}", [Moved(account=key, amount=message.amount)])
-
-
-# A process manager
-
-
-class Placed(DomainEvent):
-    """Starts a process."""
-
-    order: str
-
-
-class Ship(Command[None]):
-    """What the process asks for."""
-
-    order: str
-
-
-class Process(SagaBase):
-    """Follows the log: one command per event, then a step of its own."""
-
-    name = "process"
-    start_events = (Placed,)
-
-    def correlation_key(self, event: Placed) -> str:
-        return event.order
-
-    async def handle(self, event: Placed) -> list[Command[Any]]:
-        return [Ship(order=event.order)]
-
-    @saga_step
-    async def close(self, ctx: SagaContext) -> None:
-        await ctx.services.store.append(f"closed:{ctx.saga_id}", [Did(what="closed")])
-
-
-class Follower(DurableTrial):
-    """Sagas that events start, fed from the log; each event's command has one effect."""
-
-    orders = ("x", "y", "z")
-
-    async def begin(self, parts: Parts) -> None:
-        for order in self.orders[:2]:
-            await parts.store.append(f"order-{order}", [Placed(order=order)])
-
-    async def work(self, parts: Parts) -> None:
-        bus = CommandBusImpl()
-
-        async def ship(command: Ship) -> None:
-            await asyncio.sleep(0)
-            await parts.store.append(f"shipped:{command.order}", [Did(what="shipped")])
-
-        bus.register(Ship, ship)
-        manager = SagaManager(
-            parts.sagas,
-            event_store=parts.store,
-            command_bus=bus,
-            services={"store": parts.store},
-            config=SagaConfig(retry_delay_seconds=0.001),
-        )
-        manager.register(Process)
-        await manager.resume(wait=False)
-        projections = ProjectionManager(parts.store, parts.checkpoints, config=ProjectionConfig(batch_size=2))
-        projections.register(manager.follower())
-        async with manager, projections:
-            last = self.orders[-1]
-            await parts.store.append(f"order-{last}", [Placed(order=last, event_id=uuid5(NAMESPACE_OID, last))])
-            await projections.wait_for("sagas", await parts.store.head())
-            await manager.drain()
-
-    async def verify(self, parts: Parts) -> None:
-        for order in self.orders:
-            record = await parts.sagas.load(f"process:{order}")
-            assert record is not None, f"no saga for {order}"
-            assert record.status is SagaStatus.COMPLETED, record
-            for stream in (f"shipped:{order}", f"closed:process:{order}"):
-                assert len(await parts.store.read(stream)) == 1, stream
 
 
 # Dead letters

@@ -266,6 +266,49 @@ def test_a_recovery_may_take_its_time() -> None:
     assert len(explore(Slow).tried) == 5
 
 
+def test_a_recovery_can_crash_too() -> None:
+    """What is repaired in two steps must be repaired again if the second one is missing."""
+
+    class HalfRepaired(TwoWrites):
+        is_repaired = False
+
+        async def recover(self) -> None:
+            if not self.is_repaired:
+                self.is_repaired = True
+                await asyncio.sleep(1)
+                self.account.balance = len(await self.store.read("a"))
+
+    assert explore(HalfRepaired, interruptible=[Account], cancel=False).tried
+    with pytest.raises(TrialFailed, match="again:"):
+        for seed in range(20):
+            explore(HalfRepaired, seed=seed, interruptible=[Account], cancel=False, crash=False, crash_again=True)
+
+
+def test_a_stalled_task_is_overtaken() -> None:
+    """The others go on meanwhile; a worker that does not look at its lease again does the work twice."""
+
+    class TwoWorkers(Trial):
+        def __init__(self) -> None:
+            self.locks, self.done = InMemoryCheckpointStore(), 0
+
+        async def worker(self, name: str) -> None:
+            while not self.done:
+                if await self.locks.acquire_lock("work", name, 10):
+                    await asyncio.sleep(1)
+                    self.done += 1
+                await asyncio.sleep(1)
+
+        async def run(self) -> None:
+            await asyncio.gather(self.worker("one"), self.worker("two"))
+
+        async def check(self) -> None:
+            assert self.done == 1, f"done {self.done} times"
+
+    assert explore(TwoWorkers, crash=False, cancel=False).tried == []
+    with pytest.raises(TrialFailed, match="done 2 times"):
+        explore(TwoWorkers, crash=False, cancel=False, stall_seconds=30)
+
+
 def test_time_waits_for_threads() -> None:
     """A timeout of a virtual minute does not fire while a thread works."""
 

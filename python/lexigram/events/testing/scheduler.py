@@ -22,6 +22,7 @@ from lexigram.events.testing._virtual_time import VirtualClock, installed
 T = TypeVar("T")
 
 LIMIT_SECONDS = 3600.0
+_KINDS = ("crash", "cancel", "again", "stall")
 _COLLECT_EVERY = 25
 
 
@@ -57,7 +58,7 @@ class TrialFailed(AssertionError):
 
     Args:
         seed: The seed of the run.
-        fault: Where it was interrupted: `"crash:17"`, `"cancel:4"`, `"stall:9"` or `"none"`. `replay` takes it.
+        fault: Where it was interrupted, such as `"crash:17"`, or `"none"`. `replay` takes it.
         place: What the interrupted task was doing.
     """
 
@@ -111,6 +112,7 @@ def explore(
     seed: int = 0,
     crash: bool = True,
     cancel: bool = True,
+    crash_again: bool = False,
     stall_seconds: float | None = None,
     in_memory: bool = True,
     interruptible: Iterable[type] = (),
@@ -134,6 +136,7 @@ def explore(
         seed: Gives the order of tasks, ids and random numbers.
         crash: Crash before each step of each task.
         cancel: Cancel each task before it begins, at each of its waits, and when what it waited for is there.
+        crash_again: Crash at each place once more, and a second time while the program recovers, somewhere by the seed.
         stall_seconds: Hold each task up before each of its steps, so many seconds by the virtual clock, above 0: longer than
             a lease, that is a worker that was stopped and wakes up when others have taken over. None = do not.
         in_memory: All state is in stores of this library that keep it in memory, and in attributes of the trial.
@@ -153,6 +156,7 @@ def explore(
     kinds = {
         "crash": (crash, whole.crashes),
         "cancel": (cancel, whole.cancels),
+        "again": (crash_again, whole.crashes),
         "stall": (stall_seconds, whole.crashes),
     }
     found = Exploration(seed, {kind: count for kind, (wanted, count) in kinds.items() if wanted})
@@ -180,15 +184,16 @@ def replay(
     """Repeat one run of `explore` with the same arguments; in memory it is the same step by step.
 
     Args:
-        fault: As in the message of `TrialFailed`: `"crash:17"`, `"cancel:4"`, `"stall:9"` or `"none"`.
+        fault: As in the message of `TrialFailed`: `"crash:17"`, `"cancel:4"`, `"again:17"`, `"stall:9"` or `"none"`.
 
     Raises:
         TrialFailed: It fails (again).
         ValueError: `fault` is none of these.
     """
     kind, _, point = fault.partition(":")
-    if fault != "none" and (kind not in ("crash", "cancel", "stall") or not point.isdecimal() or int(point) < 1):
-        raise ValueError(f"fault must be 'crash:<n>', 'cancel:<n>', 'stall:<n>' or 'none', not {fault!r}")
+    if fault != "none" and (kind not in _KINDS or not point.isdecimal() or int(point) < 1):
+        kinds = ", ".join(f"'{each}:<n>'" for each in _KINDS)
+        raise ValueError(f"fault must be {kinds} or 'none', not {fault!r}")
     options = _Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds)
     return _Round(make, options).play(*((None, 0) if fault == "none" else (kind, int(point))))
 
@@ -244,7 +249,7 @@ class _Round:
 
     def play(self, kind: str | None, point: int) -> Run:
         """Play it with one fault, or with none."""
-        self._watch = Watch(kind, point, self._options.stall_seconds)
+        first = self._watch = Watch("crash" if kind == "again" else kind, point, self._options.stall_seconds)
         self._fault = "none" if kind is None else f"{kind}:{point}"
         was_enabled = gc.isenabled()
         gc.disable()  # so that what it finalizes does not depend on what ran before
@@ -258,8 +263,13 @@ class _Round:
                 trial = self._make()
                 try:
                     self._quietly(trial.prepare)
-                    self._run(trial)
+                    self._run(trial.run)
                     reopen()
+                    if kind == "again":
+                        somewhere = int(2 ** random.Random(f"again {self._options.seed} {point}").uniform(0, 8))
+                        self._watch = Watch("crash", somewhere)
+                        self._run(trial.recover)
+                        reopen()
                     self._recover(trial)
                 finally:
                     self._abandon_loops()
@@ -267,34 +277,34 @@ class _Round:
         finally:
             if was_enabled:
                 gc.enable()
-        watch = self._watch
         return Run(
-            self._fault, watch.place, watch.crashes, watch.cancels, tuple(watch.trace), round(self._clock.elapsed, 6)
+            self._fault, first.place, first.crashes, first.cancels, tuple(first.trace), round(self._clock.elapsed, 6)
         )
 
     @staticmethod
     def _reopen() -> None:
         """Do nothing: a database holds nothing of the process that was killed."""
 
-    def _run(self, trial: Trial) -> None:
+    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run the program, in a process of its own if that is to be killed."""
         if self._watch.kind != "crash" or self._options.in_memory:
-            self._phase(trial)
+            self._phase(work)
             return
 
-        def work(end: Callable[[Watch], None]) -> None:
+        def in_it(end: Callable[[Watch], None]) -> None:
             self._watch = Watch("crash", self._watch.point, end=end)
-            self._phase(trial)
+            self._phase(work)
 
-        report = in_child(work, lambda: self._clock.skipped)
+        report = in_child(in_it, lambda: self._clock.skipped)
         self._clock.advance(report.skipped - self._clock.skipped)
         self._watch.place = report.place
         if report.error:
-            raise self._failed(f"run() failed before its point:\n{report.error}")
+            raise self._failed(f"the program failed before its point:\n{report.error}")
 
-    def _phase(self, trial: Trial) -> None:
+    def _phase(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run the program until it ends or crashes."""
         loop, watch = self._loop(), self._watch
-        body = loop.create_task(_call(trial.run))
+        body = loop.create_task(_call(work))
         watch.is_on = True
         try:
             loop.run_until_complete(body)
@@ -302,10 +312,10 @@ class _Round:
             return
         except Stuck as error:
             if not watch.was_cancelled or watch.target is body:
-                raise self._failed(f"run() does not end: {error}") from error
+                raise self._failed(f"the program does not end: {error}") from error
         except (Exception, asyncio.CancelledError) as error:
             if not watch.was_cancelled:
-                raise self._failed(f"run() raised {type(error).__name__}: {error}") from error
+                raise self._failed(f"the program raised {type(error).__name__}: {error}") from error
         finally:
             watch.is_on = False
         try:
