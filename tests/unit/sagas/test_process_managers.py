@@ -376,6 +376,37 @@ async def test_an_event_that_comes_while_a_step_runs_is_not_kept_waiting_by_it(s
         assert len(await events.read("worked")) == 1
 
 
+async def test_a_step_may_hand_in_an_event_of_its_own_saga() -> None:
+    """It does not wait for itself; the event counts once, and the step ends."""
+
+    class Talking(SagaBase):
+        name = "talking"
+        start_events = (Opened,)
+        continue_events = (Noted,)
+
+        def correlation_key(self, event: Any) -> str:
+            return str(event.key)
+
+        async def handle(self, event: Any) -> list[Any]:
+            self.context.data["events"] = self.context.data.get("events", 0) + 1
+            return []
+
+        @saga_step
+        async def talk(self, ctx: SagaContext) -> None:
+            await ctx.services.manager.accept(note)
+            ctx.data["talked"] = True
+
+    note = Noted(key="a")
+    services: dict[str, Any] = {}
+    manager = SagaManager(InMemorySagaStore(), config=QUICK, services=services)
+    services["manager"] = manager
+    manager.register(Talking)
+    await asyncio.wait_for(manager.process(Opened(key="a")), 5)
+    record = await found(manager, "talking:a")
+    assert record.status is SagaStatus.COMPLETED
+    assert (record.data["events"], record.data["talked"]) == (2, True)
+
+
 async def test_an_event_does_not_turn_a_saga_round_that_is_being_undone(stores: Any) -> None:
     """It is handled, and the compensation goes on."""
     entered, go_on = asyncio.Event(), asyncio.Event()

@@ -204,11 +204,14 @@ class SagaEngine:
     async def turn(self, saga_id: str) -> AsyncIterator[None]:
         """Exclude other events of the same saga, and wait until none of its steps runs.
 
-        Inside a unit of work there is no waiting: a step in progress may need the database that the unit has locked.
-        The step finds out that the saga was changed meanwhile, is rolled back, and runs again.
+        Inside a unit of work there is no waiting, as a step in progress may need the database that the unit has locked;
+        nor inside a step of the saga itself. The step finds out that the saga was changed meanwhile, is rolled back, and
+        runs again.
         """
-        if current_unit_of_work() is not None:
-            if saga_id in self._running:
+        running = self._running.get(saga_id)
+        is_inside = running is asyncio.current_task() and saga_id in self._turns
+        if current_unit_of_work() is not None or is_inside:
+            if running is not None:
                 self._interfered.add(saga_id)
             yield
             return
