@@ -150,7 +150,7 @@ def page_text(report: Report) -> str:
     """Return docs/performance.md."""
     lines = [*heading(report), *bars_section(report), *operations_section(report), *collector_section(report)]
     for title, answer in report["servers"].items():
-        lines += ["", f"## {title}", "", "```text", answer["printed"], "```"]
+        lines += ["", f"## {title}", "", "```text", *filter(None, (answer["printed"], answer["failed"])), "```"]
     return "\n".join(lines) + "\n" + METHOD
 
 

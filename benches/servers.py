@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,20 +29,37 @@ RATES: Final = {
 """Title -> module with a `main`, and the servers that it finds in its environment."""
 
 
+SECONDS: Final = 300
+"""How long one module may take."""
+
+
 def server_rates() -> dict[str, dict[str, Any]]:
-    """Return title -> {"printed": what the module printed, or why it did not run, "figures": those it handed over}."""
+    """Return title -> {"printed": what the module printed, "figures": those it handed over, "failed": why it ended early}."""
     found = {}
     for title, (module, servers) in RATES.items():
         command = [sys.executable, "-m", module]
         if servers:
             command = [sys.executable, str(ROOT / "tools" / "services.py"), "run", *servers, "--", *command]
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "figures")
-            env, started = {**os.environ, figures.FILE: str(path)}, time.monotonic()
-            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300)
-            printed = done.stdout.strip()
-            if done.returncode != 0:
-                printed += f"\nended early: {done.stderr.strip()[-500:]}"
-            found[title] = {"printed": printed.strip(), "figures": figures.read(path)}
-        print(f"{title}: {time.monotonic() - started:.0f} s\n{printed}\n", file=sys.stderr, flush=True)
+        started = time.monotonic()
+        found[title] = run(command)
+        print(f"{title}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        print(f"{found[title]['printed']}\n{found[title]['failed']}", file=sys.stderr, flush=True)
     return found
+
+
+def run(command: list[str]) -> dict[str, Any]:
+    """Run one module and return what it printed and handed over; `failed` is empty if it came to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, path = Path(folder, "out"), Path(folder, "figures")
+        env = {**os.environ, figures.FILE: str(path)}
+        with out.open("wb") as stdout:
+            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True)
+            try:
+                _, errors = process.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)  # so that it stops its servers
+                errors = f"not ready after {SECONDS} s"
+                process.wait()
+        failed = "" if process.returncode == 0 else f"ended early: {errors.strip()[-500:]}"
+        printed = out.read_text(encoding="utf-8").strip()
+        return {"printed": printed, "figures": figures.read(path), "failed": failed}

@@ -35,7 +35,9 @@ def verdicts(report: Report) -> list[Row]:
     """Return a row for each bar; one whose numbers the run does not have says "not run"."""
     rows = [ratio_row(report, bar) for bar in BARS]
     rows += [growth_row(report, what) for what in GROWTH]
-    return rows + [figure_row(figure) for figure in facts(report)]
+    rows += [figure_row(figure) for figure in facts(report)]
+    servers = report.get("servers", {}).items()
+    return rows + [Row(f"the rest of: {title}", "", "", "", "not run") for title, answer in servers if answer["failed"]]
 
 
 def rounds(report: Report, operation: str, name: str) -> list[float]:

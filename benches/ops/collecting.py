@@ -64,6 +64,8 @@ def full_collections() -> list[float]:
 
 def resident() -> int | None:
     """Return the bytes of memory that this process has, or None where /proc is missing."""
+    if not STATM.exists():
+        return None
     import resource
 
-    return int(STATM.read_text().split()[1]) * resource.getpagesize() if STATM.exists() else None
+    return int(STATM.read_text().split()[1]) * resource.getpagesize()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benches import servers
 from benches.bars import BARS, ES_PY, OURS_313, PUBLISHED, PURE
 from benches.figures import Figure
 from benches.report import page_text, write_page
@@ -115,13 +116,14 @@ def test_the_page_is_written_from_a_run_with_gaps(tmp_path: Path) -> None:
         "notes": ["eventsource-py: not run."],
         "results": {"read 1,000": {**measured([100, 100, 100]), PUBLISHED: {"error": "no such method"}}},
         "collector": {"ours": [{"error": "out of memory"}]},
-        "servers": {"PostgreSQL": {"printed": "ended early: no server", "figures": []}},
+        "servers": {"PostgreSQL": {"printed": "", "figures": [], "failed": "ended early: no server"}},
     }
     write_page(report, tmp_path / "performance.md")
     page = (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert "| read 1,000 | 100 ns / 100 ns | error: no such method |" in page
     assert "The run took 1 min 1 s" in page
     assert "ended early: no server" in page
+    assert "| the rest of: PostgreSQL |  |  |  | not run |" in page
     assert "## What this page does not cover" in page
     assert "busy" not in page
 
@@ -140,6 +142,19 @@ def test_a_busy_machine_is_named_on_the_page(tmp_path: Path) -> None:
     }
     write_page(report, tmp_path / "performance.md")
     assert "**The machine was busy" in (tmp_path / "performance.md").read_text(encoding="utf-8")
+
+
+def test_a_module_of_rates_that_fails_leaves_what_it_had() -> None:
+    """Its figures count, and the reason is kept for the page."""
+    code = (
+        "from benches.figures import Figure, show\n"
+        "show(Figure('rate', 5, '/s', at_least=4))\n"
+        "raise SystemExit('the server has gone')"
+    )
+    found = servers.run([sys.executable, "-c", code])
+    assert [Figure(**figure).verdict for figure in found["figures"]] == ["reached"]
+    assert found["printed"].startswith("rate")
+    assert found["failed"] == "ended early: the server has gone"
 
 
 def test_the_page_says_what_the_results_say() -> None:
