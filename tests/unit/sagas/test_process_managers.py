@@ -393,7 +393,7 @@ async def test_a_step_may_hand_in_an_event_of_its_own_saga() -> None:
 
         @saga_step
         async def talk(self, ctx: SagaContext) -> None:
-            await ctx.services.manager.accept(note)
+            await ctx.services.manager.process(note)
             ctx.data["talked"] = True
 
     note = Noted(key="a")

@@ -82,8 +82,9 @@ class SagaManager(SagaOperations):
             Exception: What `handle` raised; that saga is unchanged and the event may be handed in again. A command that
                 fails is tried again like a step, and then ends the saga as FAILED (see `SagaBase.command_failed`).
         """
-        started = [saga_id for saga_id in await self.accept(event) if saga_id is not None]
-        await asyncio.gather(*(asyncio.shield(self._spawn(saga_id)) for saga_id in started))
+        tasks = [self._spawn(saga_id) for saga_id in await self.accept(event)]
+        inside = asyncio.current_task()  # a step of one of them cannot wait for its own end
+        await asyncio.gather(*(asyncio.shield(task) for task in tasks if task is not inside))
 
     async def accept(self, event: Any) -> list[str]:
         """Store what the event means to the sagas, in the current unit of work if there is one; run nothing.
