@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -57,7 +56,7 @@ def run(command: list[str]) -> dict[str, Any]:
             try:
                 _, errors = process.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)  # so that it stops its servers
+                process.terminate()
                 errors = f"not ready after {SECONDS} s"
                 process.wait()
         failed = "" if process.returncode == 0 else f"ended early: {errors.strip()[-500:]}"

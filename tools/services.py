@@ -173,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
         return up(names, options.json)
     if options.action == "down":
         return down()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the servers end with it
     with services(names) as group:
         return subprocess.run(command, env={**os.environ, **group.environment()}, check=False).returncode
 

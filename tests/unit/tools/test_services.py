@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -62,6 +64,20 @@ def test_a_command_runs_with_the_servers_in_its_environment() -> None:
     )
     command = [sys.executable, str(ROOT / "tools" / "services.py"), "run", "redis", "--", sys.executable, "-c", code]
     assert subprocess.run(command, env=os.environ, check=False).returncode == 7
+
+
+def test_servers_end_with_a_run_that_is_terminated() -> None:
+    """A run that somebody stops leaves neither its command nor its servers behind."""
+    code = "import os, time; print(os.environ['LEXIGRAM_TEST_REDIS_URL'], os.getpid(), flush=True); time.sleep(60)"
+    command = [sys.executable, str(ROOT / "tools" / "services.py"), "run", "redis", "--", sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url, pid = process.stdout.readline().split()
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)):
+        pass
 
 
 def test_every_server_names_what_it_installs() -> None:
