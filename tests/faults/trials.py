@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -126,6 +127,9 @@ class DurableTrial(Trial):
         """Look at the database through fresh objects."""
         async with self.durable.open() as parts:
             await self.verify(parts)
+        if self.durable.backend == "sqlite":
+            left = [thread.name for thread in threading.enumerate() if str(self.durable.where) in thread.name]
+            assert not left, f"an engine was not closed: {left}"
 
     async def verify(self, parts: Parts) -> None:
         """Compare with what must be true."""

@@ -54,9 +54,13 @@ class SqlSagaStore(SagaStore):
         async with self._opening:
             if not self._open:
                 engine = await self._database.open()
-                await engine.execute(_TABLE.format(table=self._table))
-                for index, columns in self._indexes.items():
-                    await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
+                try:
+                    await engine.execute(_TABLE.format(table=self._table))
+                    for index, columns in self._indexes.items():
+                        await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
+                except BaseException:
+                    await self._database.close()
+                    raise
                 self._open = True
 
     async def close(self) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
-from lexigram.events import DomainEvent
+from lexigram.events import DomainEvent, SqlSagaStore
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.memory import InMemoryEventStore
 from lexigram.events.stores.outbox import OutboxRelay
@@ -79,3 +81,28 @@ def test_two_relays_of_one_process_never_claim_a_lane_twice() -> None:
         first, second = simulate(main, seed=seed)
         assert len(set(first)) == len(first)
         assert len({*first, *second}) == len(first) + len(second) == 27
+
+
+async def test_an_outbox_that_cannot_be_opened_gives_its_database_back(tmp_path: Path) -> None:
+    """Closing the event store then ends the last user of the file: its threads are gone."""
+    path = str(tmp_path / "events.db")
+    async with SqliteEventStore(path) as store:
+        box = store.outbox()
+
+        async def fails() -> None:
+            raise KeyError("no table")
+
+        box._open = fails  # type: ignore[method-assign]
+        with pytest.raises(KeyError):
+            await box.connect()
+    assert not [thread.name for thread in threading.enumerate() if path in thread.name]
+
+
+async def test_a_saga_store_that_cannot_be_opened_gives_its_database_back(tmp_path: Path) -> None:
+    """The same where its table is in the way."""
+    path = str(tmp_path / "events.db")
+    async with SqliteEventStore(path) as store:
+        await store.engine.execute("CREATE VIEW event_sagas AS SELECT 1 AS saga_id")
+        with pytest.raises(sqlite3.OperationalError):
+            await SqlSagaStore(store).initialize()
+    assert not [thread.name for thread in threading.enumerate() if path in thread.name]

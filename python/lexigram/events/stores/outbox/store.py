@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter
 from lexigram.events.messages.clock import now
 from lexigram.events.messages.codec import EventCodec
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._validation import check_number, check_text
 from lexigram.events.stores.identifiers import validate_table_name
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus, as_event
@@ -84,6 +85,7 @@ class AbstractOutboxStore(ABC):
         self.name = name
         self.retention_seconds = retention_seconds
         self._is_open = False
+        self._opening = LoopLock()
 
     @property
     def handler_name(self) -> str:
@@ -97,11 +99,21 @@ class AbstractOutboxStore(ABC):
         """
         if self._is_open:
             return
+        async with self._opening:
+            if not self._is_open:
+                await self._connect()
+                self._is_open = True
+                self.store._outboxes_in_use.add(self)
+
+    async def _connect(self) -> None:
         await self.store.connect()
-        await self.dead_letters.connect()
-        await self._open()
-        self._is_open = True
-        self.store._outboxes_in_use.add(self)
+        try:
+            await self.dead_letters.connect()
+            await self._open()
+        except BaseException:  # whoever closes an outbox that is not open gives nothing back
+            await self.checkpoints.close()
+            await self.dead_letters.close()
+            raise
 
     async def close(self) -> None:
         """Release what belongs to the outbox; appends go on being captured. Closing the event store closes it too."""

@@ -113,10 +113,14 @@ class PostgresEngine:
     async def release(self) -> None:
         """Commit what is queued and close everything that is ours."""
         self._is_closed = True
-        await self.committer.stop()
-        if self._listener is not None:
-            await self._listener.stop()
-        await self._connections.close()
+        try:
+            await self.committer.stop()
+        finally:
+            try:
+                if self._listener is not None:
+                    await self._listener.stop()
+            finally:
+                await self._connections.close()
 
     @property
     def is_listening(self) -> bool:

@@ -114,14 +114,16 @@ class SqliteEngine(AbstractEngine):
             self._stop()
         if self._forked:
             return
-        await asyncio.wrap_future(self._writer.stopped)
-        self._writer.join()
-        if self._readers is not None:
-            for stopped in self._readers.stopped:
-                await asyncio.wrap_future(stopped)
-            self._readers.join()
-        if self._direct is not None:
-            self._direct.close()
+        try:
+            await asyncio.wrap_future(self._writer.stopped)
+            self._writer.join()
+            if self._readers is not None:
+                for stopped in self._readers.stopped:
+                    await asyncio.wrap_future(stopped)
+                self._readers.join()
+        finally:
+            if self._direct is not None:
+                self._direct.close()
 
     @property
     def path(self) -> str:
