@@ -35,6 +35,8 @@ METHOD = """
   1,000 rows in one call, as a store does it; msgspec's is a list of 1,000 calls' results.
 - *full collection* is the quickest of five with a million stored events, less the quickest of five in the same process before
   it had any; the median of three processes.
+- Instructions that the core needs for each operation are in `benches/instructions.json`; a test counts them again under
+  callgrind, without any noise.
 - Rates with a database have client and server on the same cores, and one machine's disk beneath all of them.
 
 ## What this page does not cover
