@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lexigram.events import InMemoryEventStore
-from lexigram.events.stores._settled import ended
+from lexigram.events.stores._settled import ended, stopped
 from lexigram.events.stores.outbox import OutboxRelay
 from lexigram.events.testing.samples import SuiteItemAdded
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
@@ -75,3 +75,24 @@ async def test_stopping_a_relay_can_be_cancelled_and_leaves_none_behind() -> Non
             await stopping
         assert asyncio.all_tasks() == before
         assert broker.is_closed
+
+
+async def test_a_task_that_loses_a_cancellation_is_stopped_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is waited for, and what it raised is its own affair."""
+    monkeypatch.setattr("lexigram.events.stores._settled._AGAIN_SECONDS", 0.01)
+    lost: list[int] = []
+
+    async def deaf() -> None:
+        while len(lost) < 3:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost.append(1)
+        raise KeyError("in the end")
+
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(stopped(task), 5)
+    assert task.done()
+    assert isinstance(task.exception(), KeyError)
+    await stopped(task)

@@ -13,6 +13,7 @@ from lexigram.events.exceptions import AdapterConnectionError, ConcurrencyError,
 from lexigram.events.projections.applier import BatchApplier, Positioned
 from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
 from lexigram.events.projections.log import LogReader, PartitionReader
+from lexigram.events.stores._settled import stopped
 from lexigram.events.stores.lease import Claim, LeaseGroup
 from lexigram.events.types import ProjectionState
 
@@ -125,8 +126,7 @@ class ProjectionRunner:
         """Stop following; the batch being applied is rolled back or finished, and the position stored."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+            await stopped(task)
             with suppress(Exception):  # the store may be gone; the position is only behind what was done
                 await self.applier.flush()
         self.applier.forget()

@@ -22,6 +22,7 @@ from lexigram.events.sagas.journal import SagaJournal
 from lexigram.events.sagas.run import SagaRun
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
+from lexigram.events.stores._settled import stopped
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
@@ -179,10 +180,7 @@ class SagaEngine:
         if tasks:
             await asyncio.wait(tasks.values(), timeout=timeout)
         left = [saga_id for saga_id, task in tasks.items() if not task.done()]
-        for saga_id in left:
-            tasks[saga_id].cancel()
-        if left:
-            await asyncio.wait([tasks[saga_id] for saga_id in left])
+        await stopped(*(tasks[saga_id] for saga_id in left))
         return left
 
     async def __aenter__(self) -> Self:
@@ -309,8 +307,7 @@ class SagaEngine:
         """Stop a saga where it is and store that its finished steps are to be undone; `go_on` undoes them."""
         task = self._running.get(saga_id)
         if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+            await stopped(task)
         self._alarms.cancel(saga_id)
         record = await self._stopped(saga_id, "cancelled")
         definition = self._definition(record.saga_name)

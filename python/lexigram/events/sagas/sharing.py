@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.sagas.engine import SagaEngine
 from lexigram.events.sagas.types import now
+from lexigram.events.stores._settled import stopped
 from lexigram.events.stores.lease import LeaseGroup
 from lexigram.events.stores.partition import partition_of
 
@@ -88,8 +89,7 @@ class SagaSharing:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait((task,))
+        await stopped(task)
         await self._engine.close(timeout)
         self._engine.sharing = None
         await self.group.stop()

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_AGAIN_SECONDS = 5.0
+
 
 async def settled(future: asyncio.Future[T]) -> T:
     """Wait for `future` to its end even if this task is cancelled meanwhile; the cancellation is raised afterwards.
@@ -43,3 +45,14 @@ async def ended(task: asyncio.Task[Any]) -> None:
         task.result()
     if cancelled is not None:
         raise cancelled
+
+
+async def stopped(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for their end, whatever it is; again now and then, as code inside may lose a cancellation.
+
+    `asyncio.wait_for` does on Python 3.11 when its result comes in the same moment, and drivers use it.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=_AGAIN_SECONDS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._settled import stopped
 from lexigram.events.stores._validation import check_text
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ class LeaseGroup:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait((task,))
+        await stopped(task)
         for claim in self.claims.values():
             await self.release(claim)
         with suppress(Exception):  # it runs out by itself
