@@ -253,11 +253,16 @@ async def test_parts_run_in_whichever_process_owns_them(tmp_path: Path) -> None:
     path = str(tmp_path / "events.db")
     world = World()
     async with SqliteEventStore(path) as first, SqliteEventStore(path) as second:
-        async with SqlSagaStore(first) as one, SqlSagaStore(second) as two:
+        async with (
+            SqlSagaStore(first) as one,
+            SqlSagaStore(second) as two,
+            first.checkpoint_store() as leases,
+            second.checkpoint_store() as others,
+        ):
             managers = [manager_of((first, one), world), manager_of((second, two), world)]
             async with (
-                SagaSharing(managers[0], first.checkpoint_store(), partitions=8, poll_seconds=0.02),
-                SagaSharing(managers[1], second.checkpoint_store(), partitions=8, poll_seconds=0.02),
+                SagaSharing(managers[0], leases, partitions=8, poll_seconds=0.02),
+                SagaSharing(managers[1], others, partitions=8, poll_seconds=0.02),
             ):
                 ids = [str(number) for number in range(8)]
                 await asyncio.gather(*(asyncio.wait_for(managers[0].start("order", saga_id=id), 20) for id in ids))

@@ -135,7 +135,10 @@ async def test_sharing_leaves_a_process_that_waits_for_events_waiting(tmp_path: 
         async with manager_of((events, sagas), bus) as manager:
             await manager.process(Opened(key="a"))
         manager = manager_of((events, sagas), bus)
-        async with SagaSharing(manager, events.checkpoint_store(), partitions=2, poll_seconds=0.02):
+        async with (
+            events.checkpoint_store() as leases,
+            SagaSharing(manager, leases, partitions=2, poll_seconds=0.02),
+        ):
             await until(lambda: bus.sent == ["open", "remind"])
             assert (await found(manager, "waiting:a")).status is SagaStatus.RUNNING
 
