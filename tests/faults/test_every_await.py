@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lexigram.events.testing.scheduler import Trial, explore, replay
+from lexigram.events import (
+    InMemoryEventStore,
+    InMemorySagaStore,
+    ProjectionConfig,
+    ProjectionManager,
+    SagaManager,
+    SagaSharing,
+)
+from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
+from lexigram.events.testing.scheduler import Trial, explore, replay, simulate
 from tests.backends import address
-from tests.faults import saga_trials, table_trials, trials
+from tests.faults import bus_trials, saga_trials, table_trials, trials
 from tests.faults.trials import Durable, DurableTrial
 
 SAGAS = (saga_trials.Sagas, saga_trials.SharedSagas, saga_trials.Children, saga_trials.Trips, saga_trials.Follower)
-OTHERS = (trials.Projection, trials.Rebuilt, trials.Parked, trials.Shared, trials.Relay)
+OTHERS = (trials.Projection, trials.Rebuilt, trials.Parked, trials.Shared, trials.Relay, bus_trials.Handled)
 TRIALS = (*SAGAS, *OTHERS)
 IN_TABLES = (table_trials.Inline, table_trials.Switched)
 """These need a database with tables."""
@@ -101,3 +112,45 @@ def test_a_red_seed_replays_identically_in_another_process() -> None:
     assert told[0] == told[1]
     assert told[0].count("Run(") == 3 * len(TRIALS)
     assert str(replay(TRIALS[0], "crash:31", seed=9)) in told[0]
+
+
+def stopping_cancelled(turns: int, begin: Callable[[], Any]) -> list[str]:
+    """Cancel a `stop()` after so many turns of the loop; return the tasks that are left a little later."""
+
+    async def main() -> list[str]:
+        before = asyncio.all_tasks()
+        stop = await begin()
+        stopping = asyncio.create_task(stop())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait((stopping,))
+        await asyncio.sleep(1)
+        return [task.get_name() for task in asyncio.all_tasks() - before]
+
+    return simulate(main)
+
+
+@pytest.mark.parametrize("turns", range(2, 14))
+def test_stopping_can_be_cancelled_and_leaves_no_task_behind(turns: int) -> None:
+    """Neither one that follows the log, nor one that renews leases for ever, so that nobody else gets the work."""
+
+    async def projections() -> Any:
+        store = InMemoryEventStore()
+        config = ProjectionConfig(shared=True, partitions=2)
+        manager = ProjectionManager(store, InMemoryCheckpointStore(), config=config)
+        manager.register(trials.Once(store))
+        await manager.start()
+        await asyncio.sleep(1)
+        return manager.stop
+
+    async def sagas() -> Any:
+        manager = SagaManager(InMemorySagaStore(), services={"store": InMemoryEventStore()})
+        manager.register(saga_trials.Pack)
+        share = SagaSharing(manager, InMemoryCheckpointStore(), partitions=2)
+        await share.start()
+        await manager.start("pack", {"order": "1"}, wait=False)
+        return share.stop
+
+    assert stopping_cancelled(turns, projections) == []
+    assert stopping_cancelled(turns, sagas) == []

@@ -213,9 +213,15 @@ class ProjectionManager:
     async def stop(self) -> None:
         """Stop following; batches in progress end or are rolled back, positions are stored. Twice is fine."""
         self._started = False
-        await asyncio.gather(*(parts.stop() for parts in self._parts.values()))
-        if self._own_checkpoints is not None:
-            await self._own_checkpoints.close()
+        try:
+            await asyncio.gather(*(parts.stop() for parts in self._parts.values()))
+        except asyncio.CancelledError:
+            for parts in self._parts.values():
+                parts.abandon()
+            raise
+        finally:
+            if self._own_checkpoints is not None:
+                await self._own_checkpoints.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

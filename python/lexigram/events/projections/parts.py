@@ -79,10 +79,14 @@ class ProjectionParts:
             runner.start()
 
     async def stop(self) -> None:
-        """Stop following, then give the leases back."""
-        await asyncio.gather(*(runner.stop() for runner in self.runners))
-        if self.group is not None:
-            await self.group.stop()
+        """Stop following, then give the leases back; if it is cancelled meanwhile, without waiting for it."""
+        try:
+            await asyncio.gather(*(runner.stop() for runner in self.runners))
+            if self.group is not None:
+                await self.group.stop()
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Stop following without waiting for it."""

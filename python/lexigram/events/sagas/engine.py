@@ -177,10 +177,13 @@ class SagaEngine:
         """Give running sagas `timeout` seconds to end, then stop them; return the ids to be resumed next time."""
         self._alarms.clear()
         tasks = dict(self._running)
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=timeout)
-        left = [saga_id for saga_id, task in tasks.items() if not task.done()]
-        await stopped(*(tasks[saga_id] for saga_id in left))
+        left: list[str] = []
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=timeout)
+        finally:
+            left += [saga_id for saga_id, task in tasks.items() if not task.done()]
+            await stopped(*(tasks[saga_id] for saga_id in left))
         return left
 
     async def __aenter__(self) -> Self:

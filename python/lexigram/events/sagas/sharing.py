@@ -89,10 +89,12 @@ class SagaSharing:
         task, self._task = self._task, None
         if task is None:
             return
-        await stopped(task)
-        await self._engine.close(timeout)
-        self._engine.sharing = None
-        await self.group.stop()
+        try:
+            await stopped(task)
+            await self._engine.close(timeout)
+        finally:
+            self._engine.sharing = None
+            await self.group.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()

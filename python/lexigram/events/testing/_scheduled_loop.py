@@ -223,10 +223,8 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
 
     def _take(self, ready: Any) -> Any:
         """Remove one of the task steps at the front of the queue; a plain callback there is next."""
-        count = 0
-        for handle in ready:
-            if count == _MAX_CHOICE or _task_of(handle)[0] is None:
-                break
+        count, most = 0, min(len(ready), _MAX_CHOICE)  # by index: other threads append meanwhile
+        while count < most and _task_of(ready[count])[0] is not None:
             count += 1
         if count < 2:
             return ready.popleft()
