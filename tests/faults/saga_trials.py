@@ -99,6 +99,27 @@ class Sagas(DurableTrial):
             assert (record.status, done) == (ends[name], deeds[name]), record
 
 
+class ClockSet(Sagas):
+    """The same where the wall clock may be set, so that sagas may run out of time: each still ends once, all done or undone."""
+
+    async def verify(self, parts: Parts) -> None:
+        undone = ["refunded", "released"]
+        ends = {
+            SagaStatus.COMPLETED: [["reserved", "charged", "shipped"]],
+            SagaStatus.COMPENSATED: [
+                ["reserved", "released"],
+                ["reserved", "charged", *undone],
+                ["reserved", "charged", "shipped", *undone],
+            ],
+            SagaStatus.TIMED_OUT: [[]],
+        }
+        for name in self.kinds:
+            record = await parts.sagas.load(name)
+            assert record is not None, f"{name} was never started"
+            done = [event.what for event in await parts.store.read(name)]
+            assert done in ends.get(record.status, []), (record.status, done)
+
+
 class SharedSagas(Sagas):
     """The same orders run by two workers that share them by leases, and are started by a third that runs none."""
 

@@ -309,6 +309,21 @@ def test_a_stalled_task_is_overtaken() -> None:
         explore(TwoWorkers, crash=False, cancel=False, stall_seconds=30)
 
 
+def test_the_wall_clock_can_be_set_while_the_others_go_on() -> None:
+    """A program that measures a duration by the wall clock is found."""
+
+    class Measuring(Trial):
+        async def run(self) -> None:
+            began, by_wall = time.monotonic(), now()
+            await asyncio.sleep(5)
+            assert time.monotonic() - began == 5
+            assert (now() - by_wall).total_seconds() == 5, "the clock was set"
+
+    assert explore(Measuring, crash=False, cancel=False).tried == []
+    with pytest.raises(TrialFailed, match="the clock was set"):
+        explore(Measuring, crash=False, cancel=False, jump_seconds=-3600)
+
+
 def test_time_waits_for_threads() -> None:
     """A timeout of a virtual minute does not fire while a thread works."""
 

@@ -43,13 +43,13 @@ class Stuck(AssertionError):
 class Watch:
     """Counts the places where a run can be interrupted, and interrupts it at one of them.
 
-    A run can crash before each step of any of its tasks, and a task can be held up there. A task can be cancelled before it
-    begins, while it waits, and when what it waited for is there already.
+    Before each step of any of its tasks a run can crash, the task can be held up, or the wall clock can be set. A task can be
+    cancelled before it begins, while it waits, and when what it waited for is there already.
 
     Args:
-        kind: `"crash"`, `"cancel"`, `"stall"`, or None to count only.
+        kind: `"crash"`, `"cancel"`, `"stall"`, `"jump"`, or None to count only.
         point: Which place, from 1.
-        stall_seconds: How long a task is held up.
+        seconds: How long a task is held up, or by how much the clock is set.
         end: Called at a crash instead of raising `Crashed`.
     """
 
@@ -57,10 +57,10 @@ class Watch:
         self,
         kind: str | None = None,
         point: int = 0,
-        stall_seconds: float = 0.0,
+        seconds: float = 0.0,
         end: Callable[[Watch], None] | None = None,
     ) -> None:
-        self.kind, self.point, self.stall_seconds, self._end = kind, point, stall_seconds, end
+        self.kind, self.point, self.seconds, self._end = kind, point, seconds, end
         self.is_on = False
         self.crashes = 0
         self.cancels = 0
@@ -72,7 +72,7 @@ class Watch:
         self._names: dict[asyncio.Task[Any], str] = {}
 
     def before(self, task: asyncio.Task[Any], woken: bool) -> float:
-        """Take note of a step that is about to be taken; return the seconds by which it is held up."""
+        """Take note of a step that is about to be taken; return the seconds of a stall or a jump."""
         if not self.is_on:
             return 0.0
         begins = task not in self._names
@@ -87,9 +87,9 @@ class Watch:
             raise Crashed
         if begins or woken:
             self._may_cancel(task)
-        if self.kind == "stall" and self.crashes == self.point:
+        if self.kind in ("stall", "jump") and self.crashes == self.point:
             self._hit(task)
-            return self.stall_seconds
+            return self.seconds
         return 0.0
 
     def after(self, task: asyncio.Task[Any]) -> None:
@@ -212,9 +212,11 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
             handle._run()
             return
         seconds = self._watch.before(task, woken)
-        if seconds:
+        if seconds and self._watch.kind == "stall":
             self.call_later(seconds, handle._run)
             return
+        if seconds:
+            self.clock.jump(seconds)
         handle._run()
         self._watch.after(task)
         if self._watch.was_cancelled and not self._is_interrupted:

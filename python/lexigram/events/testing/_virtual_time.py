@@ -28,6 +28,8 @@ class VirtualClock:
     def __init__(self, *, real: bool = False) -> None:
         self.is_real = real
         self.skipped = 0.0
+        self.jumped = 0.0
+        """By how much the wall clock, but no other, has been put forward or back."""
         self._origin = real_monotonic()
         self._start = datetime.now(UTC) if real else DEFAULT_MOMENT
         self._base = self._origin if real else _BASE_SECONDS
@@ -43,16 +45,21 @@ class VirtualClock:
 
     def time(self) -> float:
         """Return what `time.time()` shows."""
-        return self._start.timestamp() + self.elapsed
+        return self._start.timestamp() + self.elapsed + self.jumped
 
     def advance(self, seconds: float) -> None:
         """Put the clock forward, and with it that of all messages."""
         self.skipped += max(0.0, seconds)
         self.tell()
 
+    def jump(self, seconds: float) -> None:
+        """Put the wall clock forward, or back, as somebody does who sets it."""
+        self.jumped += seconds
+        self.tell()
+
     def tell(self) -> None:
         """Let new messages have the present time."""
-        freeze_clock(self._start + timedelta(seconds=self.elapsed))
+        freeze_clock(self._start + timedelta(seconds=self.elapsed + self.jumped))
 
 
 @contextmanager

@@ -6,87 +6,25 @@ random numbers are given by a seed. Source: design, section projections and saga
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lexigram.events.testing._forked import in_child
 from lexigram.events.testing._giving_way import giving_way, stores_in_memory
-from lexigram.events.testing._scheduled_loop import Crashed, ScheduledLoop, Stuck, Watch
+from lexigram.events.testing._round import Options, Round, refuse_running_loop, shut_down
+from lexigram.events.testing._scheduled_loop import ScheduledLoop, Watch
+from lexigram.events.testing._trial import Run, Trial, TrialFailed
 from lexigram.events.testing._virtual_time import VirtualClock, installed
+
+__all__ = ["Exploration", "Run", "Trial", "TrialFailed", "explore", "replay", "simulate"]
 
 T = TypeVar("T")
 
 LIMIT_SECONDS = 3600.0
-_KINDS = ("crash", "cancel", "again", "stall")
+_KINDS = ("crash", "cancel", "again", "stall", "jump")
 _COLLECT_EVERY = 25
-
-
-class Trial:
-    """One run of a program: what it does, how it recovers, and what must be true then.
-
-    Keep in attributes only what survives a crash: stores in memory, or the address of a database. Everything else, such as
-    managers and relays, is made anew in `run` and in `recover`.
-    """
-
-    async def prepare(self) -> None:
-        """Make what the run needs, such as tables and first events; not interrupted."""
-
-    async def run(self) -> None:
-        """Do the work. It is interrupted at every await, in all the tasks that it starts."""
-        raise NotImplementedError(f"{type(self).__name__} has no run()")
-
-    async def recover(self) -> None:
-        """Start the program again, with fresh objects, and let it finish what it finds. Not interrupted.
-
-        It is called after runs that came to their end, too: there must be nothing left to do then.
-        """
-
-    async def check(self) -> None:
-        """Raise AssertionError unless everything is as it has to be."""
-
-    async def close(self) -> None:
-        """Remove what the trial has left behind."""
-
-
-class TrialFailed(AssertionError):
-    """An invariant does not hold after an interruption, or the program did not come to an end.
-
-    Args:
-        seed: The seed of the run.
-        fault: Where it was interrupted, such as `"crash:17"`, or `"none"`. `replay` takes it.
-        place: What the interrupted task was doing.
-    """
-
-    def __init__(self, message: str, seed: int, fault: str, place: str) -> None:
-        at = f"\n  interrupted: {place}" if place else ""
-        super().__init__(f"{message}\n  seed {seed}, fault {fault!r}: replay(…, {fault!r}, seed={seed}){at}")
-        self.seed, self.fault, self.place = seed, fault, place
-
-
-@dataclass(frozen=True)
-class Run:
-    """One finished run.
-
-    Args:
-        fault: Where it was interrupted.
-        place: What the interrupted task was doing; empty where the point was not reached.
-        crashes: Places where a run can crash or stall, as far as this one came.
-        cancels: Places where a task can be cancelled, as far as this one came.
-        trace: The tasks in the order of their steps; equal for equal seeds and faults in memory.
-        seconds: How long it took by the virtual clock.
-    """
-
-    fault: str
-    place: str
-    crashes: int
-    cancels: int
-    trace: tuple[str, ...]
-    seconds: float
 
 
 @dataclass
@@ -114,6 +52,7 @@ def explore(
     cancel: bool = True,
     crash_again: bool = False,
     stall_seconds: float | None = None,
+    jump_seconds: float | None = None,
     in_memory: bool = True,
     interruptible: Iterable[type] = (),
     at_most: int | None = None,
@@ -139,6 +78,8 @@ def explore(
         crash_again: Crash at each place once more, and a second time while the program recovers, somewhere by the seed.
         stall_seconds: Hold each task up before each of its steps, so many seconds by the virtual clock, above 0: longer than
             a lease, that is a worker that was stopped and wakes up when others have taken over. None = do not.
+        jump_seconds: Set the wall clock (`time.time()` and what messages and sagas take for now) forward, or back if it is
+            below 0, by so many seconds before each step; the monotonic clock goes on. None = do not.
         in_memory: All state is in stores of this library that keep it in memory, and in attributes of the trial.
         interruptible: More classes (fakes of gateways, stores of your own) whose public coroutine methods give way to other
             tasks before and after, so that they can be interrupted there.
@@ -151,18 +92,19 @@ def explore(
 
     Cost: about the time of one run for each place.
     """
-    options = _Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds or 0.0)
-    whole = _Round(make, options).play(None, 0)
+    options = Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds or 0.0, jump_seconds or 0.0)
+    whole = Round(make, options).play(None, 0)
     kinds = {
         "crash": (crash, whole.crashes),
         "cancel": (cancel, whole.cancels),
         "again": (crash_again, whole.crashes),
         "stall": (stall_seconds, whole.crashes),
+        "jump": (jump_seconds, whole.crashes),
     }
     found = Exploration(seed, {kind: count for kind, (wanted, count) in kinds.items() if wanted})
     for kind, count in found.points.items():
         for point in _chosen(count, at_most, seed):
-            done = _Round(make, options).play(kind, point)
+            done = Round(make, options).play(kind, point)
             found.tried.append(done.fault)
             if not done.place:
                 found.unreached.append(done.fault)
@@ -177,6 +119,7 @@ def replay(
     *,
     seed: int = 0,
     stall_seconds: float = 0.0,
+    jump_seconds: float = 0.0,
     in_memory: bool = True,
     interruptible: Iterable[type] = (),
     limit_seconds: float = LIMIT_SECONDS,
@@ -184,7 +127,7 @@ def replay(
     """Repeat one run of `explore` with the same arguments; in memory it is the same step by step.
 
     Args:
-        fault: As in the message of `TrialFailed`: `"crash:17"`, `"cancel:4"`, `"again:17"`, `"stall:9"` or `"none"`.
+        fault: As in the message of `TrialFailed`: `"crash:17"`, `"cancel:4"`, `"again:17"`, `"stall:9"`, `"jump:2"`, `"none"`.
 
     Raises:
         TrialFailed: It fails (again).
@@ -194,8 +137,8 @@ def replay(
     if fault != "none" and (kind not in _KINDS or not point.isdecimal() or int(point) < 1):
         kinds = ", ".join(f"'{each}:<n>'" for each in _KINDS)
         raise ValueError(f"fault must be {kinds} or 'none', not {fault!r}")
-    options = _Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds)
-    return _Round(make, options).play(*((None, 0) if fault == "none" else (kind, int(point))))
+    options = Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds, jump_seconds)
+    return Round(make, options).play(*((None, 0) if fault == "none" else (kind, int(point))))
 
 
 def simulate(
@@ -213,153 +156,17 @@ def simulate(
     Raises:
         AssertionError: Every task waits for ever, or it takes longer than `limit_seconds` by the virtual clock.
     """
-    _refuse_running_loop()
+    refuse_running_loop()
     clock = VirtualClock(real=not in_memory)
     with installed(clock, seed), giving_way(stores_in_memory() if in_memory else ()):
         loop = ScheduledLoop(clock, random.Random(f"order {seed}"), Watch(), limit_seconds)
         try:
             result = loop.run_until_complete(main())
-            _shut_down(loop)
+            shut_down(loop)
         finally:
             if not loop.is_closed():
                 loop.abandon()
         return result
-
-
-@dataclass(frozen=True)
-class _Options:
-    seed: int
-    in_memory: bool
-    interruptible: tuple[type, ...]
-    limit_seconds: float
-    stall_seconds: float
-
-
-class _Round:
-    """One run: prepare, run with one interruption, recover, check."""
-
-    def __init__(self, make: Callable[[], Trial], options: _Options) -> None:
-        _refuse_running_loop()
-        self._make, self._options = make, options
-        self._clock = VirtualClock(real=not options.in_memory)
-        self._chance = random.Random(f"order {options.seed}")
-        self._loops: list[ScheduledLoop] = []
-        self._watch = Watch()
-        self._fault = "none"
-
-    def play(self, kind: str | None, point: int) -> Run:
-        """Play it with one fault, or with none."""
-        first = self._watch = Watch("crash" if kind == "again" else kind, point, self._options.stall_seconds)
-        self._fault = "none" if kind is None else f"{kind}:{point}"
-        was_enabled = gc.isenabled()
-        gc.disable()  # so that what it finalizes does not depend on what ran before
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(installed(self._clock, self._options.seed))
-                reopen = self._reopen
-                if self._options.in_memory:
-                    classes = (*stores_in_memory(), *self._options.interruptible)
-                    reopen = stack.enter_context(giving_way(classes))
-                trial = self._make()
-                try:
-                    self._quietly(trial.prepare)
-                    self._run(trial.run)
-                    reopen()
-                    if kind == "again":
-                        somewhere = int(2 ** random.Random(f"again {self._options.seed} {point}").uniform(0, 8))
-                        self._watch = Watch("crash", somewhere)
-                        self._run(trial.recover)
-                        reopen()
-                    self._recover(trial)
-                finally:
-                    self._abandon_loops()
-                    self._quietly(trial.close)
-        finally:
-            if was_enabled:
-                gc.enable()
-        return Run(
-            self._fault, first.place, first.crashes, first.cancels, tuple(first.trace), round(self._clock.elapsed, 6)
-        )
-
-    @staticmethod
-    def _reopen() -> None:
-        """Do nothing: a database holds nothing of the process that was killed."""
-
-    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run the program, in a process of its own if that is to be killed."""
-        if self._watch.kind != "crash" or self._options.in_memory:
-            self._phase(work)
-            return
-
-        def in_it(end: Callable[[Watch], None]) -> None:
-            self._watch = Watch("crash", self._watch.point, end=end)
-            self._phase(work)
-
-        report = in_child(in_it, lambda: self._clock.skipped)
-        self._clock.advance(report.skipped - self._clock.skipped)
-        self._watch.place = report.place
-        if report.error:
-            raise self._failed(f"the program failed before its point:\n{report.error}")
-
-    def _phase(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run the program until it ends or crashes."""
-        loop, watch = self._loop(), self._watch
-        body = loop.create_task(_call(work))
-        watch.is_on = True
-        try:
-            loop.run_until_complete(body)
-        except Crashed:
-            return
-        except Stuck as error:
-            if not watch.was_cancelled or watch.target is body:
-                raise self._failed(f"the program does not end: {error}") from error
-        except (Exception, asyncio.CancelledError) as error:
-            if not watch.was_cancelled:
-                raise self._failed(f"the program raised {type(error).__name__}: {error}") from error
-        finally:
-            watch.is_on = False
-        try:
-            _shut_down(loop)
-        except Stuck as error:
-            raise self._failed(f"tasks do not end when they are cancelled: {error}") from error
-
-    def _recover(self, trial: Trial) -> None:
-        loop = self._loop()
-
-        async def rest() -> None:
-            await trial.recover()
-            loop.renew_limit()
-            await trial.check()
-
-        try:
-            loop.run_until_complete(rest())
-            _shut_down(loop)
-        except (Exception, asyncio.CancelledError) as error:
-            name = "recover() does not end" if isinstance(error, Stuck) else type(error).__name__
-            raise self._failed(f"{type(trial).__name__}: {name}: {error}") from error
-
-    def _abandon_loops(self) -> None:
-        """Throw away what has crashed or is stuck, now that it has been checked."""
-        for loop in self._loops:
-            if not loop.is_closed():
-                loop.abandon()
-
-    def _quietly(self, work: Callable[[], Awaitable[None]]) -> None:
-        loop = self._loop()
-        loop.run_until_complete(_call(work))
-        _shut_down(loop)
-
-    def _loop(self) -> ScheduledLoop:
-        loop = ScheduledLoop(self._clock, self._chance, self._watch, self._options.limit_seconds)
-        self._loops.append(loop)
-        return loop
-
-    def _failed(self, message: str) -> TrialFailed:
-        return TrialFailed(message, self._options.seed, self._fault, self._watch.place)
-
-
-async def _call(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()
 
 
 def _chosen(count: int, at_most: int | None, seed: int) -> list[int]:
@@ -367,26 +174,3 @@ def _chosen(count: int, at_most: int | None, seed: int) -> list[int]:
     if at_most is None or count <= at_most:
         return list(points)
     return sorted(random.Random(f"points {seed}").sample(points, at_most))
-
-
-def _shut_down(loop: ScheduledLoop) -> None:
-    """End a loop as `asyncio.run` does: cancel what is left and let it finish."""
-    if loop.is_closed():
-        return
-    loop.renew_limit()
-    left = [task for task in loop.tasks if not task.done()]
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
-
-
-def _refuse_running_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError("a scheduler has an event loop of its own; call it from a plain function, not from a coroutine")
