@@ -25,6 +25,9 @@ from lexigram.events import (
     ProjectionRebuildError,
     TableProjection,
 )
+from lexigram.events import (
+    projection as decorated,
+)
 from tests.backends import MakeStore, make_store
 
 __all__ = ["make_store"]
@@ -368,6 +371,9 @@ def test_versions_that_would_get_into_each_others_way_are_refused(attributes: di
 async def test_what_has_no_versions_is_refused(make_store: MakeStore) -> None:
     """A projection without read model, a store without tables, positions that are kept elsewhere."""
     async with make_store("sqlite") as store:
+        renamed = decorated(name="other")(type(sums("m", 1)))
+        with pytest.raises(EventValidationError, match="do not name it"):
+            ProjectionManager(store).register(renamed())
         elsewhere = ProjectionManager(store, InMemoryCheckpointStore())
         with pytest.raises(EventValidationError, match="beside the events"):
             elsewhere.register(sums("m", 1))

@@ -127,7 +127,7 @@ async def test_the_read_model_is_there_when_append_returns(make_store: MakeStore
             assert await model.rows(store) == {"early": 1, "1a": 3, "1b": 2}
             status = manager.get_status(model.name)
             assert status is not None
-            assert (status["state"], status["position"], status["lag"]) == ("running", 7, 0)
+            assert (status["state"], status["position"], status["lag"]) == ("live", 7, 0)
         await store.append("b", [Booked(seat="late")])
         assert "late" not in await model.rows(store)
 

@@ -70,6 +70,8 @@ class BatchApplier:
         self._read_model: ReadModel | None = None
         if _has_versions(projection):
             self._read_model = ReadModel(store, projection.read_model)
+            if projection.name != f"{projection.read_model}@{projection.version}":
+                raise EventValidationError(f"{projection.name!r} has a read_model; do not name it", field="name")
             if getattr(getattr(checkpoints, "database", None), "names", None) != store.database.names:
                 raise EventValidationError(
                     "versions of a read model need their positions beside the events; leave checkpoint_store out",

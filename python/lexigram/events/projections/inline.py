@@ -20,6 +20,7 @@ from lexigram.events.projections.runner import ProjectionRunner
 from lexigram.events.stores._inline import MAX_APPENDS, InlineAppends
 from lexigram.events.stores._memory_unit import MemoryUnitOfWork
 from lexigram.events.stores.memory import InMemoryEventStore
+from lexigram.events.types import ProjectionState
 
 _PAGE: Final = 1000
 _MOST_PASSED: Final = 500
@@ -68,7 +69,7 @@ class InlineRunner(ProjectionRunner):
             self._store._inline = InlineAppends(self._store, 1 if self._in_memory else MAX_APPENDS)
         if not self._is_active:
             self._store._inline.handlers.append(self)
-        self._is_active = True
+        self._is_active, self._phase = True, ProjectionState.LIVE
 
     async def stop(self) -> None:
         """Take no more part; appends that wait are still applied."""
