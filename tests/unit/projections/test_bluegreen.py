@@ -416,6 +416,9 @@ async def test_a_rebuild_in_place_repeats_no_effect_even_if_it_is_killed(make_st
             await manager.wait_for("Mails", await store.head(), timeout=20)
             assert len(await rows(store, name)) == 15
         assert [position for position, _ in effects] == list(range(1, 30, 2))
+        by_hand = Mails()
+        assert by_hand.may_have_effects(Paid(account="a", amount=1))
+        assert not by_hand.effects_after
 
 
 async def test_a_switch_that_the_database_refuses_changes_nothing(make_store: MakeStore) -> None:

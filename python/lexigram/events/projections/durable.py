@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -205,7 +206,8 @@ class DurableProjection(ProjectionProtocol):
         in versions that readers do not see: of all versions of a read model exactly one may for each event, so that
         nothing is repeated and nothing left out.
         """
-        position = event.sequence_number
+        # An event that was handed in without ever being stored comes after all that were.
+        position = sys.maxsize if event.sequence_number is None else event.sequence_number
         if position <= self.effects_after:
             return False
         return self.state is None or self.state.speaks_at(position) == self.version
