@@ -24,7 +24,7 @@ from lexigram.events import (
 )
 from lexigram.events.messages.command import Command
 from lexigram.events.sagas.orchestrator import OrchestratedStep, SagaOrchestrator
-from tests.faults.trials import LEASE_SECONDS, Did, DurableTrial, Parts
+from tests.faults.trials import LEASE_SECONDS, Did, DurableTrial, Parts, together
 
 CONFIG = SagaConfig(retry_delay_seconds=0.001, max_retries_per_step=2)
 
@@ -85,9 +85,7 @@ class Sagas(DurableTrial):
         manager.register(Order)
         async with manager:
             await manager.resume()
-            await asyncio.gather(
-                *(manager.start("order", {"broken": broken}, name) for name, broken in self.kinds.items())
-            )
+            await together(*(manager.start("order", {"broken": broken}, name) for name, broken in self.kinds.items()))
 
     async def verify(self, parts: Parts) -> None:
         ends = {"good": SagaStatus.COMPLETED, "bad": SagaStatus.COMPENSATED}
@@ -137,7 +135,7 @@ class SharedSagas(Sagas):
                 )
                 await stack.enter_async_context(sharing)
                 managers.append(manager)
-            await asyncio.gather(
+            await together(
                 *(managers[-1].start("order", {"broken": broken}, name) for name, broken in self.kinds.items())
             )
 
@@ -181,7 +179,7 @@ class Children(DurableTrial):
         manager.register(Send)
         async with manager:
             await manager.resume()
-            await asyncio.gather(*(manager.start("send", {"order": order}, order) for order in ("good", "bad")))
+            await together(*(manager.start("send", {"order": order}, order) for order in ("good", "bad")))
 
     async def verify(self, parts: Parts) -> None:
         deeds = [event.what for event in await parts.store.read("deeds")]
@@ -233,7 +231,7 @@ class Trips(DurableTrial):
         manager.define("trip", [booking, OrchestratedStep("pay", Pay())])  # type: ignore[arg-type]
         async with manager:
             await manager.resume()
-            await asyncio.gather(*(manager.start("trip", {}, saga_id) for saga_id in ("good", "bad")))
+            await together(*(manager.start("trip", {}, saga_id) for saga_id in ("good", "bad")))
 
     async def verify(self, parts: Parts) -> None:
         for saga_id, status in (("good", "completed"), ("bad", "compensated")):

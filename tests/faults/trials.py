@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +88,13 @@ class Parts:
     checkpoints: Any
     marks: Any
     letters: Any
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> None:
+    """Run all at the same time; none goes on when this is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for each in work:
+            group.create_task(each)
 
 
 class Did(DomainEvent):
@@ -256,7 +263,7 @@ class Shared(DurableTrial):
                 else:
                     await manager.wait_for("once", self.events)
 
-        await asyncio.gather(worker(leaves=True), worker(leaves=False))
+        await together(worker(leaves=True), worker(leaves=False))
 
     async def verify(self, parts: Parts) -> None:
         for account in range(3):
@@ -292,7 +299,7 @@ class Relay(DurableTrial):
                     await relay.process_pending()
                     await asyncio.sleep(0.1)
 
-            await asyncio.gather(deliver(), deliver())
+            await together(deliver(), deliver())
 
     async def verify(self, parts: Parts) -> None:
         for key in self.keys:
