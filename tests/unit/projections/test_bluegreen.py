@@ -418,7 +418,7 @@ async def test_a_rebuild_in_place_repeats_no_effect_even_if_it_is_killed(make_st
         assert [position for position, _ in effects] == list(range(1, 30, 2))
         by_hand = Mails()
         assert by_hand.may_have_effects(Paid(account="a", amount=1))
-        assert not by_hand.effects_after
+        assert not by_hand._effects_after
 
 
 async def test_a_switch_that_the_database_refuses_changes_nothing(make_store: MakeStore) -> None:
@@ -487,3 +487,31 @@ async def test_a_build_parks_nothing_where_the_old_version_does(make_store: Make
             with pytest.raises(ProjectionRebuildError, match="three"):
                 await BlueGreenRebuild(manager, Strict()).build(timeout=20)
         assert await letters.count(DeadLetterFilter()) == 0
+
+
+@BACKENDS
+async def test_attributes_of_a_projection_without_versions_are_its_own(make_store: MakeStore, backend: str) -> None:
+    """Names such as `sql`, `state`, `version` and `read_model` were free before there were versions."""
+    name = model()
+
+    class Totals(DurableProjection):
+        handles = (Paid,)
+        tables = (name,)
+        schema = (f"CREATE TABLE IF NOT EXISTS {name} (account TEXT)",)
+        sql = f"INSERT INTO {name} VALUES ($1)"
+        table_name = name
+        version = "b"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.state, self.read_model = {"a": 1}, {"b": 2}
+
+        async def handle_event(self, event: Paid) -> None:
+            assert self.may_have_effects(event)
+            await self.db.execute(self.sql, event.account)
+
+    async with make_store(backend) as store:
+        await pay(store, 3)
+        async with running(store, Totals()) as manager:
+            await manager.wait_for("Totals", await store.head(), timeout=20)
+            assert len(await rows(store, name)) == 3

@@ -97,7 +97,7 @@ class BatchApplier:
                 await projection.create_schema()
                 if self._read_model is not None:
                     await self._read_model.register(projection)
-                    projection.state = await self._read_model.check(projection.version)
+                    projection._model_state = await self._read_model.check(projection.version)
         if self._checkpoints is not None:
             connect = getattr(self._checkpoints, "connect", None)
             if connect is not None:  # it may have been closed with the manager
@@ -107,14 +107,14 @@ class BatchApplier:
                 projection.checkpoint.position = self._stored
             projection.advance(self._stored)
             if isinstance(projection, DurableProjection):
-                projection.effects_after = await self._checkpoints.get_checkpoint(self.checkpoint_name + EFFECTS)
+                projection._effects_after = await self._checkpoints.get_checkpoint(self.checkpoint_name + EFFECTS)
         self._prepared = True
 
     @property
     def is_building(self) -> bool:
         """Whether it builds a version of a read model that readers have not seen yet."""
         projection = self.projection
-        state = projection.state if isinstance(projection, DurableProjection) else None
+        state = projection._model_state if isinstance(projection, DurableProjection) else None
         return state is not None and projection.version not in state.seen  # type: ignore[attr-defined]
 
     def forget(self) -> None:
@@ -201,9 +201,9 @@ class BatchApplier:
         """Store an earlier position; what was processed before has no effects again, whoever processes it."""
         projection = self.projection
         if isinstance(projection, DurableProjection) and self._checkpoints is not None:
-            done = max(projection.effects_after, await self._checkpoints.get_checkpoint(self.checkpoint_name))
+            done = max(projection._effects_after, await self._checkpoints.get_checkpoint(self.checkpoint_name))
             await self._checkpoints.save_checkpoint(self.checkpoint_name + EFFECTS, done)
-            projection.effects_after = done
+            projection._effects_after = done
         await self._save(position)
 
     async def join(self, batch: Sequence[Positioned]) -> int:
@@ -265,7 +265,7 @@ class BatchApplier:
 
         def job(connection: Any) -> None:
             if self._read_model is not None:
-                projection.state = self._read_model.look(connection, projection.version)
+                projection._model_state = self._read_model.look(connection, projection.version)
             checkpoints.move(connection, self.checkpoint_name, self._stored, last, self.epoch)  # type: ignore[union-attr]
             try:
                 projection.project_batch(connection, events)
@@ -330,7 +330,7 @@ class BatchApplier:
         """Refuse to write if somebody else has moved the checkpoint meanwhile, or the version was dropped."""
         if self._read_model is not None:
             projection: Any = self.projection
-            projection.state = await self._read_model.check(projection.version)
+            projection._model_state = await self._read_model.check(projection.version)
         if self._transactional and self._checkpoints is not None:
             stored = await self._checkpoints.get_checkpoint(self.checkpoint_name)
             if stored != self._stored:
@@ -355,4 +355,4 @@ class BatchApplier:
 
 
 def _has_versions(projection: ProjectionProtocol) -> TypeGuard[DurableProjection]:
-    return isinstance(projection, DurableProjection) and bool(projection.read_model)
+    return isinstance(projection, DurableProjection) and projection._has_versions

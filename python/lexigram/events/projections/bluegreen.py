@@ -67,7 +67,7 @@ class BlueGreenRebuild:
     """
 
     def __init__(self, manager: ProjectionManager, new: DurableProjection) -> None:
-        if not getattr(new, "read_model", ""):
+        if not getattr(new, "_has_versions", False):
             raise EventValidationError(
                 f"{type(new).__name__} has no versions: give it read_model = … and version = …", field="new"
             )

@@ -148,7 +148,7 @@ class Replay:
 
     def table_name(self, table: str) -> str:
         """Return the name of the table that it fills."""
-        return self._projection.table_name(table)
+        return self._projection._physical(table)
 
     async def approach(self, positions: Mapping[str, int]) -> None:
         """Apply the log up to and including a position in each partition.
@@ -187,9 +187,9 @@ class Recomputation(Replay):
 def _copy(projection: DurableProjection, suffix: str, position: int) -> DurableProjection:
     """Return a copy that writes into certain tables and is nobody's version."""
     copied: Any = copy.copy(projection)
-    copied._suffix, copied.read_model, copied.state = suffix, "", None
+    copied._suffix, copied.read_model, copied._model_state = suffix, "", None
     copied.restore_checkpoint(ProjectionCheckpoint(projection.name, position))
-    copied.effects_after = 2**63 - 1
+    copied._effects_after = 2**63 - 1
     return copied  # type: ignore[no-any-return]
 
 
@@ -242,9 +242,9 @@ async def compare_with_log(
 ) -> Verification:
     """Compare a version with a recomputation up to the position of a snapshot of it; nobody waits for that."""
     names, engine = list(readers), sql.store.engine
-    suffix = f"{projection.table_name('')}_check"
+    suffix = f"{projection._physical('')}_check"
     async with Recomputation(sql.store, projection, suffix, readers, {}, batch_size) as again:
-        pairs = {table: (projection.table_name(table), again.table_name(table)) for table in projection.tables}
+        pairs = {table: (projection._physical(table), again.table_name(table)) for table in projection.tables}
         comparison = Comparison(sql, pairs, sample)
         await comparison.prepare(engine)
         await again.approach(await sql.positions(engine, names))
@@ -270,7 +270,7 @@ async def compare_with_version(
         timeout: Seconds that it may take.
     """
     names = [list(side) for side in readers]
-    pairs = {table: (projection.table_name(table), other.table_name(table)) for table in projection.tables}
+    pairs = {table: (projection._physical(table), other._physical(table)) for table in projection.tables}
     comparison = Comparison(sql, {table: pairs[table] for table in pairs if table in other.tables}, sample)
     try:
         async with sql.store.unit_of_work(timeout_seconds=timeout) as unit:
@@ -280,7 +280,7 @@ async def compare_with_version(
             pairwise = list(zip(*names, strict=True))
             places = [max(found[0].get(mine, 0), found[1].get(its, 0)) for mine, its in pairwise]
             for side, one in enumerate((projection, other)):
-                replay = Replay(sql.store, one, one.table_name(""), readers[side], found[side], 1000)
+                replay = Replay(sql.store, one, one._physical(""), readers[side], found[side], 1000)
                 await replay.approach(dict(zip(names[side], places, strict=True)))
             for side in (0, 1):
                 await sql.scan(unit, comparison.scans(side))

@@ -52,12 +52,12 @@ class ReadModelDatabase:
     async def execute(self, sql: str, *params: Any) -> Any:
         """Run one statement."""
         unit = self.unit
-        return await unit.execute(*bind(self._projection.sql(sql), params, takes_numbered(unit)))
+        return await unit.execute(*bind(self._projection._named(sql), params, takes_numbered(unit)))
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> Any:
         """Run one statement for each row of parameters."""
         unit = self.unit
-        sql = self._projection.sql(sql)
+        sql = self._projection._named(sql)
         if takes_numbered(unit):
             return await unit.executemany(sql, rows)
         text, order = positional(sql)
@@ -67,12 +67,12 @@ class ReadModelDatabase:
     async def fetch_all(self, sql: str, *params: Any) -> list[Any]:
         """Return all rows of a query, changes of this transaction included."""
         unit = self.unit
-        return list(await unit.fetch_all(*bind(self._projection.sql(sql), params, takes_numbered(unit))))
+        return list(await unit.fetch_all(*bind(self._projection._named(sql), params, takes_numbered(unit))))
 
     async def fetch_one(self, sql: str, *params: Any) -> Any:
         """Return the first row of a query, or None."""
         unit = self.unit
-        return await unit.fetch_one(*bind(self._projection.sql(sql), params, takes_numbered(unit)))
+        return await unit.fetch_one(*bind(self._projection._named(sql), params, takes_numbered(unit)))
 
     async def run(self, fn: Callable[[Any], Any]) -> Any:
         """Return `fn(connection)`, awaited if it can be, with the database's own connection in this transaction.
@@ -153,9 +153,9 @@ class DurableProjection(ProjectionProtocol):
     tables: ClassVar[Sequence[str]] = ()
     read_model: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    state: ReadModelState | None = None
+    _model_state: ReadModelState | None = None
     """Which version readers see, as of the last batch; None without versions. Set by the manager."""
-    effects_after: int = 0
+    _effects_after: int = 0
     """Up to this position everything was processed before a rebuild or a reset. Set by the manager."""
     _suffix: str | None = None
 
@@ -167,7 +167,7 @@ class DurableProjection(ProjectionProtocol):
         for table in cls.tables:
             if not _NAME.fullmatch(table):
                 raise EventValidationError(f"{table!r} is no table name: use letters, digits and _", field="tables")
-        if cls.read_model:
+        if isinstance(cls.read_model, str) and cls.read_model:
             if isinstance(getattr(cls, "name", None), str):
                 raise EventValidationError(f"give {cls.__name__} a name or a read_model, not both", field="name")
             if not isinstance(cls.version, int) or cls.version < 1:
@@ -177,18 +177,31 @@ class DurableProjection(ProjectionProtocol):
     @property
     def name(self) -> str:
         """The class name, or read model and version, unless overridden by a class attribute."""
-        return f"{self.read_model}@{self.version}" if self.read_model else type(self).__name__
+        return f"{self.read_model}@{self.version}" if self._has_versions else type(self).__name__
 
     @property
     def db(self) -> ReadModelDatabase:
         """The current transaction."""
         return ReadModelDatabase(self)
 
+    @property
+    def _has_versions(self) -> bool:
+        return isinstance(self.read_model, str) and self.read_model != ""
+
     def table_name(self, table: str) -> str:
         """Return the name of this version's table, for `project_batch`; without versions it is the name itself."""
+        return self._physical(table)
+
+    # Under names of their own, because projections have long had attributes called `sql`, `state` and the like.
+
+    def _physical(self, table: str) -> str:
         if self._suffix is not None:
             return table + self._suffix
-        return versioned(table, self.version) if self.read_model else table
+        return versioned(table, self.version) if self._has_versions else table
+
+    def _named(self, statement: str) -> str:
+        suffix = self._physical("")
+        return named(statement, tuple(self.tables), suffix) if suffix or "{" in statement else statement
 
     def sql(self, statement: str) -> str:
         """Return a statement with `{orders}` replaced by the table of this version, for `project_batch`.
@@ -196,8 +209,7 @@ class DurableProjection(ProjectionProtocol):
         Raises:
             EventValidationError: LEX_ERR_EVT_024; a versioned projection names one of its tables without braces.
         """
-        suffix = self.table_name("")
-        return named(statement, tuple(self.tables), suffix) if suffix or "{" in statement else statement
+        return self._named(statement)
 
     def may_have_effects(self, event: Any) -> bool:
         """Return whether something outside of the read model may follow from this event (a mail, a command, an append).
@@ -208,9 +220,9 @@ class DurableProjection(ProjectionProtocol):
         """
         # An event that was handed in without ever being stored comes after all that were.
         position = sys.maxsize if event.sequence_number is None else event.sequence_number
-        if position <= self.effects_after:
+        if position <= self._effects_after:
             return False
-        return self.state is None or self.state.speaks_at(position) == self.version
+        return self._model_state is None or self._model_state.speaks_at(position) == self.version
 
     project_batch: ClassVar[Any] = None
     """Optional: `def project_batch(self, connection, events)`, called on the store's writer thread."""
@@ -228,5 +240,5 @@ class DurableProjection(ProjectionProtocol):
     async def reset(self) -> None:
         """Delete all rows of `tables` in the current transaction and forget the position."""
         for table in self.tables:
-            await self.db.execute(f'DELETE FROM "{self.table_name(table)}"')
+            await self.db.execute(f'DELETE FROM "{self._physical(table)}"')
         await super().reset()

@@ -175,7 +175,7 @@ class InlineRunner(ProjectionRunner):
 
 def _check(store: Any, projection: ProjectionProtocol, in_memory: bool) -> None:
     durable = isinstance(projection, DurableProjection)
-    if getattr(projection, "read_model", ""):
+    if getattr(projection, "_has_versions", False):
         raise EventValidationError(f"{projection.name!r} has versions; those follow the log", field="inline")
     if in_memory and not durable:
         return

@@ -147,7 +147,7 @@ class ProjectionManager:
         reader: LogReader | PartitionReader | None,
         lease: tuple[LeaseGroup, Claim] | None,
     ) -> ProjectionRunner:
-        versioned = bool(getattr(projection, "read_model", ""))
+        versioned = getattr(projection, "_has_versions", False)
         make = partial(InlineRunner, self._store) if projection.inline else ProjectionRunner
         return make(
             applier,

@@ -197,13 +197,13 @@ class ReadModel:
             state = ReadModelState(version, ((0, version),), {version: tables})
             await unit.execute(self._insert, (self.name, version, state.details))
             for table in tables:
-                await self.sql.point(unit, table, projection.table_name(table))
+                await self.sql.point(unit, table, projection._physical(table))
             return
         state = replace(state, tables={**state.tables, version: tables})
         await self.save(unit, state)
         if version == state.active:  # it has got one more table
             for table in tables:
-                await self.sql.point(unit, table, projection.table_name(table))
+                await self.sql.point(unit, table, projection._physical(table))
 
     async def point(self, unit: UnitOfWork, before: ReadModelState, after: ReadModelState) -> None:
         """Let readers see another version; the registry is locked."""
@@ -217,8 +217,8 @@ class ReadModel:
         """Take over tables and positions of the same projection from before it had versions."""
         adopted = False
         for table in projection.tables:
-            if await self.sql.is_table(unit, table) and not await self.sql.is_table(unit, projection.table_name(table)):
-                await unit.execute(f'ALTER TABLE "{table}" RENAME TO "{projection.table_name(table)}"')
+            if await self.sql.is_table(unit, table) and not await self.sql.is_table(unit, projection._physical(table)):
+                await unit.execute(f'ALTER TABLE "{table}" RENAME TO "{projection._physical(table)}"')
                 adopted = True
         if adopted:
             checkpoints = self.sql.checkpoints

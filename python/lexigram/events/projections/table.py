@@ -86,7 +86,7 @@ class TableProjection(DurableProjection):
     @property
     def name(self) -> str:
         """The name given at construction, with the version where there are versions."""
-        return f"{self._name}@{self.version}" if self.read_model else self._name
+        return f"{self._name}@{self.version}" if self._has_versions else self._name
 
     @property
     def handles(self) -> tuple[type[Any], ...]:
