@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,7 +38,10 @@ def in_child(work: Callable[[Callable[[Watch], None]], None], skipped: Callable[
     if not hasattr(os, "fork"):
         raise RuntimeError("crashes outside of memory need os.fork; pass crash=False here")
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # From Python 3.12 on: other threads may hold locks for ever in the child. Ours have ended with their stores.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         _live(work, skipped, writing)
     os.close(writing)
