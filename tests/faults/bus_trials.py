@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import groupby
+from typing import Any
 
+from lexigram.contracts.core.result import Ok
 from lexigram.events import EventBusConfig, EventBusImpl, OutboxPublisher
-from lexigram.events.buses.dead_letter import DeadLetterFilter
+from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter
+from lexigram.events.buses.dead_letter_operations import DeadLetterOperations
 from lexigram.events.stores.inbox import Inbox
 from tests.faults.projection_worker import Moved
 from tests.faults.trials import LEASE_SECONDS, Did, DurableTrial, Parts
@@ -72,4 +76,35 @@ class Handled(DurableTrial):
         for stream in ("books:a", "books:b", "mail:a", "mail:b"):
             effects = [event.what for event in await parts.store.read(stream)]
             assert effects == [str(number) for number in range(self.each)], (stream, effects)
+        assert not await parts.letters.count(DeadLetterFilter(replayed=False))
+
+
+class Replayed(DurableTrial):
+    """A job replays dead letters in pages, three aggregates at a time; what is repeated is repeated in order."""
+
+    keys = ("a", "b", "c")
+    each = 4
+
+    async def begin(self, parts: Parts) -> None:
+        for number in range(self.each):
+            for key in self.keys:
+                event = Moved(account=key, amount=number, aggregate_id=key)
+                await parts.letters.save(DeadLetterEntry.of(event, "handler", ValueError("then"), attempts=1))
+
+    async def work(self, parts: Parts) -> None:
+        class Bus:
+            async def redeliver(self, event: Any, handler_name: str) -> Any:
+                await asyncio.sleep(0)
+                await parts.store.append(f"effects:{event.account}", [Did(what=str(event.amount))])
+                return Ok(None)
+
+        operations = DeadLetterOperations(parts.letters, Bus(), parts.checkpoints)
+        while not (await operations.replay("job", page_size=5, limit=5, concurrency=3)).finished:
+            pass
+
+    async def verify(self, parts: Parts) -> None:
+        for key in self.keys:
+            effects = [int(event.what) for event in await parts.store.read(f"effects:{key}")]
+            assert [number for number, _ in groupby(effects)] == list(range(self.each)), (key, effects)
+            assert len(effects) <= self.each + 2, f"{key}: more than what was under way is repeated: {effects}"
         assert not await parts.letters.count(DeadLetterFilter(replayed=False))

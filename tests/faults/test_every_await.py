@@ -28,7 +28,15 @@ from tests.faults import bus_trials, saga_trials, table_trials, trials
 from tests.faults.trials import Durable, DurableTrial
 
 SAGAS = (saga_trials.Sagas, saga_trials.SharedSagas, saga_trials.Children, saga_trials.Trips, saga_trials.Follower)
-OTHERS = (trials.Projection, trials.Rebuilt, trials.Parked, trials.Shared, trials.Relay, bus_trials.Handled)
+OTHERS = (
+    trials.Projection,
+    trials.Rebuilt,
+    trials.Parked,
+    trials.Shared,
+    trials.Relay,
+    bus_trials.Handled,
+    bus_trials.Replayed,
+)
 TRIALS = (*SAGAS, *OTHERS)
 IN_TABLES = (table_trials.Inline, table_trials.Switched)
 """These need a database with tables."""
