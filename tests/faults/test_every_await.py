@@ -1,4 +1,4 @@
-"""Sagas, projections, relays and process managers are crashed, cancelled and stalled at every await, on three backends."""
+"""Repositories, sagas, projections, relays are crashed, cancelled and stalled at every await, on three backends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lexigram.events import (
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.testing.scheduler import Trial, explore, replay, simulate
 from tests.backends import address
-from tests.faults import bus_trials, saga_trials, table_trials, trials
+from tests.faults import bus_trials, repository_trials, saga_trials, table_trials, trials
 from tests.faults.trials import Durable, DurableTrial
 
 SAGAS = (saga_trials.Sagas, saga_trials.SharedSagas, saga_trials.Children, saga_trials.Trips, saga_trials.Follower)
@@ -36,6 +36,7 @@ OTHERS = (
     trials.Relay,
     bus_trials.Handled,
     bus_trials.Replayed,
+    repository_trials.Saved,
 )
 TRIALS = (*SAGAS, *OTHERS)
 IN_TABLES = (table_trials.Inline, table_trials.Switched)

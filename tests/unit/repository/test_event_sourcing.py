@@ -456,3 +456,18 @@ async def test_an_aggregate_without_id_is_not_looked_for() -> None:
     for look in (repository.get, repository.exists, repository.get_or_raise):
         with pytest.raises(EventValidationError, match="aggregate_id"):
             await look(None)  # type: ignore[arg-type]
+
+
+async def test_an_aggregate_that_begins_while_it_is_loaded_is_found() -> None:
+    """A stream that was empty a moment ago has not lost its events."""
+
+    class Late(InMemoryEventStore):
+        async def read(self, *args: Any, **kwargs: Any) -> list[Any]:
+            events = await super().read(*args, **kwargs)
+            if not await self.get_stream_version("o"):
+                await self.append("o", [ItemAdded(sku="tea")])
+            return events
+
+    order = await EventSourcingRepository(Order, Late()).get("o")
+    assert order is not None
+    assert order.version == 1

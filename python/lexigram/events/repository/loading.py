@@ -67,8 +67,15 @@ class AggregateLoader(Generic[TAggregate]):
                     return aggregate
         events = await self.event_store.read(str(aggregate_id))
         if not events:
-            await self._check_never_existed(aggregate_id)
-            return None
+            version = await self._stream_version(aggregate_id)
+            if not version:
+                return None
+            events = await self.event_store.read(str(aggregate_id))  # somebody may have begun the stream meanwhile
+            if not events:
+                raise EventLoadError(
+                    f"all {version} events of stream {str(aggregate_id)!r} are gone and no usable snapshot covers them",
+                    details={"stream_id": str(aggregate_id), "version": version},
+                )
         return self.replayed(aggregate_id, events)
 
     def replayed(self, aggregate_id: UUID | str, events: Sequence[Any]) -> TAggregate:
@@ -140,14 +147,6 @@ class AggregateLoader(Generic[TAggregate]):
         aggregate = self._make(aggregate_id)
         aggregate.id = aggregate_id
         return aggregate
-
-    async def _check_never_existed(self, aggregate_id: UUID | str) -> None:
-        version = await self._stream_version(aggregate_id)
-        if version:
-            raise EventLoadError(
-                f"all {version} events of stream {str(aggregate_id)!r} are gone and no usable snapshot covers them",
-                details={"stream_id": str(aggregate_id), "version": version},
-            )
 
     async def _stream_version(self, aggregate_id: UUID | str) -> int:
         version_of = getattr(self.event_store, "get_stream_version", None)
