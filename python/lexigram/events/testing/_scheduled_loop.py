@@ -29,6 +29,7 @@ _GRACE_SECONDS = 20.0
 _MAX_STEPS = 1_000_000
 _MAX_CHOICE = 64
 _OURS = str(Path(lexigram.events.__file__).parent)
+_BACKENDS = tuple(str(Path(_OURS, "stores", name)) for name in ("sqlite", "postgres", "mongodb", "redis"))
 _FOREIGN = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -305,10 +306,14 @@ def _task_of(handle: Any) -> tuple[asyncio.Task[Any] | None, bool]:
 
 
 def _is_foreign(task: asyncio.Task[Any]) -> bool:
-    """Return whether the task runs a coroutine of a driver or of asyncio, which nobody outside of those cancels."""
+    """Return whether nobody cancels the task alone: it is asyncio's, a driver's, or works for all users of a store."""
     code = getattr(task.get_coro(), "cr_code", None)
-    file = "" if code is None else code.co_filename
-    return not file.startswith(_OURS) and file.startswith(_FOREIGN)
+    if code is None:
+        return False
+    file: str = code.co_filename
+    if file.startswith(_OURS):
+        return file.startswith(_BACKENDS) and code.co_name.startswith("_")
+    return file.startswith(_FOREIGN)
 
 
 def standing(task: asyncio.Task[Any]) -> str:
