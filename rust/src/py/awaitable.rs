@@ -31,8 +31,8 @@ enum Source {
 #[derive(Default)]
 struct State {
     source: Source,
-    current: Option<Py<PyList>>,
-    next: usize,
+    /// What is left of the present list.
+    rest: std::vec::IntoIter<Py<PyAny>>,
 }
 
 /// The awaitable of every step of one stream.
@@ -47,14 +47,8 @@ impl Step {
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
             let mut state = self.state.lock();
-            let state_now = &mut *state;
-            if let Some(list) = &state_now.current
-                && let list = list.bind(py)
-                && state_now.next < list.len()
-            {
-                let event = list.get_item(state_now.next)?;
-                state_now.next += 1;
-                return Ok(Some(event));
+            if let Some(event) = state.rest.next() {
+                return Ok(Some(event.into_bound(py)));
             }
             let batches = match std::mem::replace(&mut state.source, Source::Busy) {
                 Source::Ready(batches) => batches.into_bound(py),
@@ -80,15 +74,16 @@ impl Step {
             let list = batches.clone().next().transpose()?;
             Ok(list.map(|list| list.cast_into::<PyList>()).transpose()?)
         });
+        let list = fetched.as_ref().ok().and_then(Option::as_ref);
+        let items: Vec<Py<PyAny>> = list.map_or_else(Vec::new, |list| list.iter().map(Bound::unbind).collect());
         let mut state = self.state.lock();
         if matches!(state.source, Source::Gone) {
+            drop(state);
             return Ok(false); // closed meanwhile
         }
-        let list = fetched.as_ref().ok().and_then(|list| list.clone()).map(Bound::unbind);
-        let goes_on = list.is_some();
+        let goes_on = matches!(fetched, Ok(Some(_)));
         state.source = if goes_on { Source::Ready(batches.clone().unbind()) } else { Source::Gone };
-        let former = std::mem::replace(&mut state.current, list);
-        state.next = 0;
+        let former = std::mem::replace(&mut state.rest, items.into_iter());
         drop(state);
         drop((former, batches));
         fetched.map(|_| goes_on)
@@ -123,7 +118,7 @@ impl Step {
             if let Source::Ready(batches) = &state.source {
                 visit.call(batches)?;
             }
-            visit.call(&state.current)?;
+            state.rest.as_slice().iter().try_for_each(|event| visit.call(event))?;
         }
         Ok(())
     }
