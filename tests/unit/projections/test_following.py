@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lexigram.events.buses.dead_letter import DeadLetterFilter, InMemoryDeadLetterStore
+from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, InMemoryDeadLetterStore
 from lexigram.events.config import ProjectionConfig
 from lexigram.events.exceptions import ConcurrencyError, ProjectionBuildError
 from lexigram.events.messages.context import current_context
@@ -235,6 +235,28 @@ async def test_a_rebuild_takes_the_parked_events_back(store: SqliteEventStore) -
         head = await sell(store, "a")
         await manager.wait_for("totals", head, timeout=5)
         assert await rows(store, "totals") == {"x": 1, "a": 2}
+
+
+async def test_a_replay_that_is_cut_short_has_not_applied_the_event_twice(store: SqliteEventStore) -> None:
+    """Rows and the note that a parked event is settled commit together, where the dead letters are in the same file."""
+
+    class CutShort(SqliteDeadLetterStore):
+        async def _replay_one(self, entry: DeadLetterEntry, event_bus: Any) -> bool:
+            await self._redeliver(entry, event_bus)
+            raise asyncio.CancelledError  # the process ends here
+
+    projection = Totals()
+    projection.poison = "x"
+    head = await sell(store, "x", "a")
+    async with CutShort(store) as letters:
+        async with ProjectionManager(store, dead_letters=letters, on_error="park") as manager:
+            manager.register(projection)
+            await manager.wait_for("totals", head, timeout=5)
+            projection.poison = ""
+            with pytest.raises(asyncio.CancelledError):
+                await letters.replay_all(manager)
+            assert await rows(store, "totals") == {"x": 1, "a": 1}
+            assert await letters.count(DeadLetterFilter(replayed=False)) == 0
 
 
 async def test_a_second_process_on_the_same_projection_is_refused(store: SqliteEventStore) -> None:

@@ -222,6 +222,8 @@ class BatchApplier:
         """Apply one event that was parked, without moving the position."""
         async with self.transaction():
             await self._call([(event, 0)])
+            if self._parked is not None:
+                await self._parked.settle(event)
 
     async def _apply_range(self, wanted: Sequence[Positioned], last: int, parked: ParkedEvents | None) -> None:
         """Apply events together; where that fails, the first half and then the second, down to the failing event.

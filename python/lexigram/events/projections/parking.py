@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 PREFIX = "projection:"
+_PAGE = 200
 
 
 class ParkedEvents:
@@ -46,6 +48,24 @@ class ParkedEvents:
         cause = None if error is None else error.__cause__ or error
         await self._store.save(DeadLetterEntry.of(event, self._handler, cause, attempts=0 if error is None else 1))
         self._any = True
+
+    async def settle(self, event: Any) -> None:
+        """Note in the current transaction, where the letters share it, that a parked event has now been applied.
+
+        Whoever replays it notes that too, but only afterwards: a crash in between would apply the event twice.
+        """
+        unit = current_unit_of_work()
+        if unit is None or getattr(getattr(self._store, "database", None), "engine", None) is not unit.resource:
+            return
+        lane = DeadLetterEntry.of(event, self._handler)
+        wanted = DeadLetterFilter(handler_name=self._handler, aggregate_id=lane.aggregate_id, replayed=False)
+        after = 0
+        while page := await self._store._select(wanted, after, _PAGE):
+            for letter in page:
+                if letter.event is not None and letter.event.event_id == event.event_id:
+                    await self._store.mark_replayed(letter.entry_id)
+                    return
+            after = page[-1].position
 
     async def forget(self) -> None:
         """Remove what is parked: a rebuild applies those events again."""
