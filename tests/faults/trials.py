@@ -160,7 +160,8 @@ class Projection(DurableTrial):
             async with parts.store.unit_of_work() as unit:
                 await unit.execute("DROP TABLE IF EXISTS balances")
         for number in range(self.events):
-            await parts.store.append(f"s{number % 2}", [Moved(account=f"a{number % 3}", amount=number)])
+            stream = f"s{number % 2}"
+            await parts.store.append(stream, [Moved(account=f"a{number % 3}", amount=number, aggregate_id=stream)])
 
     def manager(self, parts: Parts) -> ProjectionManager:
         """Return a manager with the projection."""
@@ -361,3 +362,22 @@ class Parked(Projection):
             wanted = DeadLetterFilter(handler_name="projection:balances", replayed=False)
             while await parts.letters.count(wanted):
                 await parts.letters.replay_all(manager, wanted)
+
+
+class Unparked(Parked):
+    """What is parked is replayed by a projection that has been repaired."""
+
+    async def begin(self, parts: Parts) -> None:
+        await super().begin(parts)
+        async with self.manager(parts) as manager:
+            await manager.wait_for("balances", await parts.store.head())
+        assert await parts.letters.count(DeadLetterFilter(replayed=False)) == 3
+
+    async def run(self) -> None:
+        async with self.durable.open() as parts, self.manager(parts, repaired=True) as manager:
+            wanted = DeadLetterFilter(handler_name="projection:balances", replayed=False)
+            while await parts.letters.count(wanted):
+                await parts.letters.replay_all(manager, wanted, limit=2)
+
+    async def recover(self) -> None:
+        await self.run()
