@@ -148,7 +148,8 @@ async def test_a_unit_of_work_covers_every_store_of_the_namespace(events: RedisE
         assert await there() == nothing
         async with events.unit_of_work():
             await work()
-            assert await there() == nothing
+            # Only a saga is seen by its own unit of work: several events of one batch may change it.
+            assert await there() == [*nothing[:-1], ("second", 2)]
         assert await there() == [1, 7, True, True, ({"n": 1}, 1), 1, ("second", 2)]
         assert letter.position == 1
         await sagas.close()
