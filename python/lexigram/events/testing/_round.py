@@ -162,10 +162,9 @@ def shut_down(loop: ScheduledLoop) -> None:
     if loop.is_closed():
         return
     loop.renew_limit()
-    left = [task for task in loop.tasks if not task.done()]
-    for task in left:
-        task.cancel()
-    if left:
+    while left := loop.unfinished():
+        for task in left:
+            task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -268,15 +268,22 @@ class ScheduledLoop(asyncio.SelectorEventLoop):
         """Return where the tasks are that have not ended."""
         return "; ".join(standing(task) for task in self.tasks if not task.done()) or "no task is left"
 
+    def unfinished(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that have not ended, those that were made without the loop's factory last."""
+        others = sorted(asyncio.all_tasks(self) - set(self.tasks), key=lambda task: task.get_name())
+        return [task for task in (*self.tasks, *others) if not task.done()]
+
     def abandon(self) -> None:
         """Throw away what is left of a crashed run; its `finally` blocks run now, when nobody looks at their traces."""
         self._is_abandoned = True
         asyncio._set_running_loop(self)
         try:
-            for task in self.tasks:
-                if not task.done():
+            thrown_away: set[asyncio.Task[Any]] = set()
+            while left := [task for task in self.unfinished() if task not in thrown_away]:
+                for task in left:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _close(task.get_coro())
+                    thrown_away.add(task)
         finally:
             asyncio._set_running_loop(None)
             self.close()
