@@ -508,6 +508,37 @@ async def test_a_clock_that_jumps_leaves_each_saga_one_end(
     assert (await found(manager, "jumping:a")).status is ended[place]
 
 
+async def test_a_clock_that_is_set_back_does_not_prolong_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even between the moment that is stored and the waiting."""
+    offset = timedelta(0)
+    real = types.now
+
+    class Jumping(InMemorySagaStore):
+        async def save(self, record: SagaRecord) -> None:
+            nonlocal offset
+            await super().save(record)
+            if record.wake_at is not None:
+                offset = timedelta(hours=-1)
+
+    for module in (engine, executor, reactions, types):
+        monkeypatch.setattr(module, "now", lambda: real() + offset)
+
+    class Flaky(SagaBase):
+        name = "flaky"
+        timeout = 36_000.0
+
+        @saga_step(max_retries=1, retry_delay=0.05)
+        async def work(self, ctx: SagaContext) -> None:
+            if ctx.attempt == 1:
+                raise ConnectionError("not yet")
+
+    async with SagaManager(Jumping(), config=QUICK) as manager:
+        manager.register(Flaky)
+        record = await found(manager, await asyncio.wait_for(manager.start("flaky"), 5))
+    assert offset
+    assert record.status is SagaStatus.COMPLETED
+
+
 async def test_a_retry_delay_outlives_a_restart(stores: Any) -> None:
     """The next attempt comes when it was due, neither at once nor never."""
     calls: list[float] = []

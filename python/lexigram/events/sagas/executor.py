@@ -78,6 +78,8 @@ class SagaExecutor:
         self.bus = bus
         self.waits_for: str | None = None
         """The other saga whose end this one waits for; None = none."""
+        self.pause: float | None = None
+        """Seconds before the next attempt, whatever the clock is set to meanwhile; None = what is stored says it."""
 
     @property
     def record(self) -> SagaRecord:
@@ -102,7 +104,7 @@ class SagaExecutor:
         Raises:
             SagaError: LEX_ERR_EVT_026; another process runs the saga.
         """
-        self.waits_for = None
+        self.waits_for = self.pause = None
         while self.record.status.is_unfinished:
             wake_at = self.record.wake_at
             if wake_at is not None and wake_at > now() and not woken:
@@ -115,6 +117,7 @@ class SagaExecutor:
 
     def wake_later(self, draft: SagaRecord, delay: float) -> None:
         """Note that the next attempt has to wait so many seconds."""
+        self.pause = delay if delay > 0 else None
         draft.wake_at = now() + timedelta(seconds=delay) if delay > 0 else None
 
     # Forward

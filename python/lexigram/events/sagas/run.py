@@ -80,8 +80,9 @@ class SagaRun:
             engine._alarms.set(self._saga_id, record.due_at)
             return record
         else:
-            limits = (record.wake_at, record.deadline if record.status.is_forward else None)
-            left = [seconds for moment in limits if (seconds := seconds_left(moment)) is not None]
+            pause = executor.pause if executor.pause is not None else seconds_left(record.wake_at)
+            limit = seconds_left(record.deadline) if record.status.is_forward else None
+            left = [seconds for seconds in (pause, limit) if seconds is not None]
             await asyncio.sleep(max(0.0, min(left, default=0.0)))
         return None
 
