@@ -108,10 +108,10 @@ def storm(path: Path, orders: int, kills: int, seed: int) -> int:
     """Kill the example at random moments, then let it finish; return how many kills hit it at work."""
     chance, hits = random.Random(seed), 0
     for _ in range(kills):
-        with start(path, orders=orders, pace=0.01) as process:
+        with start(path, orders=orders, pace=0.1) as process:  # long enough for every kill to find work
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(chance.uniform(0.0, 0.25))
+            time.sleep(chance.uniform(0.0, 0.2))
             hits += process.poll() is None
             process.kill()
     finish(path, orders)
