@@ -278,6 +278,33 @@ async def test_what_a_program_without_it_has_appended_is_made_good(make_store: M
             assert await model.rows(store) == {"1a": 3, "2a": 600, "2b": 600}
 
 
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+async def test_a_rebuild_does_not_meet_what_is_being_made_good(
+    make_store: MakeStore, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rebuilt just when it was resumed: neither takes the other for another process."""
+    model = Model(backend)
+    async with make_store(backend) as store:
+        manager = ProjectionManager(store)
+        manager.register(model.projection)
+        async with manager:
+            await store.append("s", [Booked(seat="1a") for _ in range(500)])
+            applier = manager.parts(model.name).runners[0].applier
+            place = applier.stored_position
+
+            async def slowly() -> int:
+                await asyncio.sleep(0.05)
+                return await place()
+
+            monkeypatch.setattr(applier, "stored_position", slowly)
+            for _ in range(3):
+                manager.pause(model.name)
+                manager.resume(model.name)
+                await asyncio.sleep(0.02)
+                assert await manager.rebuild(model.name, batch_size=50) == 500
+        assert await model.rows(store) == {"1a": 500}
+
+
 async def test_a_store_with_outbox_applies_too(make_store: MakeStore) -> None:
     """A wrapper appends to the store inside, and so does whoever uses that one."""
     model = Model("sqlite")

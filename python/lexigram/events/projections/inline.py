@@ -127,7 +127,7 @@ class InlineRunner(ProjectionRunner):
                 return
             more = True
             while more:
-                async with self._store.unit_of_work() as unit:
+                async with self._lock, self._store.unit_of_work() as unit:  # not while it is rebuilt
                     more = await self._apply_page(unit)
         except ProjectionBuildError as error:
             self._fault(error)
