@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.record import decode_record, encode_record
+from lexigram.events.sagas.record import decode_record, encode_record, microseconds
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, insert_missing
@@ -125,7 +125,7 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         names = list(saga_names)
         if not names:
             return []
-        return await self._find({"saga_name": {"$in": names}, "due": {"$ne": None, "$lte": _moment(until)}})
+        return await self._find({"saga_name": {"$in": names}, "due": {"$ne": None, "$lte": microseconds(until)}})
 
     async def _find(self, wanted: dict[str, Any], limit: int = 0) -> list[SagaRecord]:
         collection = await self._ready()
@@ -171,16 +171,12 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
             "_id": record.saga_id,
             "saga_name": record.saga_name,
             "status": record.status.value,
-            "due": _moment(record.due_at),
-            "created_at": _moment(record.created_at),
+            "due": microseconds(record.due_at),
+            "created_at": microseconds(record.created_at),
             "version": record.version,
             "record": encode_record(self._codec, record),
             "token": secrets.token_hex(12),
         }
-
-
-def _moment(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1_000_000)
 
 
 def _outdated(saga_id: str, expected: int, actual: int | None) -> ConcurrencyError:

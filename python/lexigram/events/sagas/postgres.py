@@ -10,7 +10,7 @@ from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.record import decode_record, encode_record
+from lexigram.events.sagas.record import decode_record, encode_record, microseconds
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores._batcher import Batcher
@@ -152,7 +152,7 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         """Return unfinished sagas that are due up to `until`, oldest first. Cost: the sagas found."""
         return await self._select(
             "WHERE saga_name = ANY ($1::text[]) AND due <= $2 ORDER BY created_at, saga_id",
-            (list(saga_names), _moment(until)),
+            (list(saga_names), microseconds(until)),
         )
 
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
@@ -169,8 +169,8 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         return (
             record.saga_name,
             record.status.value,
-            _moment(record.due_at),
-            _moment(record.created_at),
+            microseconds(record.due_at),
+            microseconds(record.created_at),
             record.version,
             encode_record(self._codec, record),
             record.saga_id,
@@ -183,7 +183,3 @@ _KEEP = "ON CONFLICT (saga_id) DO NOTHING"
 
 def _columns(batch: list[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*batch, strict=True)]
-
-
-def _moment(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
 from typing import Any
 
 from lexigram.events.exceptions import SerializationError
@@ -85,6 +86,11 @@ def _command(codec: EventCodec, text: str) -> Any:
         return codec.decode_value(text.encode("utf-8"))
     except SerializationError as error:
         return UnreadCommand(text, str(error))
+
+
+def microseconds(moment: datetime | None) -> int | None:
+    """Return a moment as stores index it: microseconds since 1970; None stays None."""
+    return None if moment is None else round(moment.timestamp() * 1_000_000)
 
 
 def _plain_step(step: SagaStepRecord) -> dict[str, Any]:

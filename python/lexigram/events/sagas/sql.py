@@ -9,7 +9,7 @@ from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.record import decode_record, encode_record
+from lexigram.events.sagas.record import decode_record, encode_record, microseconds
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores._loop_lock import LoopLock
@@ -157,7 +157,8 @@ class SqlSagaStore(SagaStore):
         """Return unfinished sagas that are due up to `until`, oldest first. Cost: the sagas found."""
         names = list(saga_names)
         return await self._select(
-            f"WHERE saga_name IN ({_marks(names)}) AND due <= ? ORDER BY created_at, saga_id", (*names, _moment(until))
+            f"WHERE saga_name IN ({_marks(names)}) AND due <= ? ORDER BY created_at, saga_id",
+            (*names, microseconds(until)),
         )
 
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
@@ -171,12 +172,8 @@ class SqlSagaStore(SagaStore):
 
     @staticmethod
     def _columns(record: SagaRecord) -> tuple[Any, ...]:
-        return record.saga_name, record.status.value, _moment(record.due_at), _moment(record.created_at)
+        return record.saga_name, record.status.value, microseconds(record.due_at), microseconds(record.created_at)
 
 
 def _marks(values: Sequence[Any]) -> str:
     return ", ".join("?" for _ in values)
-
-
-def _moment(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1_000_000)
