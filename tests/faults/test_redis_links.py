@@ -302,13 +302,16 @@ async def test_it_works_in_a_cluster_because_all_keys_share_a_hash_tag(services:
     from redis.asyncio import Redis as Client
     from redis.asyncio import RedisCluster
 
+    from tools.servers.base import free_port
     from tools.servers.redis import Redis
 
     class ClusterRedis(Redis):
         name = "redis-cluster"
 
         def spawn(self, command: Any, env: Any = None, cwd: Any = None) -> None:
-            super().spawn([*command, "--cluster-enabled", "yes"], env, cwd)
+            # The port of the cluster's own talk is named: by default it is 10,000 above, which may not exist.
+            bus = ["--cluster-port", str(free_port())]
+            super().spawn([*command, "--cluster-enabled", "yes", *bus], env, cwd)
 
     server = ClusterRedis(services.home)
     server.start()
