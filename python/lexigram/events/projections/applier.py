@@ -61,9 +61,8 @@ class BatchApplier:
         self._stored = 0
         self._prepared = False
         self._transactional = isinstance(projection, DurableProjection)
-        self._as_one_job = (
+        self._moves_in_jobs = (
             isinstance(projection, DurableProjection)
-            and projection.takes_batches
             and hasattr(checkpoints, "move")
             and hasattr(type(store), "engine")
         )
@@ -166,9 +165,12 @@ class BatchApplier:
         """Store the position, where it lags behind what was processed."""
         position = self.projection.position
         if self._checkpoints is not None and position != self._stored:
-            async with self.transaction():
-                await self._check_alone()
-                await self._save(position)
+            if self._moves_in_jobs:
+                await self._store.engine.run(lambda connection: self._move(connection, position))
+            else:
+                async with self.transaction():
+                    await self._check_alone()
+                    await self._save(position)
             self._stored = position
 
     async def stored_position(self) -> int:
@@ -249,7 +251,7 @@ class BatchApplier:
 
     async def _apply_together(self, wanted: Sequence[Positioned], last: int) -> None:
         store = self._checkpoints is not None and (self._transactional or last - self._stored >= self._interval)
-        if self._as_one_job:
+        if self._moves_in_jobs and self.projection.takes_batches:  # type: ignore[attr-defined]
             await self._apply_as_job(wanted, last)
             return
         async with self.transaction():
@@ -262,21 +264,26 @@ class BatchApplier:
 
     async def _apply_as_job(self, wanted: Sequence[Positioned], last: int) -> None:
         """Apply a batch in the database thread, where it shares the commit of whatever else is waiting."""
-        projection, checkpoints, events = self.projection, self._checkpoints, [event for event, _ in wanted]
-        assert isinstance(projection, DurableProjection)
+        projection, events = self.projection, [event for event, _ in wanted]
 
         def job(connection: Any) -> None:
-            if self._read_model is not None:
-                projection._model_state = self._read_model.look(connection, projection.version)
-            checkpoints.move(connection, self.checkpoint_name, self._stored, last, self.epoch)  # type: ignore[union-attr]
+            self._move(connection, last)
             try:
-                projection.project_batch(connection, events)
+                projection.project_batch(connection, events)  # type: ignore[attr-defined]
             except Exception as error:
                 raise self._poison(*wanted[0], error) from error
 
         await self._store.engine.run(job)
         self._moved(last, True)
         self.applied += len(wanted)
+
+    def _move(self, connection: Any, position: int) -> None:
+        """In the database thread: move the stored position, if nobody else has and the version was not dropped."""
+        projection: Any = self.projection
+        checkpoints: Any = self._checkpoints
+        if self._read_model is not None:
+            projection._model_state = self._read_model.look(connection, projection.version)
+        checkpoints.move(connection, self.checkpoint_name, self._stored, position, self.epoch)
 
     async def _apply_or_park(self, parked: ParkedEvents, event: Any, position: int) -> None:
         """Apply one event, or park it: because it fails, or because an earlier one of its aggregate is parked."""
