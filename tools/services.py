@@ -57,6 +57,16 @@ def ordered(names: Iterable[str]) -> list[str]:
 def install(names: Iterable[str]) -> None:
     """Install every named server and what it needs; what is there already is left alone."""
     for name in ordered(names):
+        install_one(name)
+
+
+def install_one(name: str) -> None:
+    """Install one server, if it is missing. One process at a time: they share the folder of downloads."""
+    import fcntl
+
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         SERVERS[name].install()
 
 
@@ -81,7 +91,7 @@ class Services:
         """
         for wanted in ordered([name]):
             if wanted not in self.running:
-                SERVERS[wanted].install()
+                install_one(wanted)
                 server = SERVERS[wanted](self.home)
                 server.others = self.running
                 try:

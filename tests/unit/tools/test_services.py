@@ -57,6 +57,32 @@ def test_a_server_that_ends_while_starting_shows_its_log(tmp_path: Path) -> None
         Broken(tmp_path).start()
 
 
+def test_two_runs_that_install_at_once_take_turns(tmp_path: Path) -> None:
+    """They share one folder of downloads: the second waits, and finds everything there."""
+    code = """
+import sys, time
+from pathlib import Path
+from tools import services
+from tools.servers.base import Server
+services.CACHE = Path(sys.argv[1])
+tree = services.CACHE / "tree"
+class Slow(Server):
+    @classmethod
+    def install(cls):
+        if not tree.exists():
+            (services.CACHE / "half").mkdir()  # fails where the other is at it
+            time.sleep(0.5)
+            (services.CACHE / "half").rename(tree)
+            print("made")
+services.SERVERS["slow"] = Slow
+services.install_one("slow")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(run.communicate(timeout=60)[0] for run in runs) == ["", "made\n"]
+    assert [run.returncode for run in runs] == [0, 0]
+
+
 def test_a_command_runs_with_the_servers_in_its_environment() -> None:
     """`run NAME -- COMMAND` passes the command's exit code on."""
     code = (
