@@ -154,6 +154,36 @@ async def test_a_poisonous_event_stops_only_its_projection_exactly_before_it(
         assert await rows(store, table) == {"a": 1, "b": 1, "x": 1, "c": 1}
 
 
+class Gone(BaseException):
+    """No `Exception`, as the failures of test frameworks are none."""
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), Gone("no Exception")])
+async def test_whatever_a_handler_raises_faults_its_projection(store: SqliteEventStore, raised: BaseException) -> None:
+    """Nobody has cancelled the projection; its task must not end unseen, and its rows are undone."""
+
+    class Odd(Totals):
+        async def handle_event(self, event: Sold) -> None:
+            await super().handle_event(event)
+            if event.item == "x" and failing:
+                raise raised
+
+    failing = [True]
+    head = await sell(store, "a", "x", "b")
+    async with ProjectionManager(store) as manager:
+        manager.register(Odd())
+        with pytest.raises(ProjectionBuildError):
+            await manager.wait_for("totals", head, timeout=5)
+        status = manager.get_status("totals")
+        assert status is not None
+        assert status["state"] == "faulted"
+        assert status["last_error"]
+        failing.clear()
+        manager.resume("totals")
+        await manager.wait_for("totals", head, timeout=5)
+    assert await rows(store, "totals") == {"a": 1, "x": 1, "b": 1}
+
+
 @pytest.mark.parametrize("kind", [Totals, FastTotals])
 async def test_parking_goes_on_and_keeps_the_order_of_the_aggregate(
     store: SqliteEventStore, kind: type[Totals]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lexigram.events.config import SagaConfig
-from lexigram.events.exceptions import SagaError
+from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.messages.command import Command
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.projections.manager import ProjectionManager
@@ -141,6 +141,25 @@ async def test_commands_without_a_bus_are_an_error() -> None:
     manager.register(Process)
     with pytest.raises(SagaError, match="command_bus"):
         await manager.process(OrderPlaced(order="1"))
+
+
+@pytest.mark.parametrize("returned", [AskForPayment(order="1"), {"order": "1"}, "ship", 5])
+async def test_what_is_no_list_of_commands_is_refused(returned: Any) -> None:
+    """The message names the saga and what it returned; nothing is stored."""
+
+    class Odd(Process):
+        name = "odd"
+
+        async def handle(self, event: Any) -> Any:
+            return returned
+
+    manager = SagaManager(config=QUICK, command_bus=Bus())
+    manager.register(Odd)
+    with pytest.raises(
+        EventValidationError, match=f"'odd' must return a list of commands, not {type(returned).__name__}"
+    ):
+        await manager.process(OrderPlaced(order="1"))
+    assert await manager.list() == []
 
 
 class Steps(SagaBase):

@@ -165,6 +165,41 @@ async def test_a_timer_fires_in_the_process_that_has_set_it(stores: Any) -> None
         await until(lambda: bus.sent == ["open", "remind"])
 
 
+class Ticking(SagaBase):
+    """Reminds three times, each time setting the next timer, and forgets another one."""
+
+    start_events = (Opened,)
+    timeout = math.inf
+
+    def correlation_key(self, event: Opened) -> str:
+        return event.key
+
+    async def handle(self, event: Opened) -> list[Any]:
+        self.set_timer("tick", 0)
+        self.set_timer("never", 3600)
+        return []
+
+    async def on_timer(self, name: str) -> list[Any]:
+        ticks = self.context.data["ticks"] = self.context.data.get("ticks", 0) + 1
+        self.cancel_timer("never")
+        if ticks < 3:
+            self.set_timer(name, 0.01)
+        else:
+            self.complete()
+        return [Do(key="a", what=f"{name} {ticks}")]
+
+
+async def test_a_timer_may_set_the_next_one_and_cancel_others(stores: Any) -> None:
+    """What `on_timer` sets is kept like what `handle` sets."""
+    bus = Bus()
+    async with manager_of(stores, bus, Ticking) as manager:
+        await manager.process(Opened(key="a"))
+        await until(lambda: bus.sent == ["tick 1", "tick 2", "tick 3"])
+        await manager.drain()
+        record = await found(manager, "Ticking:a")
+        assert (record.status, record.timers) == (SagaStatus.COMPLETED, {})
+
+
 async def test_a_timer_that_is_cancelled_does_not_fire(stores: Any) -> None:
     """Setting one again replaces it; negative delays are refused."""
 

@@ -178,6 +178,32 @@ async def test_a_programming_error_is_not_retried_and_never_leaves_the_saga_runn
     assert record.steps["look_up"].status is SagaStepStatus.FAILED
 
 
+async def test_a_step_that_is_cancelled_from_within_has_failed() -> None:
+    """Something it waited for was cancelled, not the saga: it is tried again and never left running."""
+
+    class Waits(Trace):
+        async def undo(self, ctx: SagaContext) -> None:
+            await cancelled_elsewhere()
+
+        @saga_step(compensation=undo, max_retries=0)
+        async def first(self, ctx: SagaContext) -> None: ...
+
+        @saga_step(max_retries=1)
+        async def second(self, ctx: SagaContext) -> None:
+            await cancelled_elsewhere()
+
+    async def cancelled_elsewhere() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+    record = await run(Waits)
+    assert record.status is SagaStatus.COMPENSATION_FAILED
+    assert record.steps["second"].attempts == 2
+    assert "cancelled from within" in str(record.steps["second"].error)
+    assert "cancelled from within" in str(record.steps["first"].compensation_error)
+
+
 async def test_retry_on_limits_which_errors_are_retried() -> None:
     """An error outside of it fails at once, even one that would be retried by default."""
     calls: list[int] = []

@@ -25,6 +25,7 @@ from lexigram.events.buses.dead_letter import DeadLetterEntry
 from lexigram.events.exceptions import EventError, EventHandlerError
 from lexigram.events.messages.context import enter_message
 from lexigram.events.middleware.retry import Backoff
+from lexigram.events.stores._settled import nobody_cancelled
 
 _log = logging.getLogger(__name__)
 
@@ -272,8 +273,7 @@ class HandlerDispatchMixin:
             async with timer:
                 value = await resume(attempt.coro, attempt.yielded, attempt.context)
         except CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if not nobody_cancelled():
                 raise
             attempt.error = error
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import ABC
 from collections.abc import Callable, Iterable
@@ -11,8 +12,9 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from lexigram.contracts.domain.events import DomainEvent
-from lexigram.events.exceptions import EventValidationError
+from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.events.projections.routing import EventRoutes, handled_types
+from lexigram.events.stores._settled import nobody_cancelled
 
 __all__ = ["InlineProjection", "ProjectionCheckpoint", "ProjectionProtocol", "ProjectionStatus"]
 
@@ -178,8 +180,19 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
 
 
 async def settled(outcome: Any) -> Any:
-    """Return `outcome`, awaited if it is awaitable: user code may be plain or asynchronous."""
-    return await outcome if inspect.isawaitable(outcome) else outcome
+    """Return `outcome`, awaited if it is awaitable: user code may be plain or asynchronous.
+
+    Raises:
+        EventError: LEX_ERR_EVT_001; the code was cancelled from within, for example because a task it waited for was.
+    """
+    if not inspect.isawaitable(outcome):
+        return outcome
+    try:
+        return await outcome
+    except asyncio.CancelledError as error:
+        if nobody_cancelled():
+            raise EventError("cancelled from within: something it waited for was cancelled", cause=error) from error
+        raise
 
 
 class InlineProjection(ProjectionProtocol):

@@ -230,6 +230,11 @@ class ProjectionRunner:
             except Exception as error:  # apply() has recorded its own; reading or preparing failed
                 if self.projection.status is not ProjectionStatus.ERROR:
                     self._fault(error)
+            except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a handler's own; nobody looks at the end of this task
+                self.applier.forget()
+                self._fault(error)
 
     async def _own(self, claim: Claim) -> None:
         """Give the lease back if another worker waits for its share; return when it is held."""
@@ -334,7 +339,7 @@ class ProjectionRunner:
             async with self._turn:
                 yield
 
-    def _fault(self, error: Exception) -> None:
+    def _fault(self, error: BaseException) -> None:
         self.last_error = str(error)
         self.projection.set_error(str(error))
         self._fail_waiters(str(error))

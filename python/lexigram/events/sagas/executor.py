@@ -254,6 +254,7 @@ class SagaExecutor:
             step_name,
             attempt,
             draft.status is SagaStatus.COMPENSATING,
+            draft.timers,
         )
 
     def delay_before_retry(self, policy: RetryPolicy, attempts: int, error: Exception) -> float | None:

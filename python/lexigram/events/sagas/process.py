@@ -76,15 +76,15 @@ class ProcessStep:
         fresh = journal.record.version == 0
         async with journal.changing(atomic=True) as draft:
             draft.handled.append(str(event.event_id))
-            commands: list[Any] = []
+            commands = None
             if type(saga).handle is not SagaBase.handle:
                 saga.context = self._manager.context_of(draft)
                 with message_context(event):
-                    commands = list(await settled(saga.handle(event)) or ())
-            if commands and self._bus is None:
-                raise SagaError(
-                    f"{type(saga).__name__}.handle returned a command; pass command_bus=… to the SagaManager"
-                )
+                    commands = await settled(saga.handle(event))
             if draft.status.is_forward and (not fresh or not has_steps):
                 draft.status = SagaStatus.RUNNING
             note_reaction(draft, commands)
+            if draft.pending and self._bus is None:
+                raise SagaError(
+                    f"{type(saga).__name__}.handle returned a command; pass command_bus=… to the SagaManager"
+                )

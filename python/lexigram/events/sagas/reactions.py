@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import EventValidationError
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 
 def note_reaction(draft: SagaRecord, commands: Any) -> None:
-    """Keep the commands that user code returned; end the saga if it said so and nothing is left to dispatch."""
+    """Keep the commands that user code returned; end the saga if it said so and nothing is left to dispatch.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024; it returned something else than a list of commands or None.
+    """
+    if isinstance(commands, str | bytes | Mapping) or not isinstance(commands, Iterable | None):
+        raise EventValidationError(
+            f"Saga {draft.saga_name!r} must return a list of commands, not {type(commands).__name__}", field="commands"
+        )
     draft.pending.extend(commands or ())
     if draft.metadata.pop("outcome", None) == "completed" and draft.status.is_forward:
         draft.ending = SagaStatus.COMPLETED
@@ -61,7 +69,7 @@ async def _dispatch(executor: SagaExecutor, command: Any) -> None:
             end_if_done(draft)
             if isinstance(command, UnreadCommand):
                 raise EventValidationError(command.error, field="pending")
-            result = as_result(await executor.bus.dispatch(command))
+            result = as_result(await settled(executor.bus.dispatch(command)))
             if not result.success:
                 raise StepFailed(result)
     except Exception as failure:

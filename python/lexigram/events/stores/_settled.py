@@ -28,6 +28,14 @@ async def settled(future: asyncio.Future[T]) -> T:
     return future.result()
 
 
+def nobody_cancelled() -> bool:
+    """Return whether a `CancelledError` just caught came out of the code called, because something it waited for was
+    cancelled, and not from somebody who cancelled this task. Then it is a failure of that code like any other.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
+
+
 async def ended(task: asyncio.Task[Any]) -> None:
     """Wait for the end of a background task and raise what it raised; that it was cancelled is no error.
 

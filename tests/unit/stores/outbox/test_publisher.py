@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,16 @@ from lexigram.events.exceptions import EventStoreConnectionError, EventValidatio
 from lexigram.events.messages.command import Command
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.memory import InMemoryEventStore
-from lexigram.events.stores.outbox import OutboxEventStore, OutboxPublisher, OutboxRelay
+from lexigram.events.stores.outbox import (
+    AbstractOutboxPublisher,
+    OutboxEntry,
+    OutboxEventStore,
+    OutboxPublisher,
+    OutboxRelay,
+)
 from lexigram.events.stores.sqlite import SqliteEventStore
 from lexigram.events.testing._store_life import PriceSet, _evolution
+from lexigram.events.testing.outbox import eventually
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
 pytestmark = pytest.mark.asyncio
@@ -203,6 +211,55 @@ async def test_an_outage_gives_nothing_up() -> None:
         assert (await store.outbox().stats()).set_aside == 0
         away.clear()
         assert await relay.publish_pending() == 1
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is cancelled", "has no connection"])
+async def test_a_send_that_does_not_end_properly_holds_up_its_own_key_only(trouble: str) -> None:
+    """One that never answers has failed after a while; one that was cancelled from within, at once."""
+    sent = []
+
+    class Troubled(AbstractOutboxPublisher):
+        async def send(self, entry: OutboxEntry) -> None:
+            if entry.key == "bad" and trouble == "hangs":
+                await asyncio.sleep(3600)
+            if entry.key == "bad" and trouble == "has no connection":
+                raise ConnectionError("no route to this queue")
+            if entry.key == "bad":
+                raise asyncio.CancelledError
+            sent.append(entry.key)
+
+    async with OutboxEventStore(InMemoryEventStore()) as store:
+        for key in ("bad", "good", "bad"):
+            await store.append(key, [BoxPacked(items=1)])
+        relay = OutboxRelay(store.outbox(), Troubled(send_timeout_seconds=0.02), poll_interval=0.02)
+        await relay.start()
+        await store.append("better", [BoxPacked(items=1)])
+        await eventually(lambda: sorted(sent) == ["better", "good"])
+        while (await store.outbox().stats()).waiting:
+            await asyncio.sleep(0.01)
+        assert (await store.outbox().stats()).set_aside == 2
+        await relay.stop()
+        first, _ = await store.outbox().dead_letters.list_entries()
+        assert first.attempts == (4 if trouble == "is cancelled" else 0)
+
+
+async def test_a_publisher_that_is_cancelled_from_within_is_tried_again() -> None:
+    """The relay's task goes on."""
+    cancelled, delivered = [True], []
+
+    class Bus:
+        async def publish(self, events: list[Any]) -> None:
+            if cancelled:
+                cancelled.clear()
+                raise asyncio.CancelledError
+            delivered.extend(events)
+
+    async with OutboxEventStore(InMemoryEventStore()) as store:
+        publisher = OutboxPublisher(store, Bus())
+        await publisher.start()
+        await store.append("a", [BoxPacked(items=1)])
+        await eventually(lambda: len(delivered) == 1)
+        await publisher.stop()
 
 
 async def test_bad_settings_are_refused() -> None:

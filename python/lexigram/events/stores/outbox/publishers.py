@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.events.messages.unknown import UnknownEvent
+from lexigram.events.stores._settled import nobody_cancelled
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxMessage
 
 
@@ -30,12 +31,17 @@ class AbstractOutboxPublisher(ABC):
 
     Args:
         concurrency: Keys delivered at the same time, at least 1.
+        send_timeout_seconds: How long one `send` may take, above 0; then it has failed. None = for ever, which holds up
+            every key if the broker never answers.
     """
 
-    def __init__(self, concurrency: int = 16) -> None:
+    def __init__(self, concurrency: int = 16, *, send_timeout_seconds: float | None = 30.0) -> None:
         if concurrency < 1:
             raise EventValidationError("concurrency must be at least 1", field="concurrency")
+        if send_timeout_seconds is not None and not send_timeout_seconds > 0:
+            raise EventValidationError("send_timeout_seconds must be above 0 or None", field="send_timeout_seconds")
         self._concurrency = concurrency
+        self._send_timeout = send_timeout_seconds
 
     @abstractmethod
     async def send(self, entry: OutboxEntry) -> None:
@@ -57,8 +63,11 @@ class AbstractOutboxPublisher(ABC):
             async with turns:
                 for entry in queue:
                     try:
-                        await self.send(entry)
-                    except Exception as error:
+                        async with asyncio.timeout(self._send_timeout):
+                            await self.send(entry)
+                    except (Exception, asyncio.CancelledError) as error:
+                        if isinstance(error, asyncio.CancelledError) and not nobody_cancelled():
+                            raise
                         failures[entry.entry_id] = error
                         return
 

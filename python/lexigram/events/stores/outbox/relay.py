@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lexigram.events.exceptions import EventLoadError, EventValidationError
-from lexigram.events.stores._settled import ended
+from lexigram.events.stores._settled import ended, nobody_cancelled
 from lexigram.events.stores.outbox.publishers import BusOutboxPublisher, OutboxPublisherProtocol
-from lexigram.events.stores.outbox.setting_aside import Aside
+from lexigram.events.stores.outbox.setting_aside import UNREACHABLE, Aside
 from lexigram.events.stores.outbox.store import OutboxBatch
 
 if TYPE_CHECKING:
@@ -144,9 +144,11 @@ class OutboxRelay:
             await self.outbox.set_aside(entry, None)
         done += waiting
         ready = await self._without_damaged(ready, done)
+        reached = False
         for pause in (*_QUICK_RETRIES, None):
-            failures = await self._publish(ready)
+            failures = await self._publish(ready, reached=reached)
             sent, ready = _confirmed(ready, failures)
+            reached = reached or bool(sent)
             self.delivered += len(sent)
             done += sent
             if not ready or pause is None:
@@ -154,7 +156,8 @@ class OutboxRelay:
             await asyncio.sleep(pause)
         for entry in ready:
             error = failures.get(entry.entry_id)
-            await self.outbox.set_aside(entry, error, len(_QUICK_RETRIES) + 1 if error is not None else 0)
+            counts = error is not None and not isinstance(error, UNREACHABLE)
+            await self.outbox.set_aside(entry, error, len(_QUICK_RETRIES) + 1 if counts else 0)
         done += ready
 
     async def _without_damaged(self, entries: list[OutboxEntry], done: list[OutboxEntry]) -> list[OutboxEntry]:
@@ -166,15 +169,20 @@ class OutboxRelay:
         done += aside
         return sound
 
-    async def _publish(self, entries: Sequence[OutboxEntry]) -> Mapping[str, BaseException]:
+    async def _publish(self, entries: Sequence[OutboxEntry], *, reached: bool) -> Mapping[str, BaseException]:
+        """Return what failed; raise if nothing of the batch could be delivered because the broker is away.
+
+        Args:
+            reached: Whether something of the batch has been delivered before.
+        """
         if not entries:
             return {}
         failures = await self.publisher.publish(entries)
         if failures:
             self.failures += len(failures)
             self.last_error = _shown(next(iter(failures.values())))
-            every_key_failed = len(failures) == len({entry.key for entry in entries})
-            if every_key_failed and all(isinstance(e, ConnectionError | TimeoutError) for e in failures.values()):
+            every_key_failed = not reached and len(failures) == len({entry.key for entry in entries})
+            if every_key_failed and all(isinstance(error, UNREACHABLE) for error in failures.values()):
                 raise next(iter(failures.values()))  # the broker is away: nothing is wrong with the entries
         return failures
 
@@ -191,7 +199,9 @@ class OutboxRelay:
                         await self._purge()
                         if not self._stopping.is_set():
                             await wakeup.wait(seen, self._poll_interval)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) and not nobody_cancelled():
+                        raise
                     self.last_error = _shown(error)
                     logger.warning("outbox %s: %s; again in %.2f s", self.outbox.name, self.last_error, pause)
                     with suppress(TimeoutError):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lexigram.events.stores.outbox.publishers import OutboxPublisherProtocol
     from lexigram.events.stores.outbox.store import AbstractOutboxStore
 
+UNREACHABLE: Final = (ConnectionError, TimeoutError)
+"""What a publisher raises if the broker is away; that says nothing about the entry and is no reason to give it up."""
 _PAGE: Final = 200
 _MAX_BACKOFF_SECONDS: Final = 300.0
 
@@ -122,8 +124,7 @@ class Aside:
             error = failures.get(entry.entry_id)
             tried = replace(letter, attempts=letter.attempts + 1, waiting=False)
             if error is not None:
-                if isinstance(error, ConnectionError | TimeoutError):
-                    # The broker is away: that says nothing about this entry and is no reason to give it up.
+                if isinstance(error, UNREACHABLE):
                     tried = replace(tried, attempts=letter.attempts)
                 await self._letters.save(
                     replace(tried, error=str(error), error_type=type(error).__name__, failed_at=moment)
