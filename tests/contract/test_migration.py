@@ -205,6 +205,13 @@ def _edit(line: bytes, **changes: Any) -> bytes:
         (lambda lines: [lines[0], _edit(lines[1], id="x"), *lines[2:]], "line 2, id"),
         (lambda lines: [lines[0], _edit(lines[1], specversion="0.3"), *lines[2:]], "line 2, specversion"),
         (lambda lines: lines[1:], "line 1, type"),
+        (lambda lines: [*lines, *lines], "something follows the last line"),
+        (lambda lines: [lines[0], _edit(lines[1], position=-1), *lines[2:]], "line 2, position"),
+        (lambda lines: [lines[0], _edit(lines[1], streamversion=10**30), *lines[2:]], "line 2, streamversion"),
+        (lambda lines: [lines[0], _edit(lines[1], time="yesterday"), *lines[2:]], "line 2, time"),
+        (lambda lines: [lines[0], _edit(lines[1], time="2024-01-01T00:00:00Z"), *lines[2:]], "the events of the file"),
+        (lambda lines: [lines[0], _edit(lines[1], tags="sku:1"), *lines[2:]], "line 2, tags"),
+        (lambda lines: [lines[0], _edit(lines[1], tags='["sku:2"]'), *lines[2:]], "the events of the file are"),
     ],
 )
 async def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path: Path, damage: Any, message: str) -> None:
@@ -217,6 +224,49 @@ async def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path: Pa
     with pytest.raises(EventValidationError, match=message):
         await import_events(path, target)
     assert await target.head() == 0
+
+
+def bought(*, newer: bool) -> type[DomainEvent]:
+    """Return a class of the same name as the program had it before, or as it has it now."""
+    if newer:
+
+        class Bought(DomainEvent):
+            sku: str
+            count: int = 1
+    else:
+
+        class Bought(DomainEvent):  # type: ignore[no-redef]
+            sku: str
+
+    return Bought
+
+
+async def test_a_program_whose_classes_have_changed_reads_an_older_file(tmp_path: Path) -> None:
+    """The checksum is of what the file says; a class that has gained a field since says it otherwise."""
+    source, target, path = InMemoryEventStore(), InMemoryEventStore(), tmp_path / "log.jsonl"
+    older = bought(newer=False)
+    await source.append("a", [older(sku="1"), older(sku="2").with_tags("t")])
+    await export_events(source, path)
+    newer = bought(newer=True)
+    await import_events(path, target)
+    events = await target.read("a")
+    assert [(type(event), event.sku, event.count) for event in events] == [(newer, "1", 1), (newer, "2", 1)]
+    assert (await import_events(path, target)).events_migrated == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_source_that_removes_events_between_two_copies(make_store: MakeStore, backend: str) -> None:
+    """What was copied and then removed from the source goes from the copy, too."""
+    source = InMemoryEventStore()
+    await fill(source)
+    async with make_store(backend) as target:
+        await migrate(source, target)
+        await source.compact("a", 6)
+        await source.delete_stream("b0")
+        await source.append("a", [Sold(sku="later")])
+        result = await migrate(source, target)
+        assert (result.events_migrated, await verify_migration(source, target)) == (1, (True, []))
+        assert await contents(target) == await contents(source)
 
 
 async def test_lines_of_another_producer_are_read(tmp_path: Path) -> None:

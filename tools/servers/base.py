@@ -169,7 +169,13 @@ def apt_install(packages: Sequence[str]) -> None:
         policy.chmod(0o755)
     try:
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
-            done = subprocess.run(["apt-get", "-o", "DPkg::Lock::Timeout=300", *command], env=env, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["apt-get", "-o", "DPkg::Lock::Timeout=300", *command],
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode != 0:
                 raise ServiceError(f"apt-get {' '.join(command)} failed\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     finally:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from lexigram.events.exceptions import EventError, EventPersistenceError, EventValidationError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.stores._validation import check_number
+from lexigram.events.stores._validation import MAX_POSITION, check_number
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.migration import (
     Copier,
@@ -34,6 +34,9 @@ __all__ = ["export_events", "import_events"]
 BEGIN: Final = "lexigram.events.log.begin"
 END: Final = "lexigram.events.log.end"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Facts = tuple[Any, ...]
+"""What `LogDigest.facts` describes one event with."""
 
 
 async def export_events(
@@ -116,8 +119,8 @@ async def import_events(
     begin: Mapping[str, Any] = {}
     with Path(path).open("rb") as file:
         begin = _begin(file)
-        for entry in _entries(file, codec):
-            digest.add(entry)
+        for entry, facts in _entries(file, codec):
+            digest.add_facts(facts)
             if entry.event.sequence_number <= done:
                 held.add(entry)
         _check_end(file, digest)
@@ -130,7 +133,7 @@ async def import_events(
     with Path(path).open("rb") as file:
         _begin(file)
         batch: list[Entry] = []
-        for entry in _entries(file, codec):
+        for entry, _ in _entries(file, codec):
             if entry.event.sequence_number <= done:
                 continue
             batch.append(entry)
@@ -204,8 +207,11 @@ def _begin(file: BinaryIO) -> Mapping[str, Any]:
     return data
 
 
-def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[Entry]:
-    """Yield the events up to the last line, which is left in the file's place for `_check_end`."""
+def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[tuple[Entry, Facts]]:
+    """Yield the events up to the last line, which is left in the file's place for `_check_end`.
+
+    With each of them comes what the file says of it: a class that has changed since may say it otherwise.
+    """
     previous = 0
     number = 1
     while True:
@@ -218,18 +224,21 @@ def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[Entry]:
         if line.get("type") == END:
             file.seek(start)
             return
-        entry = _entry(line, raw, number, codec)
+        entry, facts = _entry(line, raw, number, codec)
         if entry.event.sequence_number <= previous:
             raise _bad(number, "position", f"{entry.event.sequence_number} does not come after {previous}")
         previous = entry.event.sequence_number
-        yield entry
+        yield entry, facts
 
 
-def _entry(line: Mapping[str, Any], raw: bytes, number: int, codec: EventCodec) -> Entry:
+def _entry(line: Mapping[str, Any], raw: bytes, number: int, codec: EventCodec) -> tuple[Entry, Facts]:
     wanted = {"subject": str, "type": str, "eventtype": str, "streamversion": int, "position": int, "data": dict}
     for name, kind in wanted.items():
         if type(line.get(name)) is not kind:
             raise _bad(number, name, f"{kind.__name__} expected, got {line.get(name)!r:.80}")
+    for name in ("streamversion", "position"):
+        if not 1 <= line[name] <= MAX_POSITION:
+            raise _bad(number, name, f"a number from 1 to 2**63 - 1 expected, got {line[name]!r:.80}")
     payload = _payload(raw, line["data"])
     try:
         event = codec.decode(line["type"], line["eventtype"], payload, line["streamversion"], line["position"])
@@ -237,7 +246,31 @@ def _entry(line: Mapping[str, Any], raw: bytes, number: int, codec: EventCodec) 
         raise _bad(number, "data", str(error)) from error
     if str(event.event_id) != line.get("id"):
         raise _bad(number, "id", f"{line.get('id')!r} is not the id in data, {event.event_id}")
-    return Entry(line["subject"], event)
+    facts = (
+        *(line["position"], line["subject"], line["streamversion"]),
+        *(event.event_id.bytes, line["type"], line["eventtype"], _time(line, number), _tags(line, number), payload),
+    )
+    return Entry(line["subject"], event), facts
+
+
+def _time(line: Mapping[str, Any], number: int) -> int:
+    """Return the event's time in microseconds since 1970."""
+    try:
+        return (datetime.fromisoformat(line["time"]) - _EPOCH) // timedelta(microseconds=1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(number, "time", f"a time with a time zone expected, got {line.get('time')!r:.80}") from error
+
+
+def _tags(line: Mapping[str, Any], number: int) -> tuple[str, ...]:
+    if "tags" not in line:
+        return ()
+    try:
+        tags = json.loads(line["tags"])
+    except (TypeError, ValueError):
+        tags = None
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise _bad(number, "tags", f"a JSON list of strings in a string expected, got {line['tags']!r:.80}")
+    return tuple(tags)
 
 
 def _payload(raw: bytes, data: Mapping[str, Any]) -> bytes:
@@ -251,10 +284,13 @@ def _payload(raw: bytes, data: Mapping[str, Any]) -> bytes:
 
 
 def _check_end(file: BinaryIO, digest: LogDigest) -> None:
-    data = _parse(file.readline(), digest.count + 2).get("data")
+    number = digest.count + 2
+    data = _parse(file.readline(), number).get("data")
     expected = {"count": digest.count, "sha256": digest.hexdigest()}
     if data != expected:
-        raise _bad(digest.count + 2, "data", f"the events of the file are {expected}, its last line says {data}")
+        raise _bad(number, "data", f"the events of the file are {expected}, its last line says {data}")
+    if file.read().strip():
+        raise _bad(number + 1, "line", "something follows the last line; one file holds one log")
 
 
 def _parse(raw: bytes, number: int) -> dict[str, Any]:

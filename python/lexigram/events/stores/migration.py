@@ -86,11 +86,15 @@ class LogDigest:
 
     def add(self, entry: Entry) -> None:
         """Take the next event, in order of position."""
+        self.add_facts(self.facts(entry))
+
+    def add_facts(self, facts: tuple[Any, ...]) -> None:
+        """Take the next event as `facts` describes one."""
         self.count += 1
-        self._hash.update(repr(self.facts(entry)).encode())
+        self._hash.update(repr(facts).encode())
 
     def facts(self, entry: Entry) -> tuple[Any, ...]:
-        """Return everything that makes the event what it is."""
+        """Return what makes the event what it is: position, stream, version, id, type, short name, time, tags, payload."""
         return (entry.event.sequence_number, entry.stream_id, entry.event.version, *self._codec.encode(entry.event))
 
     def hexdigest(self) -> str:
@@ -110,7 +114,8 @@ async def migrate(
 
     The target must be empty, or hold the beginning of the same copy: after an interruption, call it again and it goes
     on. Each batch is one transaction. Nobody else may write to the target meanwhile. The source is copied up to its
-    head at the time of the call; it may go on, and a further call copies what came since. An event is copied as the
+    head at the time of the call; it may go on, and a further call copies what came since and removes what it has removed.
+    An event is copied as the
     source reads it: with a schema evolution in its present form, and byte for byte where its class is unknown.
 
     Args:
@@ -143,6 +148,7 @@ async def migrate(
                 on_progress(copier.position, head)
     result.streams_migrated = len(streams)
     if not dry_run:
+        copier.removed = await removed_versions(left)
         await copier.finish(head)
         differences, result.checksum = await _compare(left, right, head)
         if differences:
@@ -173,19 +179,19 @@ class Copier:
     """Writes a log to a store that is empty or holds its beginning.
 
     Args:
-        removed: Highest removed version by stream.
+        removed: Highest removed version by stream; it may grow until the end.
         position: What the target holds already.
     """
 
     def __init__(self, target: AbstractEventStore, removed: Mapping[str, int], position: int) -> None:
         self.position = position
         self._target = target
-        self._removed = dict(removed)
+        self.removed = dict(removed)
         self._owed: dict[str, int] = {}
 
     async def begin(self) -> None:
         """Find out which placeholders are still to be written."""
-        for stream_id, version in self._removed.items():
+        for stream_id, version in self.removed.items():
             missing = version - await self._target.get_stream_version(stream_id)
             if missing > 0:
                 self._owed[stream_id] = missing
@@ -206,7 +212,7 @@ class Copier:
         """Fill up to the head and remove all placeholders."""
         while self.position < head:
             await self._store(self._fill(min(head, self.position + at_once), {}))
-        for stream_id, version in self._removed.items():
+        for stream_id, version in self.removed.items():
             await self._target.compact(stream_id, version)
         if await self._target.stream_exists(FILLER):
             await self._target.delete_stream(FILLER)
@@ -261,14 +267,18 @@ def _own(store: Any, name: str) -> AbstractEventStore:
 
 
 async def _check_beginning(left: AbstractEventStore, right: AbstractEventStore, done: int, head: int) -> None:
-    """Refuse a target that holds anything but the beginning of the source."""
+    """Refuse a target that holds anything but the beginning of the source.
+
+    What the source has removed since it was copied may be there; it goes at the end, like the placeholders.
+    """
     if done > head:
         raise EventPersistenceError(
             f"the target is at position {done}, beyond the source's {head}; use an empty target"
         )
     if not done:
         return
-    facts, found = LogDigest().facts, {}
+    facts, removed = LogDigest().facts, await removed_versions(left)
+    found: dict[int, tuple[Any, ...]] = {}
     async for batch in batches(right, 0, done, 500):
         for entry in batch:
             if type(entry.event) is not RemovedEventPlaceholder:
@@ -277,8 +287,10 @@ async def _check_beginning(left: AbstractEventStore, right: AbstractEventStore, 
             for entry in expected:
                 if found.pop(entry.event.sequence_number, None) != facts(entry):
                     raise _other(entry.event.sequence_number)
-        if found:
-            raise _other(next(iter(found)))
+        for position, (_, stream_id, version, *_rest) in found.items():
+            if version > removed.get(stream_id, 0):
+                raise _other(position)
+        found.clear()
 
 
 def _other(position: int) -> EventPersistenceError:
