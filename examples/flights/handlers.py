@@ -31,12 +31,18 @@ class RecentFlights:
         return self._recent.pop(flight, None) or await self._flights.get_or_raise(flight)
 
     async def save(self, flight: Flight) -> None:
-        """Save its events. Inside a unit of work it is not kept, because that may still be rolled back."""
+        """Save its events. Inside a unit of work it is kept when that has committed: it may still be rolled back."""
         await self._flights.save(flight)
-        if current_unit_of_work() is None:
-            self._recent[str(flight.id)] = flight
-            if len(self._recent) > KEPT:
-                del self._recent[next(iter(self._recent))]
+        unit = current_unit_of_work()
+        if unit is None:
+            self._keep(flight)
+        else:
+            unit.on_commit(lambda: self._keep(flight))
+
+    def _keep(self, flight: Flight) -> None:
+        self._recent[str(flight.id)] = flight
+        if len(self._recent) > KEPT:
+            del self._recent[next(iter(self._recent))]
 
 
 class FlightHandlers:
