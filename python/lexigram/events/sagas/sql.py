@@ -93,14 +93,13 @@ class SqlSagaStore(SagaStore):
         """Store a record; see `SagaStore.save`."""
         await self.initialize()
         expected = record.version
-        if expected == 0:
-            stored = await self._version(record.saga_id)
-            if stored is None and await self.create(record):
-                return
-            record.version = expected = stored or await self._version(record.saga_id) or 0
-        record.version = expected + 1
         record.updated_at = now()
         text = encode_record(self._codec, record)
+        if expected == 0:
+            row = (record.saga_id, *self._columns(record), text)
+            record.version = await self._database.engine.run(lambda connection: self._replace(connection, row))
+            return
+        record.version = expected + 1
         params = (*self._columns(record), record.version, text, record.saga_id, expected)
         unit = self._database.engine.current_unit()
         if isinstance(unit, DeferredUnitOfWork) and unit.defers:
@@ -112,6 +111,21 @@ class SqlSagaStore(SagaStore):
             record.version = expected
             raise
 
+    def _replace(self, connection: Any, row: Sequence[Any]) -> int:
+        """Store a record whatever is stored; return its version."""
+        connection.execute(
+            f"INSERT INTO {self._table} (saga_id, saga_name, status, due, created_at, version, record) "
+            "VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (saga_id) DO UPDATE SET saga_name = excluded.saga_name, "
+            "status = excluded.status, due = excluded.due, created_at = excluded.created_at, version = version + 1, "
+            "record = excluded.record",
+            row,
+        )
+        return self._stored_version(connection, row[0]) or 0
+
+    def _stored_version(self, connection: Any, saga_id: str) -> int | None:
+        row = connection.execute(f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,)).fetchone()
+        return None if row is None else int(row[0])
+
     def _update(self, connection: Any, params: Sequence[Any]) -> None:
         changed = connection.execute(
             f"UPDATE {self._table} SET saga_name = ?, status = ?, due = ?, created_at = ?, version = ?, record = ? "
@@ -120,11 +134,10 @@ class SqlSagaStore(SagaStore):
         ).rowcount
         if not changed:
             saga_id, expected = params[-2:]
-            row = connection.execute(f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,)).fetchone()
             raise ConcurrencyError(
                 f"Saga {saga_id!r} was saved by somebody else meanwhile",
                 expected_version=expected,
-                actual_version=None if row is None else row[0],
+                actual_version=self._stored_version(connection, saga_id),
             )
 
     async def load(self, saga_id: str) -> SagaRecord | None:
@@ -165,10 +178,6 @@ class SqlSagaStore(SagaStore):
         await self.initialize()
         rows = await self._database.engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
         return [decode_record(self._codec, record, version) for version, record in rows]
-
-    async def _version(self, saga_id: str) -> int | None:
-        row = await self._database.engine.fetch_one(f"SELECT version FROM {self._table} WHERE saga_id = ?", (saga_id,))
-        return None if row is None else int(row[0])
 
     @staticmethod
     def _columns(record: SagaRecord) -> tuple[Any, ...]:
