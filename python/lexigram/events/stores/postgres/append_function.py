@@ -1,4 +1,8 @@
-"""The function that stores a batch of appends in one call: order, versions, conditions and retries are decided here.
+"""The functions that store a batch of appends in one call: order, versions, conditions and retries are decided here.
+
+`append` finds out everything itself. `append_next` takes a batch that the client has numbered from what it knows of the
+log, and stores it only if the log still ends where the client thinks: then nothing else has been appended, so what it
+knows of versions is true, and nothing has to be looked up.
 
 The lock is taken in a statement of its own. Each later statement of a VOLATILE function takes a fresh snapshot under
 READ COMMITTED, so the checks see everything that was committed before the lock was free: one statement that locks and
@@ -36,10 +40,10 @@ def functions(names: TableNames, payload: str) -> tuple[str, ...]:
     Args:
         payload: Type of the payload column: `json`, `jsonb` or `bytea`.
     """
-    given = "bytea" if payload == "bytea" else "text"
-    text = _MATCHES, _APPEND
+    text = _MATCHES, _APPEND, _APPEND_NEXT
     for old, new in {
         "{append}": names.append,
+        "{append_next}": names.append_next,
         "{matches}": names.matches,
         "{events}": names.events,
         "{streams}": names.streams,
@@ -47,7 +51,8 @@ def functions(names: TableNames, payload: str) -> tuple[str, ...]:
         "{tags}": names.tags,
         "{head}": names.head,
         "{settings}": _SETTINGS,
-        "{given}": given,
+        # Not the payload's own type: a pool of the application may have changed how json is sent.
+        "{given}": "bytea" if payload == "bytea" else "text",
         "{payload}": payload,
     }.items():
         text = tuple(part.replace(old, new) for part in text)  # type: ignore[assignment]
@@ -95,25 +100,24 @@ END $function$
 # Arrays with the prefix p_ are of the batch, a_ one element per append, e_ per event, t_ per tag.
 _APPEND: Final = """
 CREATE OR REPLACE FUNCTION {append}(
-    p_careful boolean, p_lock_timeout text, p_notify boolean,
+    p_careful boolean, p_lock_timeout text,
     p_streams text[], p_hashes bigint[], p_type_names text[], p_event_types text[],
-    a_stream integer[], a_expected bigint[], a_count integer[], a_condition text[],
+    a_stream integer[], a_expected bigint[], a_count integer[], a_after bigint[], a_condition text[],
     e_append integer[], e_offset integer[], e_type integer[], e_id uuid[], e_at bigint[], e_payload {given}[],
     t_event integer[], t_tag text[],
-    OUT statuses integer[], OUT versions bigint[], OUT positions bigint[])
+    OUT statuses integer[], OUT versions bigint[], OUT positions bigint[],
+    OUT before bigint, OUT keys bigint[], OUT current bigint[], OUT kinds integer[])
 LANGUAGE plpgsql VOLATILE {settings} AS $function$
 DECLARE
     log oid := '{events}'::regclass::oid;
-    -- A partitioned table has no index over all partitions that would notice an event id stored before.
-    careful boolean := p_careful OR (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = '{events}'::regclass);
+    careful boolean;
+    is_partitioned boolean;
+    is_foreign boolean;
+    is_refused boolean := false;
     n integer := cardinality(a_stream);
-    keys bigint[];
-    current bigint[];
-    kinds integer[];
     head bigint;
-    before bigint;
+    found bigint;
     seen record;
-    condition jsonb;
     low integer := 1;
     high integer;
     j integer;
@@ -127,15 +131,20 @@ BEGIN
         PERFORM set_config('lock_timeout', p_lock_timeout, true);
     END IF;
     PERFORM pg_advisory_xact_lock((1280853334::bigint << 32) | log::bigint);
-    SELECT h.position INTO head FROM {head} h;
+    SELECT h.position, EXISTS (SELECT FROM {events} e WHERE e.position > h.position),
+        (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = log)
+    INTO head, is_foreign, is_partitioned FROM {head} h;
     IF head IS NULL THEN
         RAISE EXCEPTION 'table {head} has lost its row' USING ERRCODE = 'LX003';
     END IF;
-    IF EXISTS (SELECT FROM {events} e WHERE e.position > head) THEN
+    IF is_foreign THEN
         RAISE EXCEPTION 'an event was written beyond position % by something else than this library', head
             USING ERRCODE = 'LX002';
     END IF;
     before := head;
+    -- A partitioned table has no index over all partitions that would notice an event id stored before. A condition may
+    -- watch what its neighbours in the batch append, which must be stored before it is checked.
+    careful := p_careful OR is_partitioned OR (n > 1 AND cardinality(a_condition) > 0);
 
     SELECT array_agg(q.key), array_agg(q.version) INTO keys, current
     FROM (
@@ -163,15 +172,26 @@ BEGIN
         -- Number the appends in order, without a statement for each, then insert all of them at once.
         FOR i IN 1..n LOOP
             j := a_stream[i];
-            IF a_expected[i] = -1 OR a_expected[i] = current[j] THEN
-                current[j] := current[j] + a_count[i];
-                head := head + a_count[i];
-                versions[i] := current[j];
-                positions[i] := head;
-            ELSE
+            IF a_expected[i] <> -1 AND a_expected[i] <> current[j] THEN
+                is_refused := true;
                 statuses[i] := 2;
                 versions[i] := current[j];
+                CONTINUE;
             END IF;
+            IF a_after[i] < before THEN
+                found := {matches}(a_after[i], a_condition[i]::jsonb);
+                IF found IS NOT NULL THEN
+                    is_refused := true;
+                    statuses[i] := 3;
+                    versions[i] := current[j];
+                    positions[i] := found;
+                    CONTINUE;
+                END IF;
+            END IF;
+            current[j] := current[j] + a_count[i];
+            head := head + a_count[i];
+            versions[i] := current[j];
+            positions[i] := head;
         END LOOP;
         IF array_position(keys, NULL) IS NOT NULL THEN
             WITH made AS (
@@ -194,67 +214,111 @@ BEGIN
         END IF;
     END IF;
 
-    FOR i IN 1..n LOOP
-        high := low + a_count[i] - 1;
-        IF careful OR statuses[i] = 2 THEN
-            j := a_stream[i];
-            SELECT count(*) AS events, min(e.stream) AS stream, max(e.stream) AS other_stream,
-                min(e.version - u.f) AS version, max(e.version - u.f) AS other_version,
-                min(e.position - u.f) AS position, max(e.position - u.f) AS other_position
-            INTO seen
-            FROM unnest(e_id[low:high]) WITH ORDINALITY u(id, f) JOIN {events} e ON e.event_id = u.id;
-            IF seen.events > 0 THEN
-                IF seen.events = a_count[i] AND seen.stream = keys[j] AND seen.other_stream = keys[j]
-                    AND seen.version = seen.other_version AND seen.position = seen.other_position
-                THEN
-                    statuses[i] := 1;
-                    versions[i] := seen.version + a_count[i];
-                    positions[i] := seen.position + a_count[i];
-                ELSE
-                    statuses[i] := 4;
-                END IF;
-            ELSIF NOT careful THEN
-                NULL;
-            ELSIF a_expected[i] <> -1 AND a_expected[i] <> current[j] THEN
-                statuses[i] := 2;
-                versions[i] := current[j];
-            ELSE
-                IF a_condition[i] IS NOT NULL THEN
-                    condition := a_condition[i]::jsonb;
-                    positions[i] := {matches}((condition ->> 'after')::bigint, condition -> 'items');
-                END IF;
-                IF positions[i] > 0 THEN
-                    statuses[i] := 3;
-                    versions[i] := current[j];
-                ELSE
-                    IF keys[j] IS NULL THEN
-                        INSERT INTO {streams} (stream_id, partition_hash) VALUES (p_streams[j], p_hashes[j])
-                        RETURNING key INTO new_key;
-                        keys[j] := new_key;
+    IF careful OR is_refused THEN
+        FOR i IN 1..n LOOP
+            high := low + a_count[i] - 1;
+            IF careful OR statuses[i] > 0 THEN
+                j := a_stream[i];
+                SELECT count(*) AS events, min(e.stream) AS stream, max(e.stream) AS other_stream,
+                    min(e.version - u.f) AS version, max(e.version - u.f) AS other_version,
+                    min(e.position - u.f) AS position, max(e.position - u.f) AS other_position
+                INTO seen
+                FROM unnest(e_id[low:high]) WITH ORDINALITY u(id, f) JOIN {events} e ON e.event_id = u.id;
+                IF seen.events > 0 THEN
+                    IF seen.events = a_count[i] AND seen.stream = keys[j] AND seen.other_stream = keys[j]
+                        AND seen.version = seen.other_version AND seen.position = seen.other_position
+                    THEN
+                        statuses[i] := 1;
+                        versions[i] := seen.version + a_count[i];
+                        positions[i] := seen.position + a_count[i];
+                    ELSE
+                        statuses[i] := 4;
                     END IF;
-                    INSERT INTO {events} (position, stream, version, type, event_id, occurred_at, payload)
-                    SELECT head + u.o, keys[j], current[j] + u.o, kinds[u.t], u.id,
-                        timestamptz 'epoch' + u.at * interval '1 microsecond', u.p::{payload}
-                    FROM unnest(e_type[low:high], e_id[low:high], e_at[low:high], e_payload[low:high])
-                        WITH ORDINALITY u(t, id, at, p, o);
-                    INSERT INTO {tags} (tag, position, type)
-                    SELECT u.g, head + e_offset[u.e], kinds[e_type[u.e]]
-                    FROM unnest(t_event, t_tag) u(e, g) WHERE u.e BETWEEN low AND high;
-                    current[j] := current[j] + a_count[i];
-                    head := head + a_count[i];
+                ELSIF NOT careful THEN
+                    NULL;
+                ELSIF a_expected[i] <> -1 AND a_expected[i] <> current[j] THEN
+                    statuses[i] := 2;
                     versions[i] := current[j];
-                    positions[i] := head;
+                ELSE
+                    IF a_after[i] < head THEN
+                        positions[i] := {matches}(a_after[i], a_condition[i]::jsonb);
+                    END IF;
+                    IF positions[i] > 0 THEN
+                        statuses[i] := 3;
+                        versions[i] := current[j];
+                    ELSE
+                        IF keys[j] IS NULL THEN
+                            INSERT INTO {streams} (stream_id, partition_hash) VALUES (p_streams[j], p_hashes[j])
+                            RETURNING key INTO new_key;
+                            keys[j] := new_key;
+                        END IF;
+                        INSERT INTO {events} (position, stream, version, type, event_id, occurred_at, payload)
+                        SELECT head + u.o, keys[j], current[j] + u.o, kinds[u.t], u.id,
+                            timestamptz 'epoch' + u.at * interval '1 microsecond', u.p::{payload}
+                        FROM unnest(e_type[low:high], e_id[low:high], e_at[low:high], e_payload[low:high])
+                            WITH ORDINALITY u(t, id, at, p, o);
+                        INSERT INTO {tags} (tag, position, type)
+                        SELECT u.g, head + e_offset[u.e], kinds[e_type[u.e]]
+                        FROM unnest(t_event, t_tag) u(e, g) WHERE u.e BETWEEN low AND high;
+                        current[j] := current[j] + a_count[i];
+                        head := head + a_count[i];
+                        versions[i] := current[j];
+                        positions[i] := head;
+                    END IF;
                 END IF;
             END IF;
-        END IF;
-        low := high + 1;
-    END LOOP;
+            low := high + 1;
+        END LOOP;
+    END IF;
 
+    IF is_partitioned THEN
+        keys := NULL;  -- the other function would not notice an event id stored before
+    END IF;
     IF head > before THEN
         UPDATE {head} SET position = head;
-        IF p_notify THEN
-            PERFORM pg_notify('lexigram_events_' || log::text, head::text);
-        END IF;
+        PERFORM pg_notify('lexigram_events_' || log::text, head::text);
     END IF;
+END $function$
+"""
+
+# All arrays have one element per event, except those of tags. False = it ends elsewhere, nothing is stored.
+_APPEND_NEXT: Final = """
+CREATE OR REPLACE FUNCTION {append_next}(
+    p_lock_timeout text, p_log bigint, p_head bigint, p_last uuid,
+    e_stream bigint[], e_version bigint[], e_type integer[], e_id uuid[], e_at bigint[], e_payload {given}[],
+    t_event integer[], t_tag text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE {settings} AS $function$
+DECLARE
+    log bigint := '{events}'::regclass::oid::bigint;
+    is_known boolean;
+    new_head bigint := p_head + cardinality(e_stream);
+BEGIN
+    IF log <> p_log OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN false;
+    END IF;
+    IF p_lock_timeout IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', p_lock_timeout, true);
+    END IF;
+    PERFORM pg_advisory_xact_lock((1280853334::bigint << 32) | log);
+    -- The id says that it is the same log, and not one that was restored and has grown to the same length.
+    SELECT h.position = p_head AND e.event_id = p_last AND NOT EXISTS (SELECT FROM {events} f WHERE f.position > p_head)
+    INTO is_known FROM {head} h, {events} e WHERE e.position = p_head;
+    IF is_known IS NOT TRUE THEN
+        RETURN false;
+    END IF;
+    -- `unnest` here, and not after FROM, reads the arrays without copying them aside first.
+    INSERT INTO {events} (position, stream, version, type, event_id, occurred_at, payload)
+    SELECT u.position, u.stream, u.version, u.type, u.id, timestamptz 'epoch' + u.at * interval '1 microsecond', u.payload::{payload}
+    FROM (
+        SELECT generate_series(p_head + 1, new_head) AS position, unnest(e_stream) AS stream, unnest(e_version) AS version,
+            unnest(e_type) AS type, unnest(e_id) AS id, unnest(e_at) AS at, unnest(e_payload) AS payload) u;
+    IF cardinality(t_event) > 0 THEN
+        INSERT INTO {tags} (tag, position, type)
+        SELECT u.tag, p_head + u.event, e_type[u.event]
+        FROM (SELECT unnest(t_tag) AS tag, unnest(t_event) AS event) u;
+    END IF;
+    UPDATE {head} SET position = new_head;
+    PERFORM pg_notify('lexigram_events_' || log::text, new_head::text);
+    RETURN true;
 END $function$
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from asyncpg.pgproto.pgproto import UUID
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from lexigram.events.messages.codec import EncodedEvent
     from lexigram.events.stores.condition import ResolvedCondition
 
-CALL = (
-    "SELECT statuses, versions, positions FROM {append}($1::boolean, $2::text, $3::boolean, $4::text[], $5::bigint[], "
-    "$6::text[], $7::text[], $8::integer[], $9::bigint[], $10::integer[], $11::text[], $12::integer[], $13::integer[], "
-    "$14::integer[], $15::uuid[], $16::bigint[], $17::{given}[], $18::integer[], $19::text[])"
+NEXT: Final = (
+    "SELECT {append_next}($1::text, $2::bigint, $3::bigint, $4::uuid, $5::bigint[], $6::bigint[], $7::integer[], "
+    "$8::uuid[], $9::bigint[], $10::{given}[], $11::integer[], $12::text[])"
+)
+
+CALL: Final = (
+    "SELECT statuses, versions, positions, before, keys, current, kinds FROM {append}($1::boolean, $2::text, $3::text[], "
+    "$4::bigint[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::integer[], $10::bigint[], $11::text[], "
+    "$12::integer[], $13::integer[], $14::integer[], $15::uuid[], $16::bigint[], $17::{given}[], $18::integer[], $19::text[])"
 )
 
 
@@ -41,7 +46,8 @@ def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[
     """
     streams: dict[str, int] = {}
     types: dict[tuple[str, str], int] = {}
-    a_stream, a_expected, a_count, a_condition = [], [], [], []
+    a_stream, a_expected, a_count = [], [], []
+    conditions: list[ResolvedCondition | None] = []
     e_append: list[int] = []
     e_offset: list[int] = []
     e_type: list[int] = []
@@ -54,7 +60,7 @@ def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[
         a_stream.append(streams.setdefault(stream_id, len(streams) + 1))
         a_expected.append(-1 if expected is None else expected)
         a_count.append(len(events))
-        a_condition.append(None if condition is None else _condition(condition))
+        conditions.append(condition)
         for offset, (event_id, type_name, event_type, at, tags, payload) in enumerate(events, 1):
             e_append.append(number)
             e_offset.append(offset)
@@ -66,6 +72,8 @@ def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[
                 for tag in dict.fromkeys(tags):
                     t_event.append(len(e_id))
                     t_tag.append(tag)
+    if not any(conditions):
+        conditions.clear()
     return (
         list(streams),
         [partition_hash(stream_id) for stream_id in streams],
@@ -74,7 +82,8 @@ def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[
         a_stream,
         a_expected,
         a_count,
-        a_condition,
+        [condition and condition.after for condition in conditions],
+        [condition and _items(condition) for condition in conditions],
         e_append,
         e_offset,
         e_type,
@@ -104,9 +113,9 @@ def outcome(request: AppendRequest, status: int, version: int, position: int) ->
     return ConcurrencyError(text, expected_version=expected, actual_version=version)
 
 
-def _condition(condition: ResolvedCondition) -> str:
+def _items(condition: ResolvedCondition) -> str:
     items = [
         {"types": None if item.types is None else sorted(item.types), "tags": sorted(item.tags)}
         for item in condition.query
     ]
-    return json.dumps({"after": condition.after, "items": items})
+    return json.dumps(items)

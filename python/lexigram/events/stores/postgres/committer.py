@@ -19,8 +19,11 @@ from lexigram.events.stores.postgres.errors import (
     is_one_sided,
     sqlstate,
 )
+from lexigram.events.stores.postgres.knowledge import Knowledge
 
 MAX_EVENTS: Final = 500
+MIN_SHARE: Final = 64
+"""From twice as many appends on, half of them are stored while the callers of the other half go on."""
 MAX_BYTES: Final = 4_000_000
 MAX_WAITING: Final = 16_384
 """Appends that may wait; coroutines beyond that wait before they queue, so memory stays bounded."""
@@ -39,6 +42,7 @@ class Committer:
         connect: Returns a fresh connection.
         disconnect: Gives `(connection, is_broken)` back; never raises.
         call: Executes `(connection, careful, arrays)` and returns the arrays of the answer.
+        call_next: Executes `(connection, arguments)` of a numbered batch and returns whether it was stored.
         binary: Payloads go into a `bytea` column.
         where: The database as shown in errors.
         reconnect_seconds: How long a batch waits for a server that went away.
@@ -50,16 +54,20 @@ class Committer:
         connect: Callable[[], Awaitable[Any]],
         disconnect: Callable[[Any, bool], Awaitable[None]],
         call: Callable[[Any, bool, tuple[list[Any], ...]], Awaitable[Any]],
+        call_next: Callable[[Any, tuple[Any, ...]], Awaitable[bool]],
         *,
         binary: bool,
         where: str,
         reconnect_seconds: float,
         committed: Callable[[int], None],
     ) -> None:
-        self._connect, self._disconnect, self._call = connect, disconnect, call
+        self._connect, self._disconnect = connect, disconnect
+        self._call, self._call_next = call, call_next
+        self._knowledge = Knowledge(binary)
         self._binary, self._where, self._reconnect_seconds = binary, where, reconnect_seconds
         self._committed = committed
         self._queue: deque[_Waiting] = deque()
+        self._unanswered = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -91,7 +99,8 @@ class Committer:
             raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(future, request))
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
         return await future
 
     async def _run(self) -> None:
@@ -100,8 +109,6 @@ class Committer:
                 batch = self._take()
                 if batch:
                     await self._commit(batch)
-                    # One turn of the loop: callers that were answered queue their next append, so batches stay full.
-                    await asyncio.sleep(0)
                 elif self._closing:
                     return
                 else:
@@ -125,7 +132,8 @@ class Committer:
         batch: list[_Waiting] = []
         events = size = 0
         queue = self._queue
-        while queue:
+        appends = max(MIN_SHARE, (len(queue) + self._unanswered) // 2)
+        while queue and len(batch) < appends:
             future, request = queue[0]
             if not future.done():
                 events += len(request.events)
@@ -142,11 +150,21 @@ class Committer:
             answers = await self._store([waiting.request for waiting in batch])
         except BaseException as error:
             failure = clear_error(error, self._where, EventPersistenceError)
-            for waiting in batch:
-                _answer(waiting, _alone(failure))
+            answers = [_alone(failure) for _ in batch]
             if not isinstance(error, Exception):
+                self._answer_all(batch, answers)
                 raise
-            return
+        if self._queue:
+            # The next batch is sent first, so that the server works while the callers of this one go on.
+            self._unanswered = len(batch)
+            asyncio.get_running_loop().call_soon(self._answer_all, batch, answers)
+        else:
+            self._answer_all(batch, answers)
+            # One turn of the loop: callers that were answered queue their next append, so batches stay full.
+            await asyncio.sleep(0)
+
+    def _answer_all(self, batch: Sequence[_Waiting], answers: Sequence[Any]) -> None:
+        self._unanswered = 0
         stored = False
         for waiting, answer in zip(batch, answers, strict=True):
             stored = stored or not isinstance(answer, Exception)
@@ -157,17 +175,28 @@ class Committer:
 
     async def _store(self, requests: list[AppendRequest]) -> list[Any]:
         """Send one batch until its outcome is known. From the second try on stored event ids are looked up first."""
-        arrays = encode_batch(requests, self._binary)
-        careful = any(request.condition is not None for request in requests)
+        knowledge = self._knowledge
+        numbered = knowledge.numbered(requests)
+        careful = False
         deadline = 0.0
         tries = 0
         while True:
             try:
                 if self._connection is None:
                     self._connection = await self._connect()
+                if numbered is not None:
+                    if await self._call_next(self._connection, numbered.arguments):
+                        knowledge.took(numbered)
+                        return list(numbered.answers)
+                    numbered = None
+                    knowledge.forget(is_alone=False)
+                arrays = encode_batch(requests, self._binary)
                 row = await self._call(self._connection, careful, arrays)
-                return [outcome(*one) for one in zip(requests, *row, strict=True)]
+                knowledge.learn(requests, arrays, row)
+                return [outcome(*one) for one in zip(requests, *row[:3], strict=True)]
             except Exception as error:
+                numbered = None
+                knowledge.forget()
                 tries += 1
                 if sqlstate(error) == UNIQUE_VIOLATION and not careful:
                     careful = True

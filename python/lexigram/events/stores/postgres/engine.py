@@ -20,7 +20,7 @@ from lexigram.events.exceptions import (
 )
 from lexigram.events.stores._settled import settled
 from lexigram.events.stores._wakeup import Wakeup
-from lexigram.events.stores.postgres.batch import CALL, AppendRequest, encode_batch, outcome
+from lexigram.events.stores.postgres.batch import CALL, NEXT, AppendRequest, encode_batch, outcome
 from lexigram.events.stores.postgres.committer import Committer
 from lexigram.events.stores.postgres.errors import clear_error, is_lost
 from lexigram.events.stores.postgres.listener import Listener
@@ -53,7 +53,8 @@ class PostgresEngine:
         self._listener: Listener | None = None
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
-        self._call = ""
+        self._call = self._next = ""
+        self._log_oid = 0
         self._lock_timeout: str | None = None
         if settings.transaction_pooling or pool is not None:
             self._lock_timeout = f"{round(settings.lock_timeout_seconds * 1000)}ms"
@@ -95,10 +96,13 @@ class PostgresEngine:
             )
         given = "bytea" if self.payload == "bytea" else "text"
         self._call = CALL.replace("{append}", self.names.append).replace("{given}", given)
+        self._next = NEXT.replace("{append_next}", self.names.append_next).replace("{given}", given)
+        self._log_oid = row[0]
         self.committer = Committer(
             connections.connect,
             connections.disconnect,
             self._send,
+            self._send_next,
             binary=self.payload == "bytea",
             where=settings.where,
             reconnect_seconds=settings.reconnect_seconds,
@@ -167,7 +171,7 @@ class PostgresEngine:
         """Store appends in the open transaction of `connection`; return what became of each."""
         arrays = encode_batch(requests, self.payload == "bytea")
         row = await self._row(connection, True, arrays)
-        return [outcome(*one) for one in zip(requests, *row, strict=True)]
+        return [outcome(*one) for one in zip(requests, *row[:3], strict=True)]
 
     async def _send(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
         """Execute one batch in a transaction of its own."""
@@ -177,7 +181,15 @@ class PostgresEngine:
             return await self._row(connection, careful, arrays)
 
     async def _row(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
-        return await connection.fetchrow(self._call, careful, self._lock_timeout, True, *arrays)
+        return await connection.fetchrow(self._call, careful, self._lock_timeout, *arrays)
+
+    async def _send_next(self, connection: Any, arguments: tuple[Any, ...]) -> Any:
+        """Execute one numbered batch in a transaction of its own; return whether it was stored."""
+        call = self._next, self._lock_timeout, self._log_oid, *arguments
+        if not self.settings.transaction_pooling:
+            return await connection.fetchval(*call)
+        async with connection.transaction(isolation="read_committed"):
+            return await connection.fetchval(*call)
 
     async def is_stored(self, request: AppendRequest) -> bool:
         """Tell whether an append whose commit got no answer is stored; waits until its transaction has ended.

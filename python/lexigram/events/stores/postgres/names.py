@@ -114,7 +114,12 @@ class TableNames:
     @property
     def append(self) -> str:
         """The function that stores a batch of appends."""
-        return self.beside("append_v1")
+        return self.beside("append_v2")
+
+    @property
+    def append_next(self) -> str:
+        """The function that stores a batch which was numbered by the client."""
+        return self.beside("append_next_v1")
 
     @property
     def matches(self) -> str:

@@ -9,7 +9,7 @@ from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.postgres.append_function import functions
 from lexigram.events.stores.postgres.names import TableNames
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1280853334, hashtext($1))"
 
@@ -40,6 +40,8 @@ async def migrate(connection: Any, names: TableNames, payload: str, *, create: b
                 f"the tables of {names.events} are missing or old (schema {found}, needed {SCHEMA_VERSION}); "
                 "set auto_create_tables, or connect once with a user who may create them"
             )
+        if found:
+            payload = await _payload(connection, names)
         for step in range(found, SCHEMA_VERSION):
             for statement in _STEPS[step](names, payload):
                 await connection.execute(statement)
@@ -48,6 +50,10 @@ async def migrate(connection: Any, names: TableNames, payload: str, *, create: b
                 f"INSERT INTO {names.meta} (key, value) VALUES ('schema_version', {SCHEMA_VERSION}) "
                 "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
             )
+    return await _payload(connection, names)
+
+
+async def _payload(connection: Any, names: TableNames) -> str:
     (row,) = await connection.fetch(
         "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = 'payload'",
         names.events,
@@ -70,9 +76,9 @@ async def _version(connection: Any, names: TableNames) -> int:
 
 
 def _create(names: TableNames, payload: str) -> tuple[str, ...]:
-    """Version 1."""
+    """Version 1. Its function for appends was replaced; logs that had it keep it for processes of that release."""
     schema = () if names.schema is None else (f'CREATE SCHEMA IF NOT EXISTS "{names.schema}"',)
-    return (*schema, *_events_tables(names, payload), *_state_tables(names, payload), *functions(names, payload))
+    return (*schema, *_events_tables(names, payload), *_state_tables(names, payload))
 
 
 def _events_tables(names: TableNames, payload: str) -> tuple[str, ...]:
@@ -170,5 +176,8 @@ def _state_tables(names: TableNames, payload: str) -> tuple[str, ...]:
     )
 
 
-_STEPS: Final[tuple[Callable[[TableNames, str], tuple[str, ...]], ...]] = (_create,)
+_STEPS: Final[tuple[Callable[[TableNames, str], tuple[str, ...]], ...]] = (
+    _create,
+    functions,
+)
 """Step n brings the tables from version n to n + 1."""
