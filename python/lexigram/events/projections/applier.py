@@ -116,6 +116,11 @@ class BatchApplier:
         state = projection._model_state if isinstance(projection, DurableProjection) else None
         return state is not None and projection.version not in state.seen  # type: ignore[attr-defined]
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the position is as loaded or stored by this process."""
+        return self._prepared
+
     def forget(self) -> None:
         """Load the position again before the next batch: after a cancelled write its outcome is not known."""
         self._prepared = False

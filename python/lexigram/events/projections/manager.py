@@ -167,7 +167,11 @@ class ProjectionManager:
     def _group(self, name: str) -> LeaseGroup:
         assert self._checkpoints is not None
         return LeaseGroup(
-            self._checkpoints, f"projection:{name}"[:100], owner=self._owner, lease_seconds=self._config.lease_seconds
+            self._checkpoints,
+            f"projection:{name}"[:100],
+            owner=self._owner,
+            lease_seconds=self._config.lease_seconds,
+            watches_faults=True,
         )
 
     def unregister(self, name: str) -> bool:
@@ -241,7 +245,7 @@ class ProjectionManager:
 
         Raises:
             TimeoutError: It did not get there in time.
-            ProjectionBuildError: LEX_ERR_EVT_015; the projection is faulted.
+            ProjectionBuildError: LEX_ERR_EVT_015; the projection is faulted, in whatever process that happened.
             ProjectionNotFoundError: LEX_ERR_EVT_017.
         """
         parts = self._need(name if name in self._parts else await self._seen_version(name))
@@ -263,7 +267,10 @@ class ProjectionManager:
         return parts is not None
 
     def resume(self, name: str) -> bool:
-        """Let a paused or faulted projection go on from its position. Return whether the name is known."""
+        """Let a paused or faulted projection go on from its position. Return whether the name is known.
+
+        A shared projection that is faulted belongs to nobody; this process takes it then, wherever it failed.
+        """
         parts = self._parts.get(name)
         if parts is not None:
             parts.resume()

@@ -104,8 +104,7 @@ class ProjectionParts:
     def resume(self) -> None:
         """Take events again."""
         for runner in self.runners:
-            runner.projection.resume()
-            runner.notify()
+            runner.resume()
 
     async def wait_for(self, position: int) -> None:
         """Return once every part has processed everything up to `position`, in whatever process it runs."""
@@ -117,7 +116,11 @@ class ProjectionParts:
         if len(found) == 1:
             return {**found[0], "owner": self.runners[0].is_owner}
         states = {runner.state for runner in self.runners}
-        owned = [status for runner, status in zip(self.runners, found, strict=True) if runner.is_owner] or found
+        owned = [
+            status
+            for runner, status in zip(self.runners, found, strict=True)
+            if runner.is_owner or runner.state is ProjectionState.FAULTED
+        ] or found
         return {
             **found[0],
             "state": next((state for state in _WORST_FIRST if state in states), ProjectionState.STOPPED).value,

@@ -39,7 +39,7 @@ async def rebuild(
         ProjectionRebuildError: LEX_ERR_EVT_016; the projection is faulted at the position before the failing event,
             and `resume_rebuild` goes on from there. Or another worker owns a part of it; nothing was changed.
     """
-    _check_owner(runners)
+    _check_owner(runners, but_faulted=True)
     projections = [runner.projection for runner in runners]
     paused = projections[0].status is ProjectionStatus.PAUSED
     for runner in runners:
@@ -53,6 +53,7 @@ async def rebuild(
             on_progress(sum(p for p, _ in done.values()), sum(t for _, t in done.values()) * len(runners) // len(done))
 
     try:
+        await _take_back(runners)
         async with AsyncExitStack() as stack:
             for runner in runners:
                 await stack.enter_async_context(runner.exclusively())
@@ -68,9 +69,10 @@ async def rebuild(
                 await runner.applier.flush()
     except BaseException as error:
         cause = _first(error)
-        for projection in projections:
-            if projection.status is ProjectionStatus.REBUILDING:
-                projection.set_error(f"The rebuild was interrupted: {type(cause).__name__}: {cause}")
+        for runner in runners:
+            if runner.projection.status is ProjectionStatus.REBUILDING:
+                runner.projection.set_error(f"The rebuild was interrupted: {type(cause).__name__}: {cause}")
+                runner.notify()
         if isinstance(cause, ProjectionBuildError):
             raise ProjectionRebuildError(str(cause), cause=cause, details=dict(cause.details or {})) from cause
         if cause is not error:
@@ -91,7 +93,8 @@ async def reset(runners: Sequence[ProjectionRunner], position: int) -> None:
     Raises:
         ProjectionRebuildError: LEX_ERR_EVT_016; another worker owns a part of it, nothing was changed.
     """
-    _check_owner(runners)
+    _check_owner(runners, but_faulted=True)
+    await _take_back(runners)
     async with AsyncExitStack() as stack:
         for runner in runners:
             await stack.enter_async_context(runner.exclusively())
@@ -113,8 +116,15 @@ async def _empty(runners: Sequence[ProjectionRunner], position: int) -> None:
         raise
 
 
-def _check_owner(runners: Sequence[ProjectionRunner]) -> None:
-    if not all(runner.is_owner for runner in runners):
+async def _take_back(runners: Sequence[ProjectionRunner]) -> None:
+    """Own the faulted parts, too, on which nobody works."""
+    for runner in runners:
+        await runner.take_back()
+    _check_owner(runners)
+
+
+def _check_owner(runners: Sequence[ProjectionRunner], *, but_faulted: bool = False) -> None:
+    if not all(runner.is_owner or (but_faulted and runner.fault is not None) for runner in runners):
         raise ProjectionRebuildError(
             f"Another worker runs {runners[0].projection.name!r}, or a partition of it; stop the other workers first"
         )

@@ -70,7 +70,7 @@ class ProjectionRunner:
     def state(self) -> ProjectionState:
         """What the projection is doing now."""
         status = self.projection.status
-        if status is ProjectionStatus.ERROR:
+        if self.fault is not None:
             return ProjectionState.FAULTED
         if status is ProjectionStatus.REBUILDING:
             return ProjectionState.REBUILDING
@@ -87,6 +87,18 @@ class ProjectionRunner:
     def is_owner(self) -> bool:
         """Whether this process runs it now; False while another worker has the lease."""
         return self.claim is None or self.claim.is_held
+
+    @property
+    def fault(self) -> str | None:
+        """The error that stopped it, in whatever process that happened; None if nothing is wrong."""
+        if self._group is None or self.claim is None or self.claim.is_held:
+            return self._own_fault()
+        own = None if self.following else self._own_fault()
+        return own or self._group.faults.get(self.claim.name)
+
+    def _own_fault(self) -> str | None:
+        is_faulted = self.projection.status is ProjectionStatus.ERROR
+        return (self.projection.error or "faulted") if is_faulted else None
 
     @property
     def lag(self) -> int:
@@ -138,6 +150,20 @@ class ProjectionRunner:
             self._task = None
         self._fail_waiters(f"Projection {self.projection.name!r} was unregistered")
 
+    def resume(self) -> None:
+        """Go on after a pause or a fault; a shared projection that nobody works on because of a fault is taken."""
+        self.projection.resume()
+        if self._group is not None and self.claim is not None:
+            self._group.retry(self.claim)
+        self.notify()
+
+    async def take_back(self) -> None:
+        """Take a shared projection that nobody works on because of a fault; return once that was tried."""
+        async with self._lock:  # not while it is being given back
+            if self._group is not None and self.claim is not None and not self.claim.is_held:
+                self._group.retry(self.claim)
+                await self._group.balance()
+
     def notify(self) -> None:
         """Look at the projection's status again: it was paused, resumed or reset."""
         self._changed.set()
@@ -173,6 +199,8 @@ class ProjectionRunner:
     async def exclusively(self) -> AsyncIterator[None]:
         """Keep the following task away: for a rebuild, a reset, or events handed in by hand."""
         async with self._lock:
+            if self.claim is not None and self.claim.is_held:
+                self._begin(self.claim)
             await self._prepare()
             yield
 
@@ -187,8 +215,8 @@ class ProjectionRunner:
             return
         if self.projection.position >= position:
             return
-        if self.projection.status is ProjectionStatus.ERROR:
-            raise ProjectionBuildError(self.projection.error or "faulted")
+        if self.fault is not None:
+            raise ProjectionBuildError(self.fault)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (position, future)
         self._waiters.append(entry)
@@ -201,11 +229,15 @@ class ProjectionRunner:
 
     async def _wait_for_anybody(self, position: int) -> None:
         """Wait for the stored position: another process may be the one that moves it."""
+        assert self._group is not None
+        assert self.claim is not None
         self._hurry.set()
         pause = 0.002
         while await self.applier.stored_position() < position:
-            if self.projection.status is ProjectionStatus.ERROR:
-                raise ProjectionBuildError(self.projection.error or "faulted")
+            if not self.claim.retries:
+                await self._group.look(0.0 if self.fault else 0.5)
+                if self.fault is not None and not self.claim.retries:
+                    raise ProjectionBuildError(self.fault)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.05)
 
@@ -230,6 +262,8 @@ class ProjectionRunner:
             except Exception as error:  # apply() has recorded its own; reading or preparing failed
                 if self.projection.status is not ProjectionStatus.ERROR:
                     self._fault(error)
+                elif self.claim is not None:  # that could not be stored for the others
+                    await asyncio.sleep(backoff)
             except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # a handler's own; nobody looks at the end of this task
@@ -237,15 +271,35 @@ class ProjectionRunner:
                 self._fault(error)
 
     async def _own(self, claim: Claim) -> None:
-        """Give the lease back if another worker waits for its share; return when it is held."""
-        if claim.should_release and claim.is_held and self._group is not None:
-            await self.applier.flush()
-            await self._group.release(claim)
-        if claim.is_held and claim.epoch == self.applier.epoch:
-            return
+        """Give the lease back if it faulted or another worker waits for its share; return when it is held."""
+        if claim.should_release or self._own_fault() is not None:
+            async with self._lock:
+                await self._give_back(claim)
         await claim.wait()
+        if self._begin(claim) and self._own_fault() is not None:
+            self.projection.resume()  # another try
+
+    async def _give_back(self, claim: Claim) -> None:
+        assert self._group is not None
+        fault = self._own_fault()
+        if not claim.is_held or not (claim.should_release or fault is not None):
+            return
+        if self.applier.is_prepared:
+            await self.applier.flush()
+        if fault is None:
+            await self._group.release(claim)
+            return
+        await self._group.fail(claim, fault)
+        if self._own_fault() is None:  # it was resumed meanwhile
+            self._group.retry(claim)
+
+    def _begin(self, claim: Claim) -> bool:
+        """Go on with the stored position if another worker may have moved it; return whether that is so."""
+        if claim.epoch == self.applier.epoch:
+            return False
         self.applier.epoch = claim.epoch
         self.applier.forget()
+        return True
 
     async def _step(self) -> None:
         """Apply the next batch, or wait until there is one."""
@@ -296,7 +350,7 @@ class ProjectionRunner:
                 with suppress(TimeoutError, ProjectionBuildError):
                     async with asyncio.timeout(0.1):
                         await runner.wait_for(position)
-                        continue
+                        break  # its position here is behind where another process runs it
                 await asyncio.sleep(0.05)
         return True
 
@@ -340,9 +394,10 @@ class ProjectionRunner:
                 yield
 
     def _fault(self, error: BaseException) -> None:
-        self.last_error = str(error)
-        self.projection.set_error(str(error))
-        self._fail_waiters(str(error))
+        self.last_error = getattr(error, "message", None) or str(error)
+        self.projection.set_error(self.last_error)
+        self._fail_waiters(self.last_error)
+        self.notify()
 
     def _fail_waiters(self, reason: str) -> None:
         for _, future in self._waiters:
@@ -366,16 +421,20 @@ class ProjectionRunner:
 
     def status(self) -> dict[str, Any]:
         """Return everything an operator wants to see, as plain data."""
-        projection = self.projection
+        projection, fault = self.projection, self.fault
+        if fault is not None:
+            status = ProjectionStatus.ERROR
+        else:  # an error of its own that others have overcome
+            status = ProjectionStatus.RUNNING if self._own_fault() is not None else projection.status
         return {
             "name": projection.name,
-            "status": projection.status.value,
+            "status": status.value,
             "state": self.state.value,
             "position": projection.position,
             "lag": self.lag,
             "rate": round(self.rate, 1),
-            "error": projection.error,
-            "last_error": self.last_error,
+            "error": fault,
+            "last_error": self.last_error or fault,
             "events_processed": self.applier.applied,
             "handles": sorted(getattr(event, "__name__", str(event)) for event in projection.handles),
             "last_processed_at": projection.checkpoint.last_processed_at,

@@ -14,22 +14,34 @@ from lexigram.events.stores.sqlite.idempotency_store import SqliteIdempotencySto
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from lexigram.events.stores.sqlite.engine_base import AbstractEngine
 
 
 class _OwnTable(SqliteTables):
-    """Makes the table at the first use."""
+    """Makes the table at the first use, or adds what one of an earlier release lacks."""
 
+    _table: str
     _create: str
+    _later: tuple[str, ...] = ()
+    """Columns, each with its type, that earlier releases did not have."""
     _has_table = False
 
     async def _ready(self) -> AbstractEngine:
         engine = await super()._ready()
         if not self._has_table:
-            await engine.execute(self._create)
+            await engine.run(self._make)
             # Inside a unit of work the table goes away again with a rollback.
             self._has_table = current_unit_of_work() is None
         return engine
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        connection.execute(self._create)
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({self._table})")}
+        for column in self._later:
+            if column.split()[0] not in there:
+                connection.execute(f"ALTER TABLE {self._table} ADD COLUMN {column}")
 
 
 def _split(connection: Any) -> tuple[Any, Any]:
@@ -46,13 +58,15 @@ class SqlCheckpointStore(_OwnTable, SqliteCheckpointStore):
         table_name: Made at the first use if it does not exist.
     """
 
+    _later = ("fault TEXT",)
+
     def __init__(self, connection: Any, table_name: str = "event_checkpoints") -> None:
         validate_table_name(table_name)
         super().__init__(*_split(connection))
         self._table = f'"{table_name}"'
         self._create = (
             f"CREATE TABLE IF NOT EXISTS {self._table} (name TEXT PRIMARY KEY, position INTEGER, updated_at INTEGER, "
-            "owner TEXT, expires_at REAL NOT NULL DEFAULT 0, epoch INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+            "owner TEXT, expires_at REAL NOT NULL DEFAULT 0, epoch INTEGER NOT NULL DEFAULT 0, fault TEXT) WITHOUT ROWID"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.stores._validation import check_number, check_optional, check_text
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lexigram.events.stores._sql import SqlCheckpointStore as SqlCheckpointStore
+
+
+_LONGEST_FAULT: Final = 10_000
+"""Characters of an error that are kept."""
 
 
 class AbstractCheckpointStore(ABC):
@@ -61,9 +65,18 @@ class AbstractCheckpointStore(ABC):
             raise EventValidationError(f"timeout must be a number of seconds above 0, got {timeout!r}", field="timeout")
         return await self._acquire(check_text(name, "name"), owner, float(timeout))
 
-    async def release_lock(self, name: str, owner: str) -> None:
-        """Give the lock back; does nothing if this owner does not have it."""
-        await self._release(check_text(name, "name"), check_text(owner, "owner"))
+    async def release_lock(self, name: str, owner: str, *, fault: str | None = None) -> None:
+        """Give the lock back; does nothing if this owner does not have it.
+
+        Args:
+            fault: Why nobody should go on by himself; kept, see `list_faults`, until somebody takes the lock.
+        """
+        check_text(name, "name")
+        check_text(owner, "owner")
+        if fault is None:
+            await self._release(name, owner)
+        else:
+            await self._fail(name, owner, fault.replace("\0", "\ufffd")[:_LONGEST_FAULT])
 
     async def lock_epoch(self, name: str) -> int:
         """Return how many times the lock has changed hands; 0 if nobody ever took it."""
@@ -72,6 +85,10 @@ class AbstractCheckpointStore(ABC):
     async def list_locks(self, prefix: str = "") -> dict[str, str]:
         """Return the owner of every lock that is held now, by name, of the names that begin with `prefix`."""
         return {name: owner for name, owner in sorted((await self._locks()).items()) if name.startswith(prefix)}
+
+    async def list_faults(self) -> dict[str, str]:
+        """Return what the last owners left as `fault`, by name, of the locks that nobody has taken since."""
+        return await self._faults()
 
     async def close(self) -> None:  # noqa: B027
         """Release what belongs to this store; a second call does nothing."""
@@ -100,6 +117,13 @@ class AbstractCheckpointStore(ABC):
 
     @abstractmethod
     async def _release(self, name: str, owner: str) -> None: ...
+
+    async def _fail(self, name: str, owner: str, fault: str) -> None:
+        """Release and keep the fault, atomically; `_acquire` by a new owner forgets it. By default it is not kept."""
+        await self._release(name, owner)
+
+    async def _faults(self) -> dict[str, str]:
+        return {}
 
     @abstractmethod
     async def _epoch(self, name: str) -> int: ...
@@ -132,6 +156,7 @@ class _Lock(NamedTuple):
     owner: str | None
     expires_at: float
     epoch: int
+    fault: str | None = None
 
 
 class InMemoryCheckpointStore(AbstractCheckpointStore):
@@ -183,6 +208,14 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
         lock = self._leases.get(name)
         if lock is not None and lock.owner == owner:
             self._leases[name] = _Lock(None, 0.0, lock.epoch)
+
+    async def _fail(self, name: str, owner: str, fault: str) -> None:
+        lock = self._leases.get(name)
+        if lock is not None and lock.owner == owner:
+            self._leases[name] = _Lock(None, 0.0, lock.epoch, fault)
+
+    async def _faults(self) -> dict[str, str]:
+        return {name: lock.fault for name, lock in self._leases.items() if lock.fault is not None}
 
     async def _epoch(self, name: str) -> int:
         return self._leases[name].epoch if name in self._leases else 0

@@ -9,10 +9,11 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 from uuid import uuid4
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._settled import stopped
 from lexigram.events.stores._validation import check_text
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lexigram.events.stores.checkpoints import AbstractCheckpointStore
 
 _log = logging.getLogger(__name__)
+
+_WATCH_SECONDS: Final = 1.0
 
 
 def new_owner() -> str:
@@ -45,11 +48,21 @@ class Claim:
         self.released.set()
         self._held = asyncio.Event()
         self._until = 0.0
+        self._retry_until = 0.0
 
     @property
     def is_held(self) -> bool:
         """Whether the lease has not run out by this machine's monotonic clock; after a stall this is False at once."""
         return self._held.is_set() and time.monotonic() < self._until
+
+    @property
+    def retries(self) -> bool:
+        """Whether this worker wants it in spite of its fault, and whatever its share is."""
+        return time.monotonic() < self._retry_until
+
+    def retry(self, seconds: float) -> None:
+        """Want it for so long in spite of its fault."""
+        self._retry_until = time.monotonic() + seconds
 
     async def wait(self) -> None:
         """Return when the claim is held."""
@@ -66,7 +79,7 @@ class Claim:
 
     def hold(self, epoch: int, until: float) -> None:
         """Note that the name is owned until `until`, a time of the monotonic clock."""
-        self.epoch, self._until = epoch, until
+        self.epoch, self._until, self._retry_until = epoch, until, 0.0
         self.released.clear()
         self._held.set()
 
@@ -84,6 +97,7 @@ class LeaseGroup:
         owner: Identifies this worker; a fresh name if None.
         lease_seconds: After so long without renewal others take over. Above 0; a third of it is the time in which
             a change in the group takes effect.
+        watches_faults: Whether `faults` is to be read every second; otherwise with each renewal.
     """
 
     def __init__(
@@ -94,6 +108,7 @@ class LeaseGroup:
         *,
         owner: str | None = None,
         lease_seconds: float = 30.0,
+        watches_faults: bool = False,
     ) -> None:
         if not isinstance(lease_seconds, int | float) or isinstance(lease_seconds, bool) or not lease_seconds > 0:
             raise EventValidationError(
@@ -103,7 +118,13 @@ class LeaseGroup:
         self.owner = new_owner() if owner is None else check_text(owner, "owner")
         self.claims: dict[str, Claim] = {}
         self.last_error: str | None = None
+        self.faults: dict[str, str] = {}
+        """Why nobody works on these names, as last read."""
         self._checkpoints = checkpoints
+        self._looks_every = _WATCH_SECONDS if watches_faults else float("inf")
+        self._looked = float("-inf")
+        self._woken = asyncio.Event()
+        self._changing = LoopLock()
         self._seconds = float(lease_seconds)
         self._membership = f"member:{group}:"
         self._task: asyncio.Task[None] | None = None
@@ -120,9 +141,12 @@ class LeaseGroup:
         return [claim.name for claim in self.claims.values() if claim.is_held]
 
     async def start(self) -> None:
-        """Join the group; claims become held as they are free. Twice is fine."""
+        """Join the group; claims become held as they are free, one with a fault too. Twice is fine."""
         if self._task is None:
-            await self._balance()
+            await self.look()
+            for name in self.faults.keys() & self.claims.keys():
+                self.claims[name].retry(self._seconds)
+            await self.balance()
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"leases {self.group}")
 
     async def stop(self) -> None:
@@ -145,28 +169,60 @@ class LeaseGroup:
 
     async def release(self, claim: Claim) -> None:
         """Give one name back, for whoever wants it next; a name that is not held is left alone."""
-        if claim.released.is_set():
-            return
-        claim.lose()
-        with suppress(Exception):  # it runs out by itself
-            await self._checkpoints.release_lock(claim.name, self.owner)
+        async with self._changing:
+            if claim.released.is_set():
+                return
+            claim.lose()
+            with suppress(Exception):  # it runs out by itself
+                await self._checkpoints.release_lock(claim.name, self.owner)
+
+    async def fail(self, claim: Claim, fault: str) -> None:
+        """Give one name back because the work on it cannot go on; nobody takes it until somebody starts or retries."""
+        async with self._changing:
+            await self._checkpoints.release_lock(claim.name, self.owner, fault=fault)
+            self.faults[claim.name] = fault
+            claim.lose()
+
+    def retry(self, claim: Claim) -> None:
+        """Take one name soon, in spite of its fault, unless somebody else keeps it for the time of a lease."""
+        claim.retry(self._seconds)
+        self._woken.set()
+
+    async def look(self, max_age_seconds: float = 0.0) -> None:
+        """Read the faults again, if they are not as recent as wanted."""
+        if time.monotonic() - self._looked >= max_age_seconds:
+            self._looked = time.monotonic()
+            self.faults = await self._checkpoints.list_faults()
 
     async def members(self) -> list[str]:
         """Return the owners that are in the group now, sorted."""
         return sorted((await self._checkpoints.list_locks(self._membership)).values())
 
     async def _run(self) -> None:
+        clock, pause = asyncio.get_running_loop().time, self._seconds / 3
+        due = clock() + pause
         while True:
-            await asyncio.sleep(self._seconds / 3)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(due - clock(), self._looks_every)):
+                    await self._woken.wait()
             try:
-                await self._balance()
+                if self._woken.is_set() or clock() >= due or any(claim.retries for claim in self.claims.values()):
+                    self._woken.clear()
+                    due = clock() + pause
+                    await self.balance()
+                else:
+                    await self.look()
                 self.last_error = None
             except Exception as error:  # the database may be away: leases run out unless it comes back in time
                 self.last_error = f"{type(error).__name__}: {error}"
                 _log.warning("leases of %s cannot be renewed: %s", self.group, self.last_error)
 
-    async def _balance(self) -> None:
+    async def balance(self) -> None:
         """Renew what is held, take what is free up to this worker's share, ask for what is above it back."""
+        async with self._changing:
+            await self._balance()
+
+    async def _balance(self) -> None:
         await self._checkpoints.acquire_lock(self._membership + self.owner, self.owner, self._seconds)
         for claim in self.claims.values():
             if not claim.released.is_set():
@@ -179,15 +235,17 @@ class LeaseGroup:
         for number, claim in enumerate(held):
             claim.should_release = number >= share
         owned = await self._checkpoints.list_locks()
+        await self.look()
         # Each worker begins to look at another place, so that they seldom want the same name.
         names = list(self.claims)
         start = place * len(names) // workers if names else 0
         for name in (*names[start:], *names[:start]):
-            if len(held) >= share:
-                return
             claim = self.claims[name]
-            if not claim.is_held and owned.get(name) in (None, self.owner) and await self._take(claim):
+            is_free = not claim.is_held and owned.get(name) in (None, self.owner)
+            is_wanted = claim.retries if name in self.faults else len(held) < share
+            if is_free and is_wanted and await self._take(claim):
                 held.append(claim)
+                self.faults.pop(name, None)
 
     async def _take(self, claim: Claim) -> bool:
         """Take or renew one lease; the clock starts before the database is asked."""

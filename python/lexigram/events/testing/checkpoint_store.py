@@ -100,6 +100,24 @@ class CheckpointStoreContract:
         assert await store.list_locks("w:") == {"w:1": "a", "w:2": "b"}
         assert await store.list_locks() == {"w:1": "a", "w:2": "b", "x:1": "c"}
 
+    async def test_a_fault_stays_until_somebody_takes_the_lock(self, store: AbstractCheckpointStore) -> None:
+        """Kept by the owner's release only, in one step with it; whoever takes the lock next begins anew."""
+        await store.acquire_lock("orders", "a")
+        await store.release_lock("orders", "b", fault="not mine")
+        assert await store.list_faults() == {}
+        await store.save_checkpoint("orders", 5)
+        await store.release_lock("orders", "a", fault="bad event \0 at 6: ü" + "x" * 20_000)
+        found = await store.list_faults()
+        assert list(found) == ["orders"]
+        assert found["orders"].startswith("bad event \ufffd at 6: ü")
+        assert (await store.list_locks(), await store.get_checkpoint("orders")) == ({}, 5)
+        await store.save_checkpoint("orders", 4)
+        assert list(await store.list_faults()) == ["orders"]
+        assert await store.acquire_lock("orders", "b")
+        assert await store.list_faults() == {}
+        await store.release_lock("orders", "b")
+        assert await store.list_faults() == {}
+
     async def test_bad_arguments_are_refused(self, store: AbstractCheckpointStore) -> None:
         """Each error names the field."""
         bad: Any

@@ -77,7 +77,7 @@ class MongoDBCheckpointStore(MongoCollections, AbstractCheckpointStore):
             if (await collection.update_one(live, {"$set": lease})).matched_count:
                 return True
             free = {"_id": name, "$or": [{"owner": None}, {"expires_at": {"$lte": now}}]}
-            take = {"$set": lease, "$inc": {"epoch": 1}}
+            take = {"$set": lease, "$inc": {"epoch": 1}, "$unset": {"fault": ""}}
             if (await collection.update_one(free, take)).matched_count:
                 return True
             if not await insert_missing(collection, _new(name, None)):
@@ -88,9 +88,22 @@ class MongoDBCheckpointStore(MongoCollections, AbstractCheckpointStore):
         return await self.mongo.write(acquire, "taking a lock")
 
     async def _release(self, name: str, owner: str) -> None:
+        await self._give_back(name, owner, {})
+
+    async def _fail(self, name: str, owner: str, fault: str) -> None:
+        await self._give_back(name, owner, {"fault": fault})
+
+    async def _give_back(self, name: str, owner: str, more: dict[str, Any]) -> None:
         collection = await self._ready()
-        free = {"$set": {"owner": None, "expires_at": 0.0}}
+        free = {"$set": {"owner": None, "expires_at": 0.0, **more}}
         await self.mongo.write(lambda: collection.update_one({"_id": name, "owner": owner}, free), "releasing a lock")
+
+    async def _faults(self) -> dict[str, str]:
+        collection = await self._ready()
+        found = await self.mongo.read(
+            lambda: collection.find({"fault": {"$type": "string"}}, {"fault": 1}).to_list(None), "listing faults"
+        )
+        return {document["_id"]: document["fault"] for document in found}
 
     async def _locks(self) -> dict[str, str]:
         collection = await self._ready()

@@ -69,18 +69,29 @@ class PostgresCheckpointStore(PostgresTables, AbstractCheckpointStore):
         acquire = (
             f"INSERT INTO {self._table} AS c (name, owner, expires_at, epoch) "
             "VALUES ($1, $2, clock_timestamp() + $3::float8 * interval '1 second', 1) ON CONFLICT (name) DO UPDATE SET "
-            "owner = excluded.owner, expires_at = excluded.expires_at, "
+            "owner = excluded.owner, expires_at = excluded.expires_at, fault = NULL, "
             "epoch = c.epoch + CASE WHEN c.owner = excluded.owner AND c.expires_at > clock_timestamp() THEN 0 ELSE 1 END "
             "WHERE c.owner IS NULL OR c.owner = excluded.owner OR c.expires_at <= clock_timestamp()"
         )
         return await engine.execute(acquire, (name, owner, timeout_seconds)) > 0
 
     async def _release(self, name: str, owner: str) -> None:
+        await self._give_back(name, owner, None)
+
+    async def _fail(self, name: str, owner: str, fault: str) -> None:
+        await self._give_back(name, owner, fault)
+
+    async def _give_back(self, name: str, owner: str, fault: str | None) -> None:
         engine = await self._ready()
         await engine.execute(
-            f"UPDATE {self._table} SET owner = NULL, expires_at = '-infinity' WHERE name = $1 AND owner = $2",
-            (name, owner),
+            f"UPDATE {self._table} SET owner = NULL, expires_at = '-infinity', fault = $3 "
+            "WHERE name = $1 AND owner = $2",
+            (name, owner, fault),
         )
+
+    async def _faults(self) -> dict[str, str]:
+        engine = await self._ready()
+        return dict(await engine.fetch_all(f"SELECT name, fault FROM {self._table} WHERE fault IS NOT NULL"))
 
     async def _locks(self) -> dict[str, str]:
         engine = await self._ready()

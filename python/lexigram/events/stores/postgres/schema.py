@@ -9,7 +9,7 @@ from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.postgres.append_function import functions
 from lexigram.events.stores.postgres.names import TableNames
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1280853334, hashtext($1))"
 
@@ -176,8 +176,14 @@ def _state_tables(names: TableNames, payload: str) -> tuple[str, ...]:
     )
 
 
+def _add_faults(names: TableNames, payload: str) -> tuple[str, ...]:
+    """Version 3. Why the last owner of a lease gave it back."""
+    return (f"ALTER TABLE {names.checkpoints} ADD COLUMN IF NOT EXISTS fault text",)
+
+
 _STEPS: Final[tuple[Callable[[TableNames, str], tuple[str, ...]], ...]] = (
     _create,
     functions,
+    _add_faults,
 )
 """Step n brings the tables from version n to n + 1."""

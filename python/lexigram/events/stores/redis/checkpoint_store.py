@@ -48,6 +48,13 @@ class RedisCheckpointStore(RedisPart, AbstractCheckpointStore):
     async def _release(self, name: str, owner: str) -> None:
         await (await self._ready()).execute(SmallOperation("unlock", (name, owner)))
 
+    async def _fail(self, name: str, owner: str, fault: str) -> None:
+        await (await self._ready()).execute(SmallOperation("fault", (name, owner, fault)))
+
+    async def _faults(self) -> dict[str, str]:
+        found = await (await self._ready()).hash("lock_faults")
+        return {name: fault.decode() for name, fault in found.items()}
+
     async def _locks(self) -> dict[str, str]:
         log = await self._ready()
         owners, ends = await log.hash("lock_owners"), await log.hash("lock_ends")

@@ -1,6 +1,6 @@
 """The Lua of the smaller stores: checkpoints, marks, snapshots, sagas, dead letters. Same keys, same rules as `scripts`.
 
-Keys: hashes `checkpoints`, `lock_owners`, `lock_ends`, `lock_epochs` by name; sorted set `marks` by expiry; for each
+Keys: hashes `checkpoints`, `lock_owners`, `lock_ends`, `lock_epochs`, `lock_faults` by name; sorted set `marks` by expiry; for each
 aggregate `snapshots:<id>` and `snapshot_versions:<id>`; for each saga `saga:<id>`, and `sagas:<name>NUL<status>` by time
 of creation; `letters` (entry ids by position), `letter_data`, `letter_lanes`, `lane:<lane>` and `pending_lanes`.
 """
@@ -37,18 +37,21 @@ OPS.lock = {
     if is_live and holder ~= op.owner then return 0 end
     call('HSET', P .. 'lock_owners', op.name, op.owner)
     call('HSET', P .. 'lock_ends', op.name, whole(time + op.lasts))
-    if not is_live then call('HINCRBY', P .. 'lock_epochs', op.name, 1) end
+    if not is_live then
+      call('HINCRBY', P .. 'lock_epochs', op.name, 1)
+      call('HDEL', P .. 'lock_faults', op.name)
+    end
     return 1
   end,
 }
-OPS.unlock = {
-  parse = function() return {name = take(), owner = take()} end,
-  write = function(op)
-    if call('HGET', P .. 'lock_owners', op.name) ~= op.owner then return 0 end
-    call('HDEL', P .. 'lock_ends', op.name)
-    return call('HDEL', P .. 'lock_owners', op.name)
-  end,
-}
+local function unlock(op)
+  if call('HGET', P .. 'lock_owners', op.name) ~= op.owner then return 0 end
+  if op.fault then call('HSET', P .. 'lock_faults', op.name, op.fault) end
+  call('HDEL', P .. 'lock_ends', op.name)
+  return call('HDEL', P .. 'lock_owners', op.name)
+end
+OPS.unlock = {parse = function() return {name = take(), owner = take()} end, write = unlock}
+OPS.fault = {parse = function() return {name = take(), owner = take(), fault = take()} end, write = unlock}
 """
 
 _MARKS: Final = """

@@ -86,7 +86,7 @@ class SqliteCheckpointStore(SqliteTables, AbstractCheckpointStore):
                 return False
             connection.execute(
                 f"INSERT INTO {self._table} (name, owner, expires_at, epoch) VALUES (?, ?, ?, ?) ON CONFLICT (name) "
-                "DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at, epoch = excluded.epoch",
+                "DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at, epoch = excluded.epoch, fault = NULL",
                 (name, owner, now + timeout_seconds, epoch if is_live else epoch + 1),
             )
             return True
@@ -94,9 +94,19 @@ class SqliteCheckpointStore(SqliteTables, AbstractCheckpointStore):
         return await (await self._ready()).run(acquire)
 
     async def _release(self, name: str, owner: str) -> None:
+        await self._give_back(name, owner, None)
+
+    async def _fail(self, name: str, owner: str, fault: str) -> None:
+        await self._give_back(name, owner, fault)
+
+    async def _give_back(self, name: str, owner: str, fault: str | None) -> None:
         engine = await self._ready()
-        sql = f"UPDATE {self._table} SET owner = NULL, expires_at = 0 WHERE name = ? AND owner = ?"
-        await engine.execute(sql, (name, owner))
+        sql = f"UPDATE {self._table} SET owner = NULL, expires_at = 0, fault = ? WHERE name = ? AND owner = ?"
+        await engine.execute(sql, (fault, name, owner))
+
+    async def _faults(self) -> dict[str, str]:
+        engine = await self._ready()
+        return dict(await engine.fetch_all(f"SELECT name, fault FROM {self._table} WHERE fault IS NOT NULL"))
 
     async def _locks(self) -> dict[str, str]:
         engine = await self._ready()

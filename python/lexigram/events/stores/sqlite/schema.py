@@ -18,7 +18,7 @@ from lexigram.events.stores.sqlite.settings import SqliteSettings
 APPLICATION_ID: Final = 0x4C584556
 """The letters LXEV."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 def prepare_file(connection: sqlite3.Connection, settings: SqliteSettings) -> None:
@@ -176,5 +176,10 @@ def _state_tables(names: TableNames) -> tuple[str, ...]:
     )
 
 
-_STEPS: Final[tuple[Callable[[sqlite3.Connection, TableNames], None], ...]] = (_create,)
+def _add_faults(connection: sqlite3.Connection, names: TableNames) -> None:
+    """Version 2. Why the last owner of a lease gave it back."""
+    connection.execute(f"ALTER TABLE {names.checkpoints} ADD COLUMN fault TEXT")
+
+
+_STEPS: Final[tuple[Callable[[sqlite3.Connection, TableNames], None], ...]] = (_create, _add_faults)
 """Step n brings the tables from version n to n + 1."""
