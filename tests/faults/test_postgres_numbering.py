@@ -14,6 +14,7 @@ from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.exceptions import ConcurrencyError, EventPersistenceError
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.postgres import PostgresEventStore
+from lexigram.events.stores.postgres.schema import SCHEMA_VERSION
 from lexigram.events.testing.samples import ItemAdded, added, positions, skus, versions
 from tests.contract.test_postgres_partitioned import documented
 from tests.postgres_schemas import EmptySchemas
@@ -228,6 +229,7 @@ async def test_a_log_of_the_first_release_is_brought_up_to_date(postgres_url: st
             f"DROP FUNCTION {names.append}",
             f"DROP FUNCTION {names.append_next}",
             f"DROP FUNCTION {names.matches}",
+            f"ALTER TABLE {names.checkpoints} DROP COLUMN fault",
             f"UPDATE {names.meta} SET value = 1 WHERE key = 'schema_version'",
         ):
             await store.engine.execute(statement)
@@ -240,7 +242,8 @@ async def test_a_log_of_the_first_release_is_brought_up_to_date(postgres_url: st
             assert await store.append("a", added("y")) == 2 + 2 * number
         assert stores[0].engine.payload == "jsonb"
         rows = await stores[0].engine.fetch_all(f"SELECT value FROM {names.meta} WHERE key = 'schema_version'")
-        assert rows[0][0] == 2
+        assert rows[0][0] == SCHEMA_VERSION
+        assert await stores[0].checkpoint_store().list_faults() == {}
     finally:
         for store in stores:
             await store.close()

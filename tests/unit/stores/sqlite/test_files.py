@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from lexigram.events.exceptions import (
     EventStoreError,
     EventValidationError,
 )
+from lexigram.events.stores.checkpoints import SqlCheckpointStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 from lexigram.events.stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from lexigram.events.stores.sqlite.snapshot_store import SqliteSnapshotStore
@@ -355,3 +357,23 @@ async def test_the_engine_is_not_there_before_connect() -> None:
     """Asking for it says what to do."""
     with pytest.raises(EventStoreError, match=r"connect\(\)"):
         _ = SqliteEventStore(":memory:").engine
+
+
+async def test_a_file_of_the_first_schema_gets_what_is_new(tmp_path: Path) -> None:
+    """Its positions and leases stay; so it is for a table that `SqlCheckpointStore` has made under another name."""
+    path = tmp_path / "old.db"
+    async with SqliteEventStore(path) as store, SqlCheckpointStore(store, "own") as own:
+        for checkpoints in (store.checkpoint_store(), own):
+            await checkpoints.save_checkpoint("orders", 7)
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("event_checkpoints", "own"):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN fault")
+        connection.execute("UPDATE event_meta SET value = 1 WHERE key = 'schema_version'")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    async with SqliteEventStore(path) as store, SqlCheckpointStore(store, "own") as own:
+        for checkpoints in (store.checkpoint_store(), own):
+            assert await checkpoints.get_checkpoint("orders") == 7
+            assert await checkpoints.acquire_lock("orders", "a")
+            await checkpoints.release_lock("orders", "a", fault="no")
+            assert await checkpoints.list_faults() == {"orders": "no"}
