@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores._validation import check_number, check_text
 
 if TYPE_CHECKING:
     from lexigram.events.messages.registry import EventTypeRegistry
+
+
+MAX_JOINED_TAGS: Final = 20
+"""With more tags than this in one alternative, SQL counts those an event has instead of naming each in a condition."""
 
 
 class ResolvedItem(NamedTuple):

@@ -99,6 +99,17 @@ class BoundaryContract:
         assert skus(await store.query(limit=3)) == ["1", "2", "3"]
         assert await store.query(limit=0) == []
 
+    async def test_a_query_may_ask_for_very_many_tags(self, store: AbstractEventStore) -> None:
+        """Whatever limits a statement of the backend has; a condition on them works like any other."""
+        tags = [f"t{number}" for number in range(1000)]
+        await store.append("a", [ItemAdded(sku="1").with_tags(*tags), ItemAdded(sku="2").with_tags(*tags[1:])])
+        events, unchanged = await store.query_for_append(types=[ItemAdded], tags=tags)
+        assert skus(events) == ["1"]
+        assert skus(await store.query(tags=tags[1:])) == ["1", "2"]
+        await store.append("b", [ItemAdded(sku="3").with_tags(*tags[:-1])], condition=unchanged)
+        with pytest.raises(ConcurrencyError):
+            await store.append("b", added("4"), condition=AppendCondition(EventQuery(tags=tags)))
+
     async def test_bad_queries_are_refused(self, store: AbstractEventStore) -> None:
         """Empty, overlong and non-string tags and types name their field."""
         await refuses(store.query(tags=[""]), "tags")

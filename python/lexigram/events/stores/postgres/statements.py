@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lexigram.events.stores._primitives import ReadRequest
-from lexigram.events.stores.condition import ResolvedItem
+from lexigram.events.stores.condition import MAX_JOINED_TAGS, ResolvedItem
 from lexigram.events.stores.postgres.names import TableNames
 
 _EVERYTHING: Final = ResolvedItem(None, frozenset())
@@ -131,6 +131,11 @@ class EventStatements:
         if filters:
             tables += f" JOIN {names.streams} s ON s.key = e.stream"
         where = f"g.tag = ${taken + 1} AND g.position > $1{filters}"
+        if len(others) > MAX_JOINED_TAGS:  # one index lookup for each, too, and planned at once
+            params.append(others)
+            have = f"SELECT count(*) FROM {names.tags} o WHERE o.tag = ANY (${taken + 2}::text[]) AND o.position = g.position"
+            where += f" AND ({have}) = {len(others)}"
+            others = []
         for tag in others:
             params.append(tag)
             where += f" AND EXISTS (SELECT FROM {names.tags} o WHERE o.tag = ${taken + len(params)} AND o.position = g.position)"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores._primitives import ReadRequest
-from lexigram.events.stores.condition import ResolvedItem, ResolvedQuery
+from lexigram.events.stores.condition import MAX_JOINED_TAGS, ResolvedItem, ResolvedQuery
 from lexigram.events.stores.sqlite.names import TableNames
 
 MAX_ARMS: Final = 400
@@ -139,10 +139,16 @@ class EventStatements:
     def _tag_arm(self, tags: list[str], types: list[int] | None, request: ReadRequest) -> list[Sql]:
         # CROSS JOIN keeps this order of loops: the first tag in order of position, the rest looked up.
         tables, where, params = [], [], []
-        for index, tag in enumerate(tags):
+        for index, tag in enumerate(tags if len(tags) <= MAX_JOINED_TAGS else tags[:1]):
             tables.append(f"{self.names.tags} g{index}")
             where.append(f"g{index}.tag = ?" + (f" AND g{index}.position = g0.position" if index else ""))
             params.append(tag)
+        if len(tags) > MAX_JOINED_TAGS:  # one index lookup for each, too, and no limit on their number
+            have = (
+                f"SELECT count(*) FROM {self.names.tags} o WHERE o.position = g0.position AND o.tag IN ({_marks(tags)})"
+            )
+            where.append(f"({have}) = {len(tags)}")
+            params += tags
         # Joined even without a condition on it: the tags of removed events may be left over.
         tables.append(f"{self.names.events} e")
         where.append("e.position = g0.position")
