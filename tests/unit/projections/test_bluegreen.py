@@ -110,6 +110,36 @@ async def running(store: Any, *projections: Any, **config: Any) -> AsyncIterator
 
 
 @BACKENDS
+async def test_the_way_back_leads_past_a_version_that_was_rolled_back(make_store: MakeStore, backend: str) -> None:
+    """From 3 to 1 where 2 had been rolled back; from 2 to 1, and not to the 3 that was rolled back to it."""
+    name = model()
+    async with make_store(backend) as store, running(store, *(sums(name, n) for n in (1, 2, 3))) as manager:
+        await pay(store, 5)
+        second, third = (BlueGreenRebuild(manager, sums(name, number)) for number in (2, 3))
+        reports = {}
+        for rebuild in (second, third):
+            await rebuild.build(timeout=20)
+            with pytest.raises(ProjectionRebuildError, match="no version to go back to"):
+                await rebuild.roll_back()
+            reports[rebuild] = await rebuild.verify()
+        await second.switch(reports[second])
+        await second.roll_back()
+        await third.switch(reports[third])
+        assert (await third.roll_back()).active == 1
+        await second.switch(reports[second])
+        await third.switch(reports[third])
+        assert (await second.roll_back()).active == 3
+        assert (await third.roll_back()).active == 2
+        assert (await second.roll_back()).active == 1
+        assert await rows(store, name) == expected(5, 1)
+        for wrong in (None, reports[third]):
+            with pytest.raises(EventValidationError, match="not about version 2"):
+                await second.switch(wrong)  # type: ignore[arg-type]
+        with pytest.raises(EventValidationError, match="pass an object of it"):
+            BlueGreenRebuild(manager, type(sums(name, 4)))  # type: ignore[arg-type]
+
+
+@BACKENDS
 @pytest.mark.parametrize("config", [{}, {"shared": True, "partitions": 4, "lease_seconds": 3}])
 async def test_a_version_is_built_verified_switched_to_rolled_back_and_dropped(
     make_store: MakeStore, backend: str, config: dict[str, Any]
@@ -145,7 +175,8 @@ async def test_a_version_is_built_verified_switched_to_rolled_back_and_dropped(
             await manager.wait_for(f"{name}@1", await store.head(), timeout=20)
             assert (await rebuild.roll_back()).active == 1
             assert await rows(store, name) == expected(55, 1)
-            assert (await rebuild.roll_back()).active == 2
+            assert (await rebuild.roll_back()).active == 1  # said twice, done once
+            assert (await rebuild.switch(report, accept_differences=True)).active == 2
             with pytest.raises(EventValidationError, match="is what readers see"):
                 await rebuild.plan_drop(2)
             plan = await rebuild.plan_drop(1)

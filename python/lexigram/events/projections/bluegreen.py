@@ -67,9 +67,11 @@ class BlueGreenRebuild:
     """
 
     def __init__(self, manager: ProjectionManager, new: DurableProjection) -> None:
-        if not getattr(new, "_has_versions", False):
+        if not isinstance(new, DurableProjection) or not new._has_versions:
+            name = new.__name__ if isinstance(new, type) else type(new).__name__
             raise EventValidationError(
-                f"{type(new).__name__} has no versions: give it read_model = … and version = …", field="new"
+                f"{name} has no versions: give it read_model = … and version = …, and pass an object of it",
+                field="new",
             )
         if manager.get(new.name) is None:
             manager.register(new)
@@ -186,7 +188,7 @@ class BlueGreenRebuild:
             ProjectionRebuildError: LEX_ERR_EVT_016; it was not verified, differs, is behind, or readers did not end their
                 transactions. Nothing was changed.
         """
-        if verified.version != self.version:
+        if not isinstance(verified, Verification) or verified.version != self.version:
             raise EventValidationError(f"{verified} is not about version {self.version}", field="verified")
         if not verified.ok and not accept_differences:
             different = [table.table for table in verified.tables if not table.ok]
@@ -207,20 +209,25 @@ class BlueGreenRebuild:
         return await self._change(change, timeout)
 
     async def roll_back(self, *, timeout: float = 30.0) -> ReadModelState:
-        """Let readers see the version again that they saw before the present one, at once, wherever it is.
+        """Let readers see the version again that they saw before this one, at once, wherever it is.
+
+        Where they do not see this one any more it has been rolled back already, and nothing happens.
 
         Args:
             timeout: Seconds to wait for readers' transactions that hold up the switch.
 
         Raises:
-            ProjectionRebuildError: LEX_ERR_EVT_016; there is none any more, or readers did not end their transactions.
+            ProjectionRebuildError: LEX_ERR_EVT_016; they have not seen this one yet, there is none to go back to any more,
+                or readers did not end their transactions.
         """
 
         async def change(unit: UnitOfWork, state: ReadModelState) -> bool:
-            before = [version for _, version in state.switches if version != state.active and version in state.tables]
-            if not before:
+            if state.active != self.version and self.version in state.seen:
+                return True
+            before = state.before(self.version)
+            if before is None:
                 raise ProjectionRebuildError(f"{self._model.name!r} has no version to go back to")
-            await self._point(unit, state, before[-1])
+            await self._point(unit, state, before)
             return True
 
         return await self._change(change, timeout)

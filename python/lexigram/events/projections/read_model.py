@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
@@ -104,6 +105,15 @@ class ReadModelState:
     def seen(self) -> frozenset[int]:
         """The versions that readers have seen at some time."""
         return frozenset(version for _, version in self.switches)
+
+    def before(self, version: int) -> int | None:
+        """Return the version, if it still exists, that readers saw before they were switched to this one.
+
+        That they came back to it from a later one, which was rolled back, does not count.
+        """
+        pairs = pairwise(number for _, number in self.switches)
+        found = [earlier for earlier, later in pairs if later == version and earlier in self.tables]
+        return next((earlier for earlier in reversed(found) if earlier < version), found[-1] if found else None)
 
     def speaks_at(self, position: int) -> int:
         """Return the version to which the effects of the event at a position belong: exactly one."""
