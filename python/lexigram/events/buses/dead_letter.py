@@ -121,9 +121,11 @@ class DeadLetterStore(ABC):
         """Replace the event of a pending entry, for example by a corrected copy.
 
         Raises:
-            EventValidationError: Unknown or already replayed entry, or an event of another aggregate (which would
+            EventValidationError: Unknown or already replayed entry, no event, or one of another aggregate (which would
                 change the order in which that aggregate's events are handled). Nothing is changed.
         """
+        if not isinstance(event, DomainEvent):
+            raise EventValidationError(f"event must be an event, not {type(event).__name__}", field="event")
         entry = await self.get(entry_id)
         if entry is None or entry.replayed:
             raise EventValidationError(f"There is no pending dead letter {entry_id!r}", field="entry_id")

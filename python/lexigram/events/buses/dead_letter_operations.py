@@ -138,6 +138,10 @@ class DeadLetterOperations:
         for name, value in (("concurrency", concurrency), ("page_size", page_size), ("limit", limit)):
             if value is not None and value < 1:
                 raise EventValidationError(f"{name} must be at least 1, not {value}", field=name)
+        if rate_per_second is not None and not rate_per_second > 0:
+            raise EventValidationError(
+                f"rate_per_second must be above 0, not {rate_per_second}", field="rate_per_second"
+            )
         wanted = _pending(wanted)
         total = await self._letters.count(wanted)
         if dry_run:
@@ -157,7 +161,7 @@ class DeadLetterOperations:
             if len(page) < size:
                 progress = replace(progress, position=until, finished=True)
             await self._checkpoints.save_checkpoint(place, progress.position)
-            if rate_per_second and not progress.finished:
+            if rate_per_second is not None and not progress.finished:
                 await asyncio.sleep(max(0.0, looked_at / rate_per_second - (time.monotonic() - started)))
         if progress.finished:
             await self.cancel_replay(job)

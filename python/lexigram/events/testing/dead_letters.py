@@ -245,6 +245,7 @@ class DeadLetterStoreContract:
         await store.save(entry)
         with pytest.raises(EventValidationError):
             await store.edit(entry.entry_id, ItemAdded(sku="right"))
+        await refuses(store.edit(entry.entry_id, {"sku": "right"}), "event")  # type: ignore[arg-type]
         edited = await store.edit(entry.entry_id, ItemAdded(sku="right", aggregate_id=aggregate))
         assert edited.position == entry.position
         bus = RecordingBus("wrong")
@@ -308,6 +309,8 @@ class DeadLetterStoreContract:
             await operations.replay("job", page_size=10, concurrency=2)
         await store.save(letter("later", uuid4()))
         bus.after = 1000
+        for name, value in (("rate_per_second", 0), ("rate_per_second", -1), ("page_size", 0), ("limit", 0)):
+            await refuses(DeadLetterOperations(store, bus, places).replay("job", **{name: value}), name)  # type: ignore[arg-type]
         first = await DeadLetterOperations(store, bus, places).replay("job", page_size=10, limit=10)
         assert not first.finished
         rest = await DeadLetterOperations(store, bus, places).replay("job", page_size=10, rate_per_second=10_000)
