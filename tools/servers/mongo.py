@@ -57,6 +57,8 @@ class Mongo(Server):
             env = {**os.environ, "GOBIN": str(BINARY.parent)}
             run(["go", "install", MODULE], env)
         if not (TREE / "complete").exists():
+            # A run that was interrupted may have left the tree with its own /proc mounted.
+            subprocess.run(["umount", "--quiet", str(TREE / "proc")], capture_output=True, check=False)
             shutil.rmtree(TREE, ignore_errors=True)
             targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI)"]).splitlines()
             mirror = next((uri for uri in targets if uri.rstrip("/").endswith("/debian")), None)
