@@ -63,7 +63,7 @@ def on_database(backend: str, trial: type[DurableTrial], request: pytest.Fixture
 @pytest.mark.parametrize("trial", [*TRIALS, saga_trials.Timers])
 def test_invariants_hold_at_every_await_in_memory(trial: type[DurableTrial]) -> None:
     """A read model equals its recomputation, a saga ends once, every entry is delivered, no effect is doubled."""
-    found = explore(trial, seed=1, crash_again=True, stall_seconds=STALL_SECONDS, at_most=80)
+    found = explore(trial, seed=1, crash_again=True, stall_seconds=STALL_SECONDS, at_most=50)
     assert found.points["crash"] > 30
     assert found.points["cancel"] > 30
     assert not found.unreached
