@@ -50,7 +50,7 @@ def is_common(kind: str) -> bool:
 def matches(item: ResolvedItem, kind: str, event: Any) -> bool:
     """Tell whether a query selects an event of this kind."""
     names = {kind.partition("\0")[0], event.event_type}
-    return any(item.matches(name, getattr(event, "tags", ())) for name in names)
+    return item.selects(names, getattr(event, "tags", ()))
 
 
 def _default(cls: type) -> str:

@@ -30,6 +30,16 @@ class ResolvedItem(NamedTuple):
         """Tell whether an event of this stored type name with these tags is selected."""
         return (self.types is None or type_name in self.types) and self.tags.issubset(tags)
 
+    def selects(self, names: Iterable[str], tags: Iterable[str]) -> bool:
+        """Tell whether an event with these names, as `selectors` gives them, and these tags is selected."""
+        return any(self.matches(name, tags) for name in names)
+
+
+def selectors(type_name: str, event_type: str) -> list[str]:
+    """Return the names that select an event: its class's stored name, and an event type of its own where it has one."""
+    # Otherwise it is the class name, which the registry has made a full name of.
+    return [type_name] if event_type in (type_name, type_name.rpartition(".")[2]) else [type_name, event_type]
+
 
 ResolvedQuery = tuple[ResolvedItem, ...]
 """Alternatives joined by OR; the empty tuple selects nothing."""

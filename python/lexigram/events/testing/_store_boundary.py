@@ -140,6 +140,21 @@ class BoundaryContract:
             await store.append("c", added("4"), condition=AppendCondition(EventQuery(), after=2))
         assert await store.append("c", added("4"), condition=AppendCondition(EventQuery(), after=3)) == 2
 
+    async def test_a_condition_watches_event_types_of_their_own(self, store: AbstractEventStore) -> None:
+        """With and without tags, in a unit of work too."""
+        imported = [ItemAdded(sku=sku, event_type="item.imported").with_tags("t") for sku in ("1", "2", "3")]
+        for tags in (None, ["t"]):
+            condition = AppendCondition(EventQuery(types=["item.imported"], tags=tags), after=await store.head())
+            await store.append("a", [ItemAdded(sku="0").with_tags("t")], condition=condition)
+            with pytest.raises(ConcurrencyError):
+                async with store.unit_of_work():
+                    await store.append("a", imported[:1])
+                    await store.append("b", [ItemRemoved(sku="0")], condition=condition)
+            await store.append("a", [imported.pop()], condition=condition)
+            with pytest.raises(ConcurrencyError):
+                await store.append("a", [ItemRemoved(sku="0")], condition=condition)
+            assert skus(await store.query(types=["item.imported"], tags=tags))[-1] == str(len(imported) + 1)
+
     async def test_a_condition_and_an_expected_version_must_both_hold(self, store: AbstractEventStore) -> None:
         """Either of them alone is enough to refuse."""
         await store.append("a", added("1", tags=["x"]))

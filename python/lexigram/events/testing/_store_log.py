@@ -112,6 +112,18 @@ class LogContract:
             "none": [],
         }
 
+    async def test_an_event_type_of_its_own_selects_an_event(self, store: AbstractEventStore) -> None:
+        """Beside its class, not instead of it; also after a part of the log was removed."""
+        own = [ItemAdded(sku="2", event_type="item.imported"), ItemAdded(sku="3", event_type="item.imported")]
+        await store.append("a", [ItemAdded(sku="1"), *own, ItemRemoved(sku="4")])
+        assert skus(await collect(store.stream_by_type(["item.imported"]))) == ["2", "3"]
+        assert skus(await collect(store.stream_by_type("item.imported", 2))) == ["3"]
+        assert skus(await collect(store.stream_by_type([ItemRemoved, "item.imported"]))) == ["2", "3", "4"]
+        assert skus(await collect(store.stream_by_type([ItemAdded]))) == ["1", "2", "3"]
+        assert skus(await store.find_by_type("item.imported", 1)) == ["2"]
+        await store.compact("a", 2)
+        assert skus(await collect(store.stream_by_type(["item.imported"]))) == ["3"]
+
     async def test_by_type_pages_and_finds(self, store: AbstractEventStore) -> None:
         """Matches far apart are all found at every batch size; `find_by_type` returns one page."""
         for n in range(30):

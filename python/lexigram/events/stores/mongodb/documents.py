@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.partition import partition_hash
 
 if TYPE_CHECKING:
@@ -53,17 +54,6 @@ def event_bytes(stream_id: str, event: EncodedEvent) -> int:
     return _EVENT_OVERHEAD + len(event.payload) + 4 * texts + tags
 
 
-def kinds(type_name: str, event_type: str) -> list[str]:
-    """Return the names that select an event: its class's full name, and an event type of its own where it has one."""
-    # Otherwise it is the class name, which the registry has made a full name of.
-    return [type_name] if event_type in (type_name, type_name.rpartition(".")[2]) else [type_name, event_type]
-
-
-def matches(item: ResolvedItem, names: Iterable[str], tags: Sequence[str]) -> bool:
-    """Tell whether an event with these names and tags is selected."""
-    return any(item.matches(name, tags) for name in names)
-
-
 def event_document(stream_id: str, event: EncodedEvent, version: int, position: int, text: bool) -> Document:
     """Return an event as it is stored; JSON payloads as text, readable and exact."""
     return {
@@ -71,7 +61,7 @@ def event_document(stream_id: str, event: EncodedEvent, version: int, position: 
         "s": stream_id,
         "v": version,
         "p": position,
-        "t": kinds(event.type_name, event.event_type),
+        "t": selectors(event.type_name, event.event_type),
         "n": event.event_type,
         "o": event.occurred_at_us,
         "h": partition_hash(stream_id),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import ConcurrencyError, EventPersistenceError
 from lexigram.events.stores._primitives import Appended, already_stored
-from lexigram.events.stores.mongodb.documents import Document, event_document, matches
+from lexigram.events.stores.mongodb.documents import Document, event_document
 
 if TYPE_CHECKING:
     from lexigram.events.stores.mongodb.commits import Part, Request
@@ -120,7 +120,7 @@ def _has_match(folded: Fold, part: Part) -> bool:
     """Tell whether an event of this commit fails the condition of a later part."""
     condition: Any = part.condition
     return any(
-        event["p"] > condition.after and any(matches(item, event["t"], event["g"]) for item in condition.query)
+        event["p"] > condition.after and any(item.selects(event["t"], event["g"]) for item in condition.query)
         for event in folded.events
     )
 

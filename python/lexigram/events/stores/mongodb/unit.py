@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lexigram.events.exceptions import EventStoreError
 from lexigram.events.stores._primitives import already_stored
-from lexigram.events.stores.mongodb.documents import kinds, matches
+from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.mongodb.folding import condition_fails, conflict
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
@@ -61,7 +61,7 @@ class MongoUnitOfWork(AbstractUnitOfWork):
         if condition is not None and (
             await knowledge.has_match(condition.query, condition.after)
             or any(
-                matches(item, kinds(event.type_name, event.event_type), event.tags)
+                item.selects(selectors(event.type_name, event.event_type), event.tags)
                 for earlier in before
                 for event in earlier.events
                 for item in condition.query

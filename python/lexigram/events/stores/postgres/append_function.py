@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Final
 
 from lexigram.events.stores.postgres.names import TableNames
+from lexigram.events.stores.postgres.statements import selected_types
 
 WRONG_ISOLATION: Final = "LX001"
 FOREIGN_ROW: Final = "LX002"
@@ -47,6 +48,7 @@ def functions(names: TableNames, payload: str) -> tuple[str, ...]:
         "{matches}": names.matches,
         "{events}": names.events,
         "{streams}": names.streams,
+        "{selected:names}": selected_types(names, "names"),
         "{types}": names.types,
         "{tags}": names.tags,
         "{head}": names.head,
@@ -65,6 +67,7 @@ LANGUAGE plpgsql VOLATILE {settings} AS $function$
 DECLARE
     item jsonb;
     kinds integer[];
+    names text[];
     wanted text[];
     found bigint;
 BEGIN
@@ -72,7 +75,8 @@ BEGIN
         wanted := ARRAY(SELECT jsonb_array_elements_text(item -> 'tags'));
         kinds := NULL;
         IF item -> 'types' <> 'null' THEN
-            kinds := ARRAY(SELECT t.key FROM jsonb_array_elements_text(item -> 'types') n JOIN {types} t ON t.type_name = n);
+            names := ARRAY(SELECT jsonb_array_elements_text(item -> 'types'));
+            kinds := ARRAY({selected:names});
             CONTINUE WHEN cardinality(kinds) = 0;
         END IF;
         IF cardinality(wanted) > 0 THEN

@@ -16,6 +16,15 @@ _EVERYTHING: Final = ResolvedItem(None, frozenset())
 Sql = tuple[str, list[Any]]
 
 
+def selected_types(names: TableNames, selection: str) -> str:
+    """Return a select of the keys of the types that an array of names selects, as `condition.selectors` has it."""
+    own = "t.event_type NOT IN (t.type_name, substring(t.type_name FROM '[^.]*$'))"
+    return (
+        f"SELECT t.key FROM {names.types} t "
+        f"WHERE t.type_name = ANY ({selection}) OR (t.event_type = ANY ({selection}) AND {own})"
+    )
+
+
 class EventStatements:
     """Statements over the tables of `names`.
 
@@ -117,7 +126,7 @@ class EventStatements:
             + (f" JOIN {names.streams} s ON s.key = e.stream" if filters else "")
             + f" WHERE e.type = k.key AND e.position > $1{filters} ORDER BY e.position LIMIT $2"
         )
-        types = f"SELECT key FROM {names.types} WHERE type_name = ANY (${taken + 1}::text[])"
+        types = selected_types(names, f"${taken + 1}::text[]")
         return (
             f"SELECT f.position FROM ({types}) k CROSS JOIN LATERAL ({one_type}) f ORDER BY f.position LIMIT $2",
             [sorted(item.types)],
@@ -141,9 +150,7 @@ class EventStatements:
             where += f" AND EXISTS (SELECT FROM {names.tags} o WHERE o.tag = ${taken + len(params)} AND o.position = g.position)"
         if item.types is not None:
             params.append(sorted(item.types))
-            where += (
-                f" AND g.type IN (SELECT key FROM {names.types} WHERE type_name = ANY (${taken + len(params)}::text[]))"
-            )
+            where += f" AND g.type IN ({selected_types(names, f'${taken + len(params)}::text[]')})"
         return f"SELECT g.position FROM {tables} WHERE {where} ORDER BY g.position LIMIT $2", params
 
     def _filters(self, request: ReadRequest) -> str:

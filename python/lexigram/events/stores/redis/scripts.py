@@ -5,7 +5,7 @@ Keys, all under one hash tag so that a cluster keeps them in one slot (`P` is `{
 - `log`: a stream, one entry `<position>-0` for each event; `head`: the highest position assigned
 - `versions`, `removed`: stream id -> current version, highest version removed; `ids`: event id -> position
 - `stream:<id>`: list of the positions of what the stream holds
-- `type:<name>`, `tag:<tag>`: sorted sets of positions
+- `type:<name>`, `tag:<tag>`: sorted sets of positions; an event with an event type of its own is in two of the first
 
 A Lua script is not rolled back if it fails, so every group of operations is first checked and only then written, and
 nothing in the second half can fail for a reason that the first half could have seen.
@@ -140,6 +140,11 @@ end
 
 APPEND: Final = """
 local OPS, published = {}, false
+-- As `condition.selectors`.
+local function selectors(kind, name)
+  if name == kind or name == string.match(kind, '[^.]*$') then return {kind} end
+  return {kind, name}
+end
 local function stored_before(op)
   local found, hits = {}, 0
   for i, event in ipairs(op.events) do
@@ -189,7 +194,7 @@ OPS.append = {
         'tags', event.tags)
       call('RPUSH', stream, place)
       call('HSET', P .. 'ids', event.id, place)
-      call('ZADD', P .. 'type:' .. event.kind, place, place)
+      for _, kind in ipairs(selectors(event.kind, event.name)) do call('ZADD', P .. 'type:' .. kind, place, place) end
       for tag in string.gmatch(event.tags, '[^%z]+') do call('ZADD', P .. 'tag:' .. tag, place, place) end
     end
     published = position
@@ -206,7 +211,7 @@ OPS.compact = {
     for _, place in ipairs(call('LRANGE', stream, 0, up_to - removed - 1)) do
       local f = call('XRANGE', LOG, place, place)[1][2]
       call('HDEL', P .. 'ids', f[14])
-      call('ZREM', P .. 'type:' .. f[2], place)
+      for _, kind in ipairs(selectors(f[2], f[4])) do call('ZREM', P .. 'type:' .. kind, place) end
       for tag in string.gmatch(f[16], '[^%z]+') do call('ZREM', P .. 'tag:' .. tag, place) end
       call('XDEL', LOG, place .. '-0')
     end

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventStoreError
 from lexigram.events.stores._primitives import Appended, StreamBounds
 from lexigram.events.stores._wakeup import Wakeup
+from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.redis.log import LogPage, Row, check_namespace
 from lexigram.events.stores.redis.operations import AppendOperation, version_conflict
 
@@ -257,7 +258,7 @@ class StateLog:
             event = self._events[self._positions[index]]
             if up_to is not None and event.row[4] > up_to:
                 break
-            if query is None or any(item.matches(event.row[0], event.tags) for item in query):
+            if query is None or any(item.selects(selectors(*event.row[:2]), event.tags) for item in query):
                 found.append(event)
                 if len(found) == limit:
                     break

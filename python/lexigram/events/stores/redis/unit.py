@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from lexigram.events.exceptions import ConcurrencyError, EventStoreError
 from lexigram.events.stores._primitives import Appended, already_stored
+from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.operations import AppendOperation, SmallOperation, version_conflict
 from lexigram.events.stores.redis.state_log import StateLog
@@ -102,7 +103,8 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         if operation.condition is not None:
             for earlier in self._pending:
                 for event in earlier.events:
-                    if any(item.matches(event.type_name, event.tags) for item in operation.condition.query):
+                    names = selectors(event.type_name, event.event_type)
+                    if any(item.selects(names, event.tags) for item in operation.condition.query):
                         raise ConcurrencyError(
                             "an event of this unit of work matches the condition; nothing was written"
                         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import Appended, already_stored
 from lexigram.events.stores._wakeup import Wakeup
+from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.partition import partition_hash
 from lexigram.events.stores.sqlite.statements import STREAMS_AT_ONCE, EventStatements
 
@@ -247,7 +248,5 @@ class EventLog:
 
 
 def _add_type(keys: dict[str, list[int]], key: int, type_name: str, event_type: str) -> None:
-    keys.setdefault(type_name, []).append(key)
-    # Otherwise it is the class name, which the registry has made a full name of.
-    if event_type not in (type_name, type_name.rpartition(".")[2]):
-        keys.setdefault(event_type, []).append(key)
+    for name in selectors(type_name, event_type):
+        keys.setdefault(name, []).append(key)
