@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
-from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.config import PostgresEventStoreConfig, SqliteConfig
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.postgres import PostgresSagaStore
@@ -188,3 +190,33 @@ def test_a_provider_without_an_address_is_refused() -> None:
     assert caught.value.field == "provider"
     with pytest.raises(EventValidationError, match="needs a dsn"):
         PostgresEventStore()
+    with pytest.raises(EventValidationError, match=r"config must be a postgresql:// DSN .* got SqliteConfig"):
+        PostgresEventStore(SqliteConfig())
+
+
+async def test_a_pool_may_be_given_wherever_the_address_may_be(postgres_url: str) -> None:
+    """As configuration, as provider, or by its name; it stays open."""
+    schemas = EmptySchemas(postgres_url, purpose="pool")
+    tables, heads = PostgresEventStoreConfig(schema_name=schemas.config(0).schema_name), []
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=4) as pool:
+        for store in (
+            PostgresEventStore(pool, table_prefix=f"{tables.schema_name}_"),
+            PostgresEventStore(tables, pool),
+            PostgresEventStore(tables, pool=pool),
+        ):
+            async with store:
+                await store.append("s", added("1"))
+                heads.append(await store.head())
+        assert heads == [1, 1, 2]
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_table_name_may_be_as_long_as_the_server_allows(postgres_url: str) -> None:
+    """The tables beside it keep names of their own; one name for two tables is refused."""
+    config = EmptySchemas(postgres_url, purpose="long").config(0)
+    for name in ("x" * 63, "x" * 62 + "y"):
+        async with PostgresEventStore(replace(config, events_table=name)) as store:
+            assert await store.append("s", added("1")) == 1
+            assert await store.head() == 1
+    with pytest.raises(EventValidationError, match="must differ"):
+        PostgresEventStore(replace(config, events_table="one", snapshots_table="one"))

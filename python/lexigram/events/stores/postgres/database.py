@@ -24,7 +24,7 @@ class Database:
         config: A DSN, a `PostgresEventStoreConfig`, None with a pool or provider; or another PostgreSQL store or
             `Database`, whose connections are then shared.
         provider: A framework's database provider for PostgreSQL; says where the database is.
-        pool: An asyncpg pool to use instead of connections of our own.
+        pool: An asyncpg pool to use instead of connections of our own; may also be given as `config` or `provider`.
         table_prefix: Put before every table name.
         payload: "json", "jsonb" or "binary"; None = what `config` says.
         ssl: As asyncpg takes it.
@@ -45,6 +45,10 @@ class Database:
         payload: str | None = None,
         ssl: Any = None,
     ) -> None:
+        if _is_pool(config):
+            config, pool = None, config
+        if _is_pool(provider):
+            provider, pool = None, provider
         other: object = config if isinstance(config, Database) else getattr(config, "database", None)
         self._shared = other if isinstance(other, Database) else None
         self._provider, self._pool = provider, pool
@@ -118,3 +122,8 @@ class PostgresTables(StoreTables[Any]):
     async def _ready(self) -> PostgresEngine:
         engine: PostgresEngine = await super()._ready()
         return engine
+
+
+def _is_pool(value: object) -> bool:
+    """Whether this is an asyncpg pool, or lends connections as one does."""
+    return all(callable(getattr(value, name, None)) for name in ("acquire", "release", "get_idle_size"))

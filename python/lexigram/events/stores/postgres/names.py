@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
 
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores.identifiers import validate_table_name
+
+_LONGEST: Final = 63
+"""Characters that PostgreSQL keeps of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +34,18 @@ class TableNames:
             validate_table_name(self.schema, "schema_name")
         validate_table_name(f"{self.prefix}{self.events_table}", "events_table")
         validate_table_name(f"{self.prefix}{self.snapshots_table}", "snapshots_table")
-        # The longest name decides whether a prefix fits.
-        validate_table_name(self._beside("dead_letters_by_lane"), "table_prefix")
+        if self.events_table == self.snapshots_table:
+            raise EventValidationError(
+                f"events_table and snapshots_table must differ, both are {self.events_table!r}", field="snapshots_table"
+            )
 
     def _beside(self, name: str) -> str:
-        return f"{self.prefix}{self.events_table.removesuffix('s')}_{name}"
+        base = f"{self.prefix}{self.events_table.removesuffix('s')}"
+        if len(base) + len(name) < _LONGEST:
+            return f"{base}_{name}"
+        # The server would cut the end, which tells the tables apart.
+        mark = f"{crc32(base.encode()):08x}"
+        return f"{base[: _LONGEST - len(mark) - len(name) - 2]}_{mark}_{name}"
 
     def _qualified(self, name: str) -> str:
         return f'"{name}"' if self.schema is None else f'"{self.schema}"."{name}"'

@@ -60,7 +60,7 @@ class PostgresSettings:
             return cls(None, TableNames(prefix=table_prefix), payload=_payload(payload or "json"))
         if isinstance(config, str):
             return cls(_dsn(config), TableNames(prefix=table_prefix), payload=_payload(payload or "json"), ssl=ssl)
-        if not hasattr(config, "dsn"):
+        if not hasattr(config, "schema_name"):
             raise EventValidationError(
                 f"config must be a postgresql:// DSN or a PostgresEventStoreConfig, got {type(config).__name__}",
                 field="config",
