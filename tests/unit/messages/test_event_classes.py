@@ -12,6 +12,7 @@ from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import pytest
+from pydantic import Field
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, Event
@@ -44,6 +45,32 @@ def test_a_frozen_dataclass_on_top_keeps_positional_arguments_and_defaults() -> 
         Decorated("1", user_id="2")  # type: ignore[misc]
     with pytest.raises(dc.FrozenInstanceError):
         event.email = "q"  # type: ignore[misc]
+
+
+def test_pydantic_fields_mean_what_they_say() -> None:
+    """Default, factory and required, decorated or not, inherited too."""
+
+    class Plain(DomainEvent):
+        amount: int = Field(gt=0)
+        notes: list[str] = Field(default_factory=list, description="free text")
+        currency: str = Field("EUR")
+
+    @dataclass(frozen=True)
+    class OnTop(DomainEvent):
+        amount: int = Field(gt=0)
+        notes: list[str] = Field(default_factory=list)  # noqa: RUF009 - what users write
+        currency: str = Field("EUR")
+
+    class Heir(Plain):
+        reason: str | None = Field(default=None)
+
+    for cls in (Plain, OnTop, Heir):
+        event = cls(amount=1)
+        assert (event.amount, event.notes, event.currency) == (1, [], "EUR")
+        assert cls(amount=1).notes is not event.notes
+        with pytest.raises(TypeError, match="amount"):
+            cls()
+    assert Heir(amount=1).reason is None
 
 
 def test_a_keyword_only_dataclass_takes_no_positional_arguments() -> None:

@@ -184,6 +184,33 @@ class TestValidation:
         assert "4111" not in str(caught.value)
         assert await ValidationMiddleware(validate_pydantic=False)(message, echo) is message
 
+    @pytest.mark.parametrize(
+        ("values", "problem"),
+        [
+            ({"amount": 0}, "amount must be greater than 0"),
+            ({"amount": 11}, "amount must be at most 10"),
+            ({"currency": "euro"}, "currency must match"),
+            ({"items": []}, "items must have a length of at least 1"),
+            ({"amount": "1"}, "is not valid"),
+        ],
+    )
+    async def test_constraints_of_fields_are_checked(self, values: dict[str, Any], problem: str) -> None:
+        """Those of pydantic's `Field(...)`, for each message."""
+        layer = ValidationMiddleware()
+        valid = Limited(amount=10)
+        assert await layer(valid, echo) is valid
+        with pytest.raises(EventValidationError, match=problem):
+            await layer(Limited(**{"amount": 1, **values}), echo)
+
+
+class Limited(Command):
+    """A command whose fields have constraints."""
+
+    amount: int = Field(gt=0, le=10)
+    currency: str = Field("EUR", pattern="^[A-Z]{3}$")
+    items: list[str] = Field(default_factory=lambda: ["a"], min_length=1)
+    note: str | None = Field(None, max_length=3)
+
 
 class Recording(TransactionContext):
     """A transaction that writes down what happens to it."""

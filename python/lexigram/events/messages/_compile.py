@@ -18,6 +18,7 @@ from typing import Any
 from typing import ClassVar as ClassVar
 
 from lexigram.events import _core
+from lexigram.events.messages._pydantic import adopt_pydantic_fields
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, get_annotations
@@ -96,6 +97,7 @@ def declare(cls: Any) -> None:
     for base in cls.__mro__[1:]:
         if _is_message_class(base):
             compile_class(base)
+    adopt_pydantic_fields(cls)
     # Slots make `@dataclass` create the class a second time, from a dictionary that has this entry already.
     if "__message_methods__" not in cls.__dict__:
         cls.__message_methods__ = frozenset(name for name in _GENERATED if name in cls.__dict__)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import operator
+import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages._pydantic import CONSTRAINTS
 from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
 
 Validator = Callable[[Any], Any]
@@ -15,7 +20,7 @@ Validator = Callable[[Any], Any]
 
 
 class ValidationMiddleware(AbstractMiddleware[Any, Any]):
-    """Refuses messages that a validator or their pydantic model does not accept.
+    """Refuses messages that a validator, their pydantic model or the `Field(...)` constraints do not accept.
 
     Args:
         validate_pydantic: Validate messages that are pydantic models again (fields may have been changed since).
@@ -63,6 +68,8 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
         pydantic = sys.modules.get("pydantic")  # a pydantic message cannot exist before somebody imported pydantic
         if self._validate_pydantic and pydantic is not None and issubclass(message_type, pydantic.BaseModel):
             found.insert(0, self._validate_model)
+        if constrained := _constrained_fields(message_type):
+            found.insert(0, partial(_check_constraints, constrained))
         self._by_type[message_type] = tuple(found)
         return self._by_type[message_type]
 
@@ -89,3 +96,33 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
             raise EventValidationError(f"{name} is not valid: {told}", field=fields[0] or None) from None
         if verdict is False:
             raise EventValidationError(f"{name} was refused by {getattr(validator, '__name__', validator)}")
+
+
+_CHECKS: Final[dict[str, tuple[str, Callable[[Any, Any], Any]]]] = {
+    "gt": ("be greater than", operator.gt),
+    "ge": ("be at least", operator.ge),
+    "lt": ("be less than", operator.lt),
+    "le": ("be at most", operator.le),
+    "multiple_of": ("be a multiple of", lambda value, unit: value % unit == 0),
+    "min_length": ("have a length of at least", lambda value, length: len(value) >= length),
+    "max_length": ("have a length of at most", lambda value, length: len(value) <= length),
+    "pattern": ("match", lambda value, pattern: re.search(pattern, value)),
+}
+
+
+def _constrained_fields(message_type: type) -> dict[str, Mapping[str, Any]]:
+    """Return the constraints of the fields of a message class, by field."""
+    fields = dataclasses.fields(message_type) if dataclasses.is_dataclass(message_type) else ()
+    found = {f.name: {name: f.metadata[name] for name in CONSTRAINTS if name in f.metadata} for f in fields}
+    return {name: constraints for name, constraints in found.items() if constraints}
+
+
+def _check_constraints(fields: Mapping[str, Mapping[str, Any]], message: Any) -> None:
+    for field, constraints in fields.items():
+        value = getattr(message, field)
+        for name, limit in constraints.items():
+            words, holds = _CHECKS[name]
+            if value is not None and not holds(value, limit):
+                raise EventValidationError(
+                    f"{type(message).__name__} is not valid: {field} must {words} {limit}", field=field
+                )
