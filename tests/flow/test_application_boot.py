@@ -408,6 +408,17 @@ async def test_handler_modules_are_imported_and_found_twice_means_once(
         assert len(orders.calls) == 2
 
 
+async def test_a_handler_class_without_its_method_is_refused() -> None:
+    """A misspelt `handle` is found out where the class is named, not when its first message comes."""
+
+    class Misspelt(CommandHandlerProtocol[Command, None]):
+        async def handel(self, command: Command) -> None:
+            pass
+
+    with pytest.raises(EventValidationError, match="Misspelt cannot be built; it does not implement handle"):
+        EventsModule.scope(Misspelt)
+
+
 async def test_a_missing_handler_module_is_named() -> None:
     """A typo in `handler_modules` stops the boot with the name in the message."""
     with pytest.raises(Exception, match="no_such_handlers"):

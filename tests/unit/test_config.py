@@ -38,6 +38,8 @@ SPELLINGS: list[tuple[dict[str, Any], str, Any]] = [
     ({"event_store_backend": "SQLITE"}, "event_store_backend", EventStoreBackend.SQLITE),
     ({"event_bus": {"backend": "redis"}}, "event_bus.backend", "redis"),
     ({"event_bus_backend": "redis"}, "event_bus.backend", "redis"),
+    ({"event_bus": {"backend": "redis", "redis": {"url": "redis://h"}}}, "redis.url", "redis://h"),
+    ({"memory": {"max_events_per_stream": 0}}, "memory.max_events_per_stream", 0),
     ({"event_bus": {"handler_timeout": 5}}, "event_bus.handler_timeout_seconds", 5.0),
     ({"outbox": {"enabled": False}}, "outbox.enabled", False),
     ({"outbox_enabled": False}, "outbox.enabled", False),

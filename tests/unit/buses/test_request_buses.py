@@ -12,8 +12,9 @@ from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol, QueryBu
 from lexigram.contracts.exceptions.domain import DomainError
 from lexigram.contracts.exceptions.infra import InfrastructureError
 from lexigram.events.buses.command import CommandBusImpl
+from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.buses.query import QueryBusImpl
-from lexigram.events.config import CommandBusConfig, QueryBusConfig
+from lexigram.events.config import CommandBusConfig, EventsConfig, QueryBusConfig
 from lexigram.events.exceptions import (
     CommandExecutionError,
     ConcurrencyError,
@@ -237,7 +238,27 @@ async def test_a_timeout_cancels_the_handler() -> None:
     with pytest.raises(QueryExecutionError) as caught:
         await bus.execute(GetOrder())
     assert isinstance(caught.value.__cause__, TimeoutError)
+    assert "not finished within 0.01 s" in str(caught.value)
     assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize("bus_class", [CommandBusImpl, QueryBusImpl, EventBusImpl])
+def test_a_configuration_is_never_ignored(bus_class: Any) -> None:
+    """A mapping is taken as the settings it holds, an object without any of them is refused."""
+    assert bus_class(config={}) is not None
+    with pytest.raises(EventValidationError, match="unknown configuration key"):
+        bus_class(config={"timeout_secs": 5})
+    for wrong in (5, EventsConfig()):
+        with pytest.raises(EventValidationError, match="config must be"):
+            bus_class(config=wrong)
+
+
+async def test_settings_may_be_a_mapping() -> None:
+    """They take effect."""
+    bus = CommandBusImpl(config={"timeout_seconds": 0.01, "max_retries": 0})
+    bus.register(CreateOrder, lambda message: asyncio.sleep(5))
+    with pytest.raises(CommandExecutionError, match=r"not finished within 0\.01 s"):
+        await bus.dispatch(CreateOrder())
 
 
 async def test_a_handler_that_does_not_suspend_arms_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,8 @@ def test_bad_aliases_are_refused(alias: Any) -> None:
     with pytest.raises(EventValidationError) as caught:
         EventTypeRegistry().register(RegistryParent, alias)
     assert caught.value.field == "alias"
+    with pytest.raises(EventValidationError, match=r'@event_type\("order.item_added"\)'):
+        event_type(RegistryParent)  # type: ignore[arg-type]  # the decorator without its parentheses
 
 
 def test_only_classes_are_registered() -> None:

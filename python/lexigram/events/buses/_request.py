@@ -13,7 +13,7 @@ from lexigram.contracts.exceptions.events import DuplicateHandlerError, EventErr
 from lexigram.contracts.exceptions.infra import InfrastructureError
 from lexigram.events.buses._handler import HandlerCall, HandlerFactory, as_call, handler_name
 from lexigram.events.buses._step import within
-from lexigram.events.buses.base import Bus, HandlerLike
+from lexigram.events.buses.base import Bus, HandlerLike, checked_config
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.middleware.base import MiddlewareFunc, NextHandler, chained
 from lexigram.events.middleware.circuit_breaker import CircuitBreakerMiddleware
@@ -40,6 +40,7 @@ class RequestBus(Bus[TMessage, TResult]):
     """
 
     _kind: ClassVar[str]
+    _config_class: ClassVar[str]
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class RequestBus(Bus[TMessage, TResult]):
         max_retries: int | None = None,
     ) -> None:
         super().__init__(middlewares)
+        config = checked_config(config, self._config_class)
         self._timeout: float | None = getattr(config, "timeout_seconds", None)
         self._retries: int = getattr(config, "max_retries", 0) if max_retries is None else max_retries
         self._retry_delay: float = getattr(config, "retry_delay_seconds", 1.0)

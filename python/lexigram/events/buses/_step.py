@@ -66,5 +66,11 @@ async def within(coro: Coroutine[Any, Any, Any], seconds: float) -> Any:
         yielded = coro.send(None)
     except StopIteration as stop:
         return stop.value
-    async with asyncio.timeout(seconds):
-        return await _resume_here(coro, yielded)
+    timer = asyncio.timeout(seconds)
+    try:
+        async with timer:
+            return await _resume_here(coro, yielded)
+    except TimeoutError as error:
+        if timer.expired():
+            raise TimeoutError(f"not finished within {seconds:g} s") from error
+        raise

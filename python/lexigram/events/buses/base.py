@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from lexigram.contracts.core.health import HealthCheckResult, HealthStatus
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.middleware.base import MiddlewareFunc, checked
 
 TMessage = TypeVar("TMessage")
@@ -20,6 +22,26 @@ class HandlerLike(Protocol):
     def handle(self, message: Any, /) -> Any:
         """Handle one message; may be a coroutine function."""
         ...
+
+
+def checked_config(config: Any, class_name: str) -> Any:
+    """Return a bus's configuration; a mapping becomes the class of that name, another object needs one of its fields.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024. It is something else, or a value of the mapping does not fit.
+    """
+    if config is None:
+        return None
+    from lexigram.events.config import buses  # not loaded by those who configure nothing
+
+    cls = getattr(buses, class_name)
+    if isinstance(config, Mapping):
+        return cls(**config)
+    if any(hasattr(config, field.name) for field in fields(cls)):
+        return config
+    raise EventValidationError(
+        f"config must be {class_name} or a mapping of its settings, not {type(config).__name__}", field="config"
+    )
 
 
 class Bus(ABC, Generic[TMessage, TResult]):

@@ -19,6 +19,7 @@ class CommandBusImpl(RequestBus[Any, Any]):
     """
 
     _kind = "command"
+    _config_class = "CommandBusConfig"
 
     async def dispatch(self, command: Any) -> Any:
         """Run the command's handler in the caller's task and return its value.

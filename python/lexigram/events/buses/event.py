@@ -24,7 +24,7 @@ from lexigram.events.buses._parking import Parking
 from lexigram.events.buses._results import CloseReport, DispatchResult
 from lexigram.events.buses._routes import Routes, Subscription, Topic
 from lexigram.events.buses._step import one_turn
-from lexigram.events.buses.base import Bus
+from lexigram.events.buses.base import Bus, checked_config
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterStore, InMemoryDeadLetterStore
 from lexigram.events.exceptions import EventHandlerError, EventValidationError
 from lexigram.events.messages.context import enter_message
@@ -84,6 +84,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         error_history: int = 1000,
     ) -> None:
         super().__init__(middlewares)
+        config = checked_config(config, "EventBusConfig")
         setting = self._setting
         self._max_workers = setting(config, "max_concurrent_handlers", 1)
         if not setting(config, "parallel_dispatch"):
@@ -204,7 +205,8 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
 
     def _nobody_handles(self, event: Any) -> Result[None, EventError]:
         kind = event.event_type or type(event).__name__
-        return Err(EventHandlerError(kind, "nobody", f"no handler is subscribed to {type(event).__qualname__}"))
+        problem = f"no handler is subscribed to {type(event).__qualname__}"
+        return Err(EventHandlerError(kind, "nobody", problem, message=f"{kind} cannot be handled: {problem}"))
 
     def _check_usable(self) -> None:
         """Move to the running event loop if that is a new one; refuse if the bus is closed."""

@@ -22,6 +22,7 @@ class QueryBusImpl(RequestBus[Any, Any]):
     """
 
     _kind = "query"
+    _config_class = "QueryBusConfig"
 
     async def execute(self, query: Query[TResult]) -> TResult:
         """Run the query's handler in the caller's task and return its value.

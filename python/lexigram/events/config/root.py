@@ -43,6 +43,9 @@ class EventsConfig(ConfigSection):
     config_section: ClassVar[str] = "events"
     ALIASES: ClassVar[Mapping[str, str]] = {
         "event_store.backend": "event_store_backend",
+        "event_bus.redis": "redis",
+        "event_bus.rabbitmq": "rabbitmq",
+        "event_bus.kafka": "kafka",
         "sagas": "saga",
         "projections": "projection",
         "snapshot": "snapshots",

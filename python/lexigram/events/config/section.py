@@ -131,8 +131,12 @@ def _place(
 ) -> None:
     """Put one key of the input where it belongs in `found`."""
     target = _target(cls, key)
-    inner = [alias for alias in cls.ALIASES if alias.startswith(f"{key}.")]
+    inner = {alias.partition(".")[2] for alias in cls.ALIASES if alias.startswith(f"{key}.")}
     if target is not None:
+        if inner and isinstance(value, Mapping):  # what belongs elsewhere, such as event_bus.redis
+            for sub in inner.intersection(value):
+                _place(cls, cls.ALIASES[f"{key}.{sub}"], value[sub], path, found, unknown)
+            value = {sub: part for sub, part in value.items() if sub not in inner}
         name, _, rest = target.partition(".")
         nested = _section_type(cls, name)
         if rest:

@@ -22,9 +22,9 @@ def _checked_scheme(value: SecretStr | str, schemes: tuple[str, ...], where: str
 
 @section
 class InMemoryEventStoreConfig(ConfigSection):
-    """The in-memory event store."""
+    """The in-memory event store; `max_events_per_stream` 0 keeps everything."""
 
-    max_events_per_stream: int = setting(10000, ge=1)
+    max_events_per_stream: int = setting(10000, ge=0)
     enable_snapshots: bool = True
 
 

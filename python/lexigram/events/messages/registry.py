@@ -247,7 +247,14 @@ def event_type(alias: str, *former_names: str, registry: EventTypeRegistry = def
         alias: The stored name, 1 to 255 characters.
         former_names: Names under which older data of this class may be stored.
         registry: Where to register it.
+
+    Raises:
+        EventValidationError: (LEX_ERR_EVT_024) `@event_type` without a name, or a name that another class has.
     """
+    if not isinstance(alias, str):
+        raise EventValidationError(
+            f'@event_type needs a name: @event_type("order.item_added"), got {alias!r}', field="alias"
+        )
 
     def decorate(cls: C) -> C:
         registry.register(cls, alias, *former_names)

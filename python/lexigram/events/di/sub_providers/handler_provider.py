@@ -112,6 +112,12 @@ def checked_handlers(handlers: Iterable[Any]) -> tuple[Any, ...]:
                 "@query_handler or @event_handler",
                 field="handlers",
             )
+        if inspect.isabstract(handler):
+            missing = ", ".join(sorted(getattr(handler, "__abstractmethods__", ())))
+            raise EventValidationError(
+                f"{handler.__module__}.{handler.__qualname__} cannot be built; it does not implement {missing}",
+                field="handlers",
+            )
         routes_of(handler)
     return found
 
