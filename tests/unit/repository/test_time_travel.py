@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
+from lexigram.contracts.domain import DomainEvent as ContractEvent
 from lexigram.events import AggregateRoot, DomainEvent, EventSourcingRepository
 from lexigram.events.exceptions import ConcurrencyError, EventLoadError, EventValidationError
 from lexigram.events.messages.context import message_context
@@ -128,12 +129,22 @@ async def test_an_aggregate_as_of_version_position_and_time(store: AbstractEvent
 async def test_bad_moments_are_refused(store: AbstractEventStore) -> None:
     """Exactly one moment, with a time zone, and not below 0."""
     repository = EventSourcingRepository(PastAccount, store)
-    for moment in ({}, {"version": 1, "position": 1}, {"at": datetime.now()}, {"version": -1}, {"position": -1}):
+    wrong: list[dict[str, Any]] = [{}, {"version": 1, "position": 1}, {"version": -1}, {"position": -1}]
+    for moment in (*wrong, {"at": datetime.now()}, {"at": "2026-01-01"}):
         with pytest.raises(EventValidationError):
-            await repository.get_at("a", **moment)  # type: ignore[arg-type]
+            await repository.get_at("a", **moment)
     await store.compact("a", 1)
-    with pytest.raises(EventLoadError):
-        await repository.get_at("a", version=3)
+    gone: list[dict[str, Any]] = [
+        {"version": 3},
+        {"version": 1},
+        {"position": 1},
+        {"at": datetime(2020, 1, 1, tzinfo=UTC)},
+    ]
+    for moment in gone:
+        with pytest.raises(EventLoadError, match="gone"):
+            await repository.get_at("a", **moment)
+    assert await repository.get_at("a", version=0) is None
+    assert await repository.get_at("a", position=0) is None
 
 
 async def test_a_read_model_as_of_a_position(store: AbstractEventStore) -> None:
@@ -149,8 +160,23 @@ async def test_a_read_model_as_of_a_position(store: AbstractEventStore) -> None:
     ]
 
 
+async def test_whatever_can_be_registered_can_be_looked_back_at(store: AbstractEventStore) -> None:
+    """An object that only has `apply`, as the framework's protocol says."""
+
+    class Count:
+        count = 0
+
+        def apply(self, event: Any) -> None:
+            self.count += 1
+
+    assert (await TimeTravel(store).projection_at(Count(), 3)).count == 3
+    with pytest.raises(EventValidationError, match="no projection"):
+        await TimeTravel(store).projection_at(object(), 3)
+
+
 async def test_the_graph_of_a_correlation_id(store: AbstractEventStore) -> None:
     """Causes and effects are nodes and edges, as data, text and Mermaid; other requests are not in it."""
+    await store.append("of-the-framework", [ContractEvent()])  # carries no correlation id
     order = PastPaidIn(amount=1, correlation_id=uuid4(), causation_id=uuid4())
     await store.append("c", [order])
     with message_context(order):
@@ -158,9 +184,9 @@ async def test_the_graph_of_a_correlation_id(store: AbstractEventStore) -> None:
     graph = await TimeTravel(store).causation_graph(order.correlation_id or "")
     assert [(node.event_type, node.position) for node in graph.nodes] == [
         ("", 0),
-        ("PastPaidIn", 5),
-        ("PastPaidOut", 6),
+        ("PastPaidIn", 6),
         ("PastPaidOut", 7),
+        ("PastPaidOut", 8),
     ]
     assert len(graph.edges) == 3
     assert [line.count("  ") for line in graph.to_text().splitlines()] == [0, 1, 2, 2]

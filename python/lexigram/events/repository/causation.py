@@ -76,12 +76,12 @@ async def causation_graph(events: AsyncIterator[Any], correlation_id: Any) -> Ca
         raise EventValidationError("correlation_id must not be empty", field="correlation_id")
     found: dict[str, Any] = {}
     async for event in events:
-        if str(event.correlation_id or "") == wanted or str(event.event_id) == wanted:
+        if str(getattr(event, "correlation_id", None) or "") == wanted or str(event.event_id) == wanted:
             found[str(event.event_id)] = event
     edges = [
         (str(event.causation_id), event_id)
         for event_id, event in found.items()
-        if event.causation_id is not None and str(event.causation_id) != event_id
+        if getattr(event, "causation_id", None) is not None and str(event.causation_id) != event_id
     ]
     messages = dict.fromkeys(cause for cause, _ in edges if cause not in found)
     nodes = [CausationNode(cause) for cause in messages]

@@ -13,6 +13,8 @@ from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.aggregates.state import read_state
 from lexigram.events.exceptions import EventLoadError, EventValidationError
 from lexigram.events.messages.event import DomainEvent
+from lexigram.events.projections.adapter import as_projection
+from lexigram.events.projections.base import settled
 from lexigram.events.repository.causation import CausationGraph, causation_graph
 from lexigram.events.repository.loading import AggregateLoader
 from lexigram.events.stores._validation import check_number
@@ -95,12 +97,10 @@ class TimeTravel:
         Cost: linear in the log up to the position; a projection that names its events reads only those.
         """
         check_number(position, "position")
-        target: Any = projection
-        async for event in self._log(position, getattr(target, "handles", None)):
+        target = as_projection(projection)
+        async for event in self._log(position, target.handles):
             if target.can_handle(event):
-                outcome = target.apply(event)
-                if outcome is not None:
-                    await outcome
+                await settled(target.apply(event))
         target.advance(position)
         return projection
 
@@ -157,22 +157,33 @@ class TimeTravel:
     ) -> list[Any]:
         if (version is not None) + (position is not None) + (at is not None) != 1:
             raise EventValidationError("give one of version, position and at", field="version")
-        if version is not None:
-            return await self._store.read(stream_id, 1, check_number(version, "version")) if version else []
-        if at is not None and at.tzinfo is None:
+        moments = {"version": version, "position": position}
+        if 0 in [check_number(value, name) for name, value in moments.items() if value is not None]:
+            return []
+        if at is not None and (not isinstance(at, datetime) or at.tzinfo is None):
             raise EventValidationError("at must have a time zone", field="at")
-        limit = 0 if position is None else check_number(position, "position")
         kept: list[Any] = []
-        while page := await self._store.read(
-            stream_id, len(kept) + 1 if not kept else kept[-1].version + 1, limit=_PAGE
-        ):
+        async for event in self._stream(stream_id):
+            if not kept and event.version > 1:
+                raise EventLoadError(f"the events of stream {stream_id!r} up to version {event.version - 1} are gone")
+            if (
+                (version is not None and event.version > version)
+                or (position is not None and event.sequence_number > position)
+                or (at is not None and event.occurred_at > at)
+            ):
+                break
+            kept.append(event)
+        return kept
+
+    async def _stream(self, stream_id: str) -> AsyncIterator[Any]:
+        """Yield the events of a stream, a page at a time."""
+        after = 0
+        while page := await self._store.read(stream_id, after + 1, limit=_PAGE):
             for event in page:
-                if event.occurred_at > at if at is not None else event.sequence_number > limit:
-                    return kept
-                kept.append(event)
+                yield event
             if len(page) < _PAGE:
                 break
-        return kept
+            after = page[-1].version
 
     async def _log(self, until: int, types: Any, after: int = 0) -> AsyncIterator[Any]:
         """Yield the events after one position up to another."""
