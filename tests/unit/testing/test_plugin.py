@@ -87,6 +87,51 @@ def test_every_fixture_works_in_another_project(pytester: pytest.Pytester) -> No
     run(pytester, CODE).assert_outcomes(passed=7)
 
 
+SUITES = """
+from lexigram.events import InMemoryCheckpointStore, InMemoryDeadLetterStore, InMemoryEventStore, InMemorySnapshotStore
+from lexigram.events.sagas.store import InMemorySagaStore
+from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+from lexigram.events.testing.checkpoint_store import CheckpointStoreContract, IdempotencyStoreContract
+from lexigram.events.testing.dead_letters import DeadLetterStoreContract
+from lexigram.events.testing.event_store import EventStoreContract
+from lexigram.events.testing.inbox import InboxContract
+from lexigram.events.testing.outbox import OutboxContract
+from lexigram.events.testing.projections import ProjectionContract
+from lexigram.events.testing.saga_store import SagaStoreContract
+from lexigram.events.testing.snapshot_store import SnapshotStoreContract
+
+
+def made_by(store):
+    async def make_store(self, **options):
+        return store(**options)
+
+    return {"make_store": make_store}
+
+
+async def make_stores(self):
+    return InMemoryEventStore(), InMemoryIdempotencyStore()
+
+
+TestEvents = type("TestEvents", (EventStoreContract,), made_by(InMemoryEventStore))
+TestOutbox = type("TestOutbox", (OutboxContract,), made_by(InMemoryEventStore))
+TestProjections = type("TestProjections", (ProjectionContract,), made_by(InMemoryEventStore))
+TestSnapshots = type("TestSnapshots", (SnapshotStoreContract,), made_by(InMemorySnapshotStore))
+TestCheckpoints = type("TestCheckpoints", (CheckpointStoreContract,), made_by(InMemoryCheckpointStore))
+TestMarks = type("TestMarks", (IdempotencyStoreContract,), made_by(InMemoryIdempotencyStore))
+TestSagas = type("TestSagas", (SagaStoreContract,), made_by(InMemorySagaStore))
+TestLetters = type("TestLetters", (DeadLetterStoreContract,), made_by(InMemoryDeadLetterStore))
+TestInbox = type("TestInbox", (InboxContract,), {"make_stores": make_stores})
+"""
+
+
+def test_every_contract_suite_runs_in_another_project(pytester: pytest.Pytester) -> None:
+    """With the default settings of pytest-asyncio, which runs no test and no fixture that is not marked as its own."""
+    small = "TestSagas or TestMarks or TestCheckpoints or TestSnapshots or TestInbox or refused or order"
+    found = run(pytester, SUITES, "-k", small).parseoutcomes()
+    assert found.pop("passed") > 40
+    assert set(found) == {"deselected"}
+
+
 def test_the_fixtures_are_listed(pytester: pytest.Pytester) -> None:
     """`pytest --fixtures` shows them with what they are."""
     result = run(pytester, "def test_nothing(): pass", "--fixtures")

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.sagas.store import SagaStore
@@ -49,11 +50,13 @@ def a_record(saga_id: str = "s-1", **changes: Any) -> SagaRecord:
 class SagaStoreContract(ABC):
     """The claims; `make_store` returns an empty store."""
 
+    pytestmark = pytest.mark.asyncio
+
     @abstractmethod
     async def make_store(self) -> SagaStore:
         """Return a new, empty store."""
 
-    @pytest.fixture
+    @pytest_asyncio.fixture
     async def store(self) -> AsyncIterator[SagaStore]:
         """The store under test, closed afterwards."""
         store = await self.make_store()
