@@ -174,6 +174,25 @@ async def test_methods_and_plain_functions_can_be_idempotent() -> None:
     assert [plain(Register(name="a")), plain(command=Register(name="a"))] == [3, 3]
 
 
+async def test_without_a_key_every_message_is_run() -> None:
+    """A `key_func` that returns None says that this message has none; it shares no result with others."""
+    calls: list[Any] = []
+
+    @idempotent(key_func=lambda command: command.name or None, cache=IdempotencyCache())
+    async def suspending(command: Register) -> int:
+        calls.append(command)
+        return len(calls)
+
+    @idempotent(key_func=lambda command: command.name or None, cache=IdempotencyCache())
+    def plain(command: Register) -> int:
+        calls.append(command)
+        return len(calls)
+
+    named, nameless = Register(name="a"), Register(name="")
+    assert [await suspending(command) for command in (named, named, nameless, nameless)] == [1, 1, 2, 3]
+    assert [plain(command) for command in (named, named, nameless, nameless)] == [4, 4, 5, 6]
+
+
 def test_each_event_loop_runs_for_itself() -> None:
     """A run that another loop left behind does not block."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +192,26 @@ def test_what_does_not_say_what_it_handles_is_refused(wrong: Any) -> None:
     assert caught.value.field == "handler"
 
 
+@pytest.mark.parametrize(
+    ("use", "message", "right"),
+    [
+        (command_handler, Shipped, "event"),
+        (query_handler, Ship, "command"),
+        (event_handler, Ship, "command"),
+        (multi_event_handler, Track, "query"),
+        (CommandBusImpl().register, Shipped, "event"),
+        (QueryBusImpl().register, Ship, "command"),
+        (EventBusImpl().subscribe, Track, "query"),
+        (HandlerRegistry().register_command_handler, Track, "query"),
+        (HandlerRegistry().register_event_handler, Ship, "command"),
+    ],
+)
+def test_messages_of_another_kind_are_refused(use: Any, message: type, right: str) -> None:
+    """Such a handler would never be called; the error says what to use instead."""
+    with pytest.raises(EventValidationError, match=f"{message.__name__} is a class of {right}s.* use the {right} bus"):
+        use(message, lambda given: None) if inspect.ismethod(use) else use(message)
+
+
 def test_found_twice_is_registered_once_two_are_refused() -> None:
     """Two definitions for a command or query; events take any number."""
     registry = HandlerRegistry()
@@ -360,6 +381,9 @@ def test_a_module_that_is_not_there_is_named(shop: Path) -> None:
         with pytest.raises(EventValidationError, match="no module") as caught:
             HandlerRegistry().discover(name)
         assert caught.value.field == "module_path"
+    for wrong in (5, "", None):
+        with pytest.raises(EventValidationError, match="name of a module"):
+            HandlerRegistry().discover(wrong)  # type: ignore[arg-type]
     (shop / "shop/broken.py").write_text("import something_else_that_is_missing\n")
     with pytest.raises(ModuleNotFoundError, match="something_else"):
         HandlerRegistry().discover("shop")

@@ -476,16 +476,18 @@ class TestRetry:
         ("setting", "value"),
         [
             ("max_retries", -1),
+            ("max_retries", "3"),
             ("backoff_base", -1),
+            ("backoff_base", None),
             ("backoff_factor", 0.5),
             ("backoff_max", -1),
             ("backoff_jitter", 2),
         ],
     )
-    def test_bad_settings_are_refused_by_name(self, setting: str, value: float) -> None:
+    def test_bad_settings_are_refused_by_name(self, setting: str, value: Any) -> None:
         """Each of them."""
         with pytest.raises(EventValidationError) as caught:
-            RetryMiddleware(**{setting: value})  # type: ignore[arg-type]
+            RetryMiddleware(**{setting: value})
         assert caught.value.field == setting
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
@@ -15,6 +14,7 @@ from lexigram.events.buses._handler import HandlerCall, HandlerFactory, as_call,
 from lexigram.events.buses._step import within
 from lexigram.events.buses.base import Bus, HandlerLike, checked_config
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.kinds import check_kind
 from lexigram.events.middleware.base import MiddlewareFunc, NextHandler, chained
 from lexigram.events.middleware.circuit_breaker import CircuitBreakerMiddleware
 from lexigram.events.middleware.metrics import MetricsMiddleware
@@ -73,10 +73,9 @@ class RequestBus(Bus[TMessage, TResult]):
 
         Raises:
             DuplicateHandlerError: Another handler is registered for the type.
-            EventValidationError: Not a message class, or not a handler.
+            EventValidationError: Not a message class, one of another kind, or not a handler.
         """
-        if not inspect.isclass(message_type):
-            raise EventValidationError(f"{message_type!r} is not a {self._kind} class", field="message_type")
+        check_kind(message_type, self._kind, "message_type")
         known = self._handlers.get(message_type)
         if known is not None:
             if known == handler:

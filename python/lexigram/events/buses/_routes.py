@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.buses._handler import HandlerCall, handler_name
 from lexigram.events.buses._observe import Observer
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.kinds import check_kind
 
 
 class Subscription:
@@ -59,10 +59,9 @@ class Routes:
         """Subscribe `handler`; the same handler and class again only changes the priority.
 
         Raises:
-            EventValidationError: `event_type` is not a class.
+            EventValidationError: `event_type` is not a class, or one of commands or queries.
         """
-        if not inspect.isclass(event_type):
-            raise EventValidationError(f"{event_type!r} is not an event class", field="event_type")
+        check_kind(event_type, "event", "event_type")
         self.remove(event_type, handler)
         name = base = handler_name(handler)
         number = 1

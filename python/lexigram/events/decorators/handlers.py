@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from lexigram.events.constants import HandlerType
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.kinds import check_kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -146,6 +147,7 @@ def _marks(
                 f"{message_type!r} is not a message class; write @{handler_type}_handler(MessageClass)",
                 field=f"{handler_type}_type",
             )
+        check_kind(message_type, handler_type.value, f"{handler_type}_type")
 
     def decorate(handler: Any) -> Any:
         if not callable(handler) or not hasattr(handler, "__qualname__"):

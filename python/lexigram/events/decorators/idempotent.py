@@ -20,7 +20,7 @@ _MISSING = object()
 
 
 def idempotent(
-    *, key_func: Callable[[Any], str] | None = None, ttl: int = 3600, cache: IdempotencyCache | None = None
+    *, key_func: Callable[[Any], str | None] | None = None, ttl: int = 3600, cache: IdempotencyCache | None = None
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Run the function once per key and return the kept result to later calls.
 
@@ -28,7 +28,8 @@ def idempotent(
     are not kept: the next call runs the function again. The cache is in this process; it does not survive a restart.
 
     Args:
-        key_func: Makes the key of a message. By default its `idempotency_key`, else its id.
+        key_func: Makes the key of a message; None means that it is always run. By default its `idempotency_key`,
+            else its id.
         ttl: Seconds a result is kept.
         cache: Where results are kept; one shared cache by default. Keys are prefixed with the function's name.
     """
@@ -39,23 +40,26 @@ def idempotent(
         kept = cache if cache is not None else _default_cache
         prefix = f"{func.__module__}.{func.__qualname__}"
 
-        def key_of(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+        def key_of(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str | None:
             message = message_of(arguments, keywords)
             key = key_func(message) if key_func is not None else _own_key(message)
-            return f"{prefix}:{key}"
+            return None if key is None else f"{prefix}:{key}"
 
         if inspect.iscoroutinefunction(func):
             runs = _Runs(kept, ttl)
 
             @functools.wraps(func)
             async def once_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await runs.once(key_of(args, kwargs), lambda: func(*args, **kwargs))
+                key = key_of(args, kwargs)
+                return await (func(*args, **kwargs) if key is None else runs.once(key, lambda: func(*args, **kwargs)))
 
             return once_async
 
         @functools.wraps(func)
         def once(*args: P.args, **kwargs: P.kwargs) -> Any:
             key = key_of(args, kwargs)
+            if key is None:
+                return func(*args, **kwargs)
             result = kept.get(key, _MISSING)
             if result is _MISSING:
                 result = func(*args, **kwargs)

@@ -18,6 +18,10 @@ def import_modules(module_path: str, recursive: bool = True) -> list[ModuleType]
     Raises:
         EventValidationError: There is no such module. Errors raised while it is imported are passed on.
     """
+    if not isinstance(module_path, str) or not module_path:
+        raise EventValidationError(
+            f'module_path must be the name of a module like "app.handlers", not {module_path!r}', field="module_path"
+        )
     try:
         module = import_module(module_path)
     except ModuleNotFoundError as error:

@@ -17,6 +17,7 @@ from lexigram.events.exceptions import EventValidationError
 from lexigram.events.handlers._modules import import_modules
 from lexigram.events.handlers._routing import is_handler_class, routes_of
 from lexigram.events.handlers.query_cache import CachedQueryHandler
+from lexigram.events.messages.kinds import check_kind
 
 _registries: WeakSet[HandlerRegistry] = WeakSet()
 _BUS_HANDLERS = (HandlerType.COMMAND, HandlerType.QUERY, HandlerType.EVENT)
@@ -51,8 +52,7 @@ class HandlerRegistry:
 
     def register_event_handler(self, event_type: type, handler_type: Any, *, priority: int = 0) -> None:
         """Note a handler of an event class; higher priorities are started first."""
-        if not inspect.isclass(event_type):
-            raise EventValidationError(f"{event_type!r} is not an event class", field="event_type")
+        check_kind(event_type, "event", "event_type")
         known = self._events.setdefault(event_type, [])
         known[:] = [other for other in known if not _is_reloaded(other, handler_type)]
         if handler_type not in known:
@@ -220,8 +220,7 @@ def clear_handler_registry() -> None:
 
 def _note_only(known: dict[type, Any], message_type: type, handler: Any, kind: str) -> None:
     """Note the one handler of a message class."""
-    if not inspect.isclass(message_type):
-        raise EventValidationError(f"{message_type!r} is not a {kind} class", field=f"{kind}_type")
+    check_kind(message_type, kind, f"{kind}_type")
     other = known.get(message_type)
     if other is not None and other != handler and not _is_reloaded(other, handler):
         raise DuplicateHandlerError(

@@ -31,6 +31,8 @@ class Backoff:
 
     def __init__(self, base: float = 0.1, factor: float = 2.0, maximum: float = 30.0, jitter: float = 0.1) -> None:
         for name, value, low in (("base", base, 0.0), ("factor", factor, 1.0), ("max", maximum, 0.0)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise EventValidationError(f"backoff_{name} must be a number, not {value!r}", field=f"backoff_{name}")
             if value < low:
                 raise EventValidationError(
                     f"backoff_{name} must be at least {low}, not {value}", field=f"backoff_{name}"
@@ -73,8 +75,10 @@ class RetryMiddleware(AbstractMiddleware[Any, Any]):
         retry_condition: Callable[[Exception], bool] | None = None,
         on_retry: Callable[[Any, Exception, int], None] | None = None,
     ) -> None:
-        if max_retries < 0:
-            raise EventValidationError(f"max_retries must be at least 0, not {max_retries}", field="max_retries")
+        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+            raise EventValidationError(
+                f"max_retries must be an integer of at least 0, not {max_retries!r}", field="max_retries"
+            )
         self._max_retries = max_retries
         self._backoff = Backoff(backoff_base, backoff_factor, backoff_max, backoff_jitter)
         self._retryable = TRANSIENT_ERRORS if retryable_exceptions is None else retryable_exceptions
