@@ -32,6 +32,8 @@ def test_annotations_are_fields() -> None:
 
     basket = Basket()
     assert (basket.status, basket.items, basket.flags, basket.count) == ("draft", [], ["a"], 0)
+    Basket.limit = 11
+    assert basket.limit == Basket().limit == 11, "a class variable stays with the class"
     assert [f.name for f in dc.fields(Basket) if f.name != "_pending_events"] == [
         "id",
         "status",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -51,6 +51,23 @@ def broken() -> Any:
 class Owned(VersionedAggregateRoot):
     allow_unhandled_events = True
     owner: str
+
+
+T = TypeVar("T")
+
+
+class Box(AggregateRoot, Generic[T]):
+    allow_unhandled_events = True
+    content: T | None = None
+
+
+async def test_a_repository_may_name_the_type_arguments_of_its_aggregate() -> None:
+    """`Box[int]` is a `Box`."""
+    boxes = EventSourcingRepository(Box[int], InMemoryEventStore())
+    box = Box[int](id="b")
+    box._apply(Unheard())
+    await boxes.save(box)
+    assert type(await boxes.get_or_raise("b")) is Box
 
 
 @pytest.mark.parametrize("make_id", [uuid4, lambda: str(uuid4()), lambda: "order-1"])

@@ -57,13 +57,13 @@ class FieldPlan:
     __slots__ = ("constants", "defaulted", "factories", "names", "positional", "required", "validated")
 
     def __init__(self, cls: type[Any]) -> None:
-        fields: dict[str, dc.Field[Any]] = cls.__dataclass_fields__
-        own = [f for f in fields.values() if f.name != "_pending_events" and f._field_type is dc._FIELD]  # type: ignore[attr-defined]
+        fields = dc.fields(cls)  # without class variables, which stay with the class
+        own = [f for f in fields if f.name != "_pending_events"]
         self.names = frozenset(f.name for f in own if f.init)
         self.positional = tuple(f.name for f in own if f.init and not f.kw_only)
-        self.constants = {f.name: f.default for f in fields.values() if f.default is not dc.MISSING}
+        self.constants = {f.name: f.default for f in fields if f.default is not dc.MISSING}
         self.factories: tuple[tuple[str, Callable[[], Any]], ...] = tuple(
-            (f.name, f.default_factory) for f in fields.values() if f.default_factory is not dc.MISSING
+            (f.name, f.default_factory) for f in fields if f.default_factory is not dc.MISSING
         )
         self.required = tuple(
             f.name for f in own if f.init and f.default is dc.MISSING and f.default_factory is dc.MISSING

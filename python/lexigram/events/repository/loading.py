@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 from uuid import UUID
 
 from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
@@ -41,6 +41,7 @@ class AggregateLoader(Generic[TAggregate]):
         snapshot_store: Any = None,
         factory: AggregateFactoryProtocol[TAggregate] | Callable[[UUID | str], TAggregate] | None = None,
     ) -> None:
+        aggregate_type = get_origin(aggregate_type) or aggregate_type  # Box[int] is a Box
         if not isinstance(aggregate_type, type) or not issubclass(aggregate_type, AggregateRoot):
             raise EventValidationError("aggregate_type must be a subclass of AggregateRoot", field="aggregate_type")
         self.aggregate_type = aggregate_type
