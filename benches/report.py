@@ -31,8 +31,14 @@ METHOD = """
   ready, while our store takes the event object; its repository also encodes and decodes, ours in memory does not.
 - The published package's publish + flush creates tasks and timeouts for every handler; ours arms a timeout only when a
   handler suspends. Handlers in this comparison do not suspend.
-- *msgspec.json decode and conversion* decodes into a struct of the same fields and makes our event of it. Our decoding is of
-  1,000 rows in one call, as a store does it; msgspec's is a list of 1,000 calls' results.
+- *codec, 12 fields* is what a store does with a hundred different orders. Encoding: id, type, time and payload of an event side
+  by side (ours: also the stored name and the tags), msgspec's as a tuple. Decoding: rows to objects by the type that is in the
+  row, with version and position (ours: set in the event; msgspec's: in a tuple beside it). Values come back as the same
+  classes on both sides, `UUID`, `Decimal`, an enum and a frozen dataclass included; the event is a `DomainEvent` here, a
+  `Struct` there. Both hold a hundred results and free them while the next hundred is made. Ours checks more: a value of
+  another type than its annotation comes back as it was, msgspec's writes it without a word and cannot read it again.
+- *codec, body alone* is a frozen dataclass of the same twelve fields, without id, time and type, to bytes and back.
+- *msgspec.json decode and conversion* decodes into the struct of *12 fields* and makes our event of it.
 - *full collection* is the quickest of five with a million stored events, less the quickest of five in the same process before
   it had any; the median of three processes.
 - Instructions that the core needs for each operation are in `benches/instructions.json`; a test counts them again under

@@ -11,8 +11,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from ops import collecting
-from ops.structs import OrderPlaced, sample
+from ops import collecting, structs
+from ops.structs import NAME, PAGE, timed
 from worker import op, report
 
 now = time.process_time_ns
@@ -203,40 +203,49 @@ async def channel(state: dict[str, Any]) -> tuple[float, int]:
     return now() - start, 4000
 
 
-def encoding(encoder: Any) -> tuple[float, int]:
-    event = sample()
-    start = now()
-    for _ in range(1000):
-        encoder.encode(event)
-    return now() - start, 1000
+def orders() -> list[Any]:
+    return [structs.struct(number) for number in range(PAGE)]
 
 
-def decoding(encoder: Any, decoder: Any) -> tuple[float, int]:
-    data = encoder.encode(sample())
-    start = now()
-    found = [decoder.decode(data) for _ in range(1000)]
-    elapsed = now() - start
-    return elapsed, len(found)
+def encode(encoder: Any) -> tuple[float, int]:
+    """Events to rows: id, type name, time, payload."""
+    encode_struct, events = encoder.encode, orders()
+    return timed(lambda: [(event.event_id, NAME, event.occurred_at, encode_struct(event)) for event in events])
 
 
-@op("codec: msgspec.msgpack encode, 12 fields")
-async def msgpack_encode(state: dict[str, Any]) -> tuple[float, int]:
-    return encoding(msgspec.msgpack.Encoder())
+def decode(encoder: Any, decoder: Any) -> tuple[float, int]:
+    """Rows to events, each beside its version and position."""
+    decoders, events = {NAME: decoder}, orders()
+    rows = [(NAME, encoder.encode(event), 1, n) for n, event in enumerate(events)]
+    if [decoder.decode(payload) for _, payload, _, _ in rows] != events:
+        raise AssertionError("the decoded events are not the encoded ones")
+    return timed(lambda: [(decoders[name].decode(data), version, n) for name, data, version, n in rows])
 
 
-@op("codec: msgspec.msgpack decode, 12 fields")
-async def msgpack_decode(state: dict[str, Any]) -> tuple[float, int]:
-    return decoding(msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(OrderPlaced))
+def bodies(kind: Any) -> list[Any]:
+    return [kind(**structs.fields(number)) for number in range(PAGE)]
 
 
-@op("codec: msgspec.json encode, 12 fields")
-async def json_encode(state: dict[str, Any]) -> tuple[float, int]:
-    return encoding(msgspec.json.Encoder())
+for _form, _module in (("msgpack", msgspec.msgpack), ("json", msgspec.json)):
 
+    @op(f"codec: msgspec.{_form} encode, 12 fields")
+    async def _encode(state: dict[str, Any], module: Any = _module) -> tuple[float, int]:
+        return encode(module.Encoder())
 
-@op("codec: msgspec.json decode, 12 fields")
-async def json_decode(state: dict[str, Any]) -> tuple[float, int]:
-    return decoding(msgspec.json.Encoder(), msgspec.json.Decoder(OrderPlaced))
+    @op(f"codec: msgspec.{_form} decode, 12 fields")
+    async def _decode(state: dict[str, Any], module: Any = _module) -> tuple[float, int]:
+        return decode(module.Encoder(), module.Decoder(structs.OrderPlaced))
+
+    for _what, _kind in (("the same dataclass", structs.Body), ("a Struct", structs.BodyStruct)):
+
+        @op(f"codec: msgspec.{_form} encode, body alone, {_what}")
+        async def _encode_body(state: dict[str, Any], module: Any = _module, kind: Any = _kind) -> tuple[float, int]:
+            return structs.encoding(module.Encoder().encode, bodies(kind))
+
+        @op(f"codec: msgspec.{_form} decode, body alone, {_what}")
+        async def _decode_body(state: dict[str, Any], module: Any = _module, kind: Any = _kind) -> tuple[float, int]:
+            payloads = [module.encode(body) for body in bodies(kind)]
+            return structs.decoding(module.Decoder(kind).decode, payloads, bodies(kind))
 
 
 @report("collector")

@@ -27,7 +27,7 @@ fn every_read(data: &[u8]) {
     let mut reader = Reader::new(data);
     for choice in data.iter().rev().take(200) {
         let before = reader.at;
-        match choice % 8 {
+        match choice % 10 {
             0 => drop(reader.varint()),
             1 => drop(reader.zigzag()),
             2 => drop(reader.count()),
@@ -35,6 +35,8 @@ fn every_read(data: &[u8]) {
             4 => drop(reader.text()),
             5 => drop(reader.array::<16>()),
             6 => drop(transcode::duration(&mut reader)),
+            7 => drop(reader.short(data[before.min(data.len() - 1)])),
+            8 => drop(reader.fixed::<8>(data[before.min(data.len() - 1)])),
             _ => drop(reader.take_exact(&data[..data.len().min(3)])),
         }
         assert!(before <= reader.at && reader.at <= data.len());

@@ -131,6 +131,36 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
+    /// Takes the bytes behind `tag` and a length of one byte, if that is what comes next; else takes nothing.
+    #[inline(always)]
+    pub fn short(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let [first, length, rest @ ..] = self.bytes.get(self.at..)? else { return None };
+        if *first != tag || *length >= 0x80 {
+            return None;
+        }
+        let found = rest.get(..usize::from(*length))?;
+        self.at += 2 + found.len();
+        Some(found)
+    }
+
+    /// Returns the next `N` bytes without taking them; None if fewer are left.
+    #[inline(always)]
+    pub fn ahead<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        self.bytes.get(self.at..)?.first_chunk()
+    }
+
+    /// Takes the `N` bytes behind `tag`, if that is what comes next; else takes nothing.
+    #[inline(always)]
+    pub fn fixed<const N: usize>(&mut self, tag: u8) -> Option<[u8; N]> {
+        let [first, rest @ ..] = self.bytes.get(self.at..)? else { return None };
+        let found = rest.first_chunk()?;
+        if *first != tag {
+            return None;
+        }
+        self.at += 1 + N;
+        Some(*found)
+    }
+
     /// Takes exactly `piece` if it comes next.
     #[inline]
     pub fn take_exact(&mut self, piece: &[u8]) -> bool {
@@ -179,6 +209,19 @@ mod tests {
             while reader.varint().is_ok() && reader.text().is_ok() && reader.count().is_ok() {}
             let _ = Reader::new(&bytes).array::<16>();
         }
+    }
+
+    #[test]
+    fn what_begins_with_a_tag_is_taken_whole_or_not_at_all() {
+        let bytes = [6, 2, 1, 2, 9, 7, 8];
+        let mut reader = Reader::new(&bytes);
+        assert_eq!((reader.short(5), reader.fixed::<2>(5), reader.at), (None, None, 0));
+        assert_eq!((reader.short(6), reader.at), (Some(&[1, 2][..]), 4));
+        assert_eq!((reader.short(9), reader.fixed::<3>(9), reader.at), (None, None, 4));
+        assert_eq!((reader.fixed::<2>(9), reader.at), (Some([7, 8]), 7));
+        assert_eq!((reader.ahead::<1>(), Reader::new(&bytes).ahead()), (None, Some(&[6, 2])));
+        assert_eq!((reader.short(0), reader.fixed::<0>(0)), (None, None));
+        assert_eq!(Reader::new(&[6, 0x80, 1]).short(6), None);
     }
 
     #[test]

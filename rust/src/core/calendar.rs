@@ -18,7 +18,7 @@ pub struct Moment {
 
 /// Returns the days from 1970-01-01 to a date of the proleptic Gregorian calendar.
 pub fn days_from_civil(year: i32, month: u8, day: u8) -> i64 {
-    clock::from_civil(year, month, day, 0, 0, 0, 0) / DAY_US
+    clock::days(year, month, day)
 }
 
 /// Returns (year, month, day) of a number of days from 1970-01-01 in the years 1 to 9999, else None.
@@ -194,6 +194,22 @@ mod tests {
         assert_eq!(days_from_civil(1, 1, 1), FIRST_DAY);
         assert_eq!(days_from_civil(9999, 12, 31), LAST_DAY);
         assert_eq!(Moment::from_micros((LAST_DAY + 1) * DAY_US), None);
+    }
+
+    #[test]
+    fn each_day_of_ten_thousand_years_follows_the_one_before() {
+        let mut today = (1, 1, 1);
+        for number in FIRST_DAY..=LAST_DAY {
+            let (year, month, day) = today;
+            assert_eq!(civil_from_days(number), Some(today));
+            assert_eq!(days_from_civil(year, month, day), number);
+            today = match (day == days_in_month(year, month), month) {
+                (true, 12) => (year + 1, 1, 1),
+                (true, _) => (year, month + 1, 1),
+                (false, _) => (year, month, day + 1),
+            };
+        }
+        assert_eq!(today, (10_000, 1, 1));
     }
 
     #[test]

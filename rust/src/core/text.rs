@@ -1,5 +1,22 @@
 //! UUIDs and byte strings as text.
 
+/// Whether all bytes are below 128; quick for a few bytes, where the standard library's is made for many.
+#[inline]
+pub fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    if bytes.len() > 16 {
+        return bytes.is_ascii();
+    }
+    // The first bytes and the last ones, which may be some of the same.
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)) & HIGH == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)) & HIGH as u32 == 0;
+    }
+    bytes.iter().fold(0, |sum, byte| sum | byte) < 0x80
+}
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Returns the canonical lower-case form of a UUID.
@@ -110,6 +127,11 @@ mod tests {
             let text = format_uuid(&bytes);
             prop_assert_eq!(parse_uuid(&text), Some(bytes));
             prop_assert!(is_canonical_uuid(&text));
+        }
+
+        #[test]
+        fn ascii_is_told_like_the_standard_library_does(bytes in proptest::collection::vec(prop_oneof![9 => 0_u8..0x80, 1 => 0x80_u8..], 0..20)) {
+            prop_assert_eq!(is_ascii(&bytes), bytes.is_ascii());
         }
 
         #[test]

@@ -41,6 +41,12 @@ impl<'py> Builder<'py> {
         target.put(index, value);
     }
 
+    /// Sets a field to a value that cannot lead back to the message.
+    #[inline(always)]
+    pub fn set_plain(&self, index: usize, value: Bound<'py, PyAny>) {
+        self.planned().put(index, value);
+    }
+
     /// Sets metadata from a Python value, with the checks of the constructor.
     pub fn set_meta(&self, meta: Meta, value: &Bound<'py, PyAny>) -> PyResult<()> {
         metadata::set(self.message(), meta, value)

@@ -26,6 +26,7 @@ use super::compare;
 use super::construct;
 use super::metadata::{self, Kind, Meta};
 use super::plan::{self, Plan};
+use crate::core::text;
 
 /// A place that owns one Python object or none; the same size as a `PyObject *`.
 pub type Slot = Cell<Option<Py<PyAny>>>;
@@ -654,6 +655,23 @@ pub fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyA
     }
 }
 
+/// The value of the next item of a dictionary if its key is this very name; `place` is 0 for the first item. Items in
+/// another order are for the caller to look up.
+#[inline]
+pub fn next_value<'py>(
+    dict: &Bound<'py, PyDict>,
+    place: &mut ffi::Py_ssize_t,
+    name: &Py<PyString>,
+) -> Option<Bound<'py, PyAny>> {
+    let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: a live dictionary. The place is checked against its size, whatever has happened to it since the last call;
+    // key and value are borrowed from it, and nothing happens to it before the value's references are counted up.
+    unsafe {
+        let more = ffi::PyDict_Next(dict.as_ptr(), place, &raw mut key, &raw mut value) != 0;
+        (more && key == name.as_ptr()).then(|| Bound::from_borrowed_ptr(dict.py(), value))
+    }
+}
+
 /// An instance of `class` that no `__init__` has seen, for a class of slots only.
 pub fn bare_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: `class` is a live, ready type; a new reference or null with an error comes back.
@@ -676,16 +694,94 @@ pub fn new_object<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>
 /// A text of its UTF-8 bytes, which are usually ASCII.
 #[inline]
 pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    // Texts of one character are shared by the interpreter, which it sees to itself.
-    if bytes.len() < 2 || !bytes.is_ascii() {
-        return PyString::from_bytes(py, bytes);
+    match ascii_text(py, bytes) {
+        Some(text) => Ok(text),
+        None => PyString::from_bytes(py, bytes),
     }
-    // SAFETY: a new text has room for that many characters below 128, one byte each, and nobody else has seen it yet;
-    // null means that an error is set.
+}
+
+/// The same, None for what is not ASCII or cannot be made.
+#[inline]
+pub fn ascii_text<'py>(py: Python<'py>, bytes: &[u8]) -> Option<Bound<'py, PyString>> {
+    if !text::is_ascii(bytes) {
+        return None;
+    }
+    // SAFETY: a new text has room for that many characters below 128, one byte each, and nobody else has seen it yet.
+    // Texts of no or one character are shared by the interpreter, which fills them itself. Null means that an error is
+    // set, which goes away with what was not made.
     unsafe {
-        let text = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(bytes.len() as ffi::Py_ssize_t, 127))?;
-        ptr::copy_nonoverlapping(bytes.as_ptr(), ffi::PyUnicode_DATA(text.as_ptr()).cast(), bytes.len());
-        Ok(text.cast_into_unchecked())
+        let made = match bytes {
+            [one] => ffi::PyUnicode_FromOrdinal(c_int::from(*one)),
+            _ => ffi::PyUnicode_New(bytes.len() as ffi::Py_ssize_t, 127),
+        };
+        if made.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        if bytes.len() > 1 {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), ffi::PyUnicode_DATA(made).cast(), bytes.len());
+        }
+        Some(Bound::from_owned_ptr(py, made).cast_into_unchecked())
+    }
+}
+
+/// The characters of a text that is ASCII, without asking the interpreter for them.
+#[inline]
+pub fn ascii<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
+    let object = text.as_ptr();
+    // SAFETY: a compact text of ASCII has as many bytes as characters, all below 128, behind its header, and does not
+    // change while it lives.
+    unsafe {
+        if ffi::PyUnicode_IS_COMPACT_ASCII(object) == 0 {
+            return None;
+        }
+        let start = ffi::PyUnicode_DATA(object).cast::<u8>();
+        let length = ffi::PyUnicode_GET_LENGTH(object) as usize;
+        Some(std::str::from_utf8_unchecked(std::slice::from_raw_parts(start, length)))
+    }
+}
+
+/// The value of an integer that is exactly an `int` of at most 64 bits.
+#[inline]
+pub fn small_int(value: &Bound<'_, PyAny>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: a live object. For an exact integer the call runs no Python code and sets no error.
+    unsafe {
+        if ffi::PyLong_CheckExact(value.as_ptr()) == 0 {
+            return None;
+        }
+        let number = ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &raw mut overflow);
+        (overflow == 0).then_some(number)
+    }
+}
+
+/// A tuple of items that are made one after the other. Its memory is asked for at once: bound the count.
+///
+/// The collector gets to know it when it is complete, and only if an item is of a type that the collector looks at.
+#[inline]
+pub fn tuple_of<'py, E: From<PyErr>>(
+    py: Python<'py>,
+    count: usize,
+    mut make: impl FnMut(usize) -> Result<Bound<'py, PyAny>, E>,
+) -> Result<Bound<'py, PyTuple>, E> {
+    if count == 0 {
+        return Ok(PyTuple::empty(py));
+    }
+    // SAFETY: a new tuple with `count` empty places, which its destructor accepts; nobody sees it, not even the
+    // collector, before each place has got the one reference that it owns.
+    unsafe {
+        let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(count as ffi::Py_ssize_t))?;
+        ffi::PyObject_GC_UnTrack(tuple.as_ptr().cast());
+        let mut collected = false;
+        for index in 0..count {
+            let item = make(index)?;
+            collected |= ffi::PyType_HasFeature(ffi::Py_TYPE(item.as_ptr()), ffi::Py_TPFLAGS_HAVE_GC) != 0;
+            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), index as ffi::Py_ssize_t, item.into_ptr());
+        }
+        if collected {
+            ffi::PyObject_GC_Track(tuple.as_ptr().cast());
+        }
+        Ok(tuple.cast_into_unchecked())
     }
 }
 

@@ -155,7 +155,11 @@ class EventCodec:
         Raises:
             SerializationError: (LEX_ERR_EVT_025) something in it cannot be stored; names the path.
         """
-        return self._core.encode_value(value, self._plan(type_))
+        try:
+            plan = self._plans[type_]
+        except (KeyError, TypeError):
+            plan = self._plan(type_)
+        return self._core.encode_value(value, plan)
 
     def decode_value(self, data: bytes, type_: Any = Any) -> Any:
         """Return the value of bytes written by `encode_value` with the same `type_`.
@@ -163,7 +167,11 @@ class EventCodec:
         Raises:
             SerializationError: (LEX_ERR_EVT_025) damaged bytes, or data that does not fit.
         """
-        return self._core.decode_value(data, self._plan(type_))
+        try:
+            plan = self._plans[type_]
+        except (KeyError, TypeError):
+            plan = self._plan(type_)
+        return self._core.decode_value(data, plan)
 
     def _plan(self, type_: Any) -> Any:
         try:

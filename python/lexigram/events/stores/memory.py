@@ -54,6 +54,7 @@ class InMemoryEventStore(AbstractEventStore):
         self._known: set[type] = set()
         self._kinds = EventKinds(self._registry)
         self._codec = EventCodec(self._registry)
+        self._encode = EventCodec(self._registry, format="binary").encode
         self._outboxes: dict[str, LogOutboxStore] = {}
 
     async def append(
@@ -158,7 +159,7 @@ class InMemoryEventStore(AbstractEventStore):
         names = [self._kinds.name(event) for event in events]
         for event in events:
             if gc.is_tracked(event):
-                self._codec.encode(event)  # raises for what no durable backend could store either
+                self._encode(event)  # raises for what no durable backend could store either
         return Batch(stream_id, list(events), names, expected, self._plain_condition(condition))
 
     def _plain_query(self, query: ResolvedQuery | None) -> Query | None:

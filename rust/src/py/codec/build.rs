@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use super::fault::{At, Res, fail, fault};
 use super::known::Known;
 use super::metadata;
-use super::record::{Fields, RecordPlan, Style};
+use super::record::{Field, Fields, RecordPlan, Style};
 use crate::core::wire;
 use crate::py::builder::Builder;
 use crate::py::event::{self, SlotTable};
@@ -69,6 +69,17 @@ impl<'p, 'py> Parts<'p, 'py> {
         Ok(())
     }
 
+    /// Keeps the value of a field, which cannot lead back to the object.
+    #[inline(always)]
+    pub fn set_plain(&mut self, index: usize, field: &Field, value: Bound<'py, PyAny>) -> Res<()> {
+        if let Target::Message(builder) = &self.target {
+            self.found |= field.bit;
+            builder.set_plain(index, value);
+            return Ok(());
+        }
+        self.set(index, value)
+    }
+
     /// Whether the field at an index was found, where the object itself does not tell.
     fn is_found(&self, index: usize) -> bool {
         1_u64.checked_shl(index as u32).is_some_and(|bit| self.found & bit != 0)
@@ -113,6 +124,17 @@ impl<'p, 'py> Parts<'p, 'py> {
             return Ok(());
         }
         self.set_meta(metadata::SCHEMA_VERSION, number.into_pyobject(self.py)?.into_any())
+    }
+
+    /// Keeps id, time and schema version of an event of ours; false if the object is something else.
+    #[inline(always)]
+    pub fn set_usual(&mut self, id: [u8; 16], time_us: i64, schema: u16) -> bool {
+        let Target::Message(builder) = &self.target else { return false };
+        builder.set_id(id);
+        builder.set_time_us(time_us);
+        builder.set_schema(schema);
+        (self.has_id, self.has_time) = (true, true);
+        true
     }
 
     /// Keeps metadata by its index in `wire::META`.

@@ -18,6 +18,9 @@ use crate::py::{event, values};
 
 pub type Value<'py> = Res<Bound<'py, PyAny>>;
 
+/// Up to this many places for items are made before the items are there.
+const AT_ONCE: usize = 1024;
+
 pub struct Decoder<'a, 'c, 'py> {
     pub py: Python<'py>,
     pub reader: Reader<'a>,
@@ -35,43 +38,105 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     /// Reads the next value under a node: the usual cases here, where they can be inlined, the others by `value`.
     #[inline(always)]
     pub(super) fn next(&mut self, node: &Node, depth: usize) -> Value<'py> {
-        let py = self.py;
-        let Some(tag) = self.reader.peek() else { return fail("damaged: a value expected at the end") };
-        match (node, tag) {
-            (Node::Str, wire::TEXT) => {
-                self.reader.at += 1;
-                Ok(event::text(py, self.reader.bytes()?)?.into_any())
-            }
-            (Node::Int, wire::INT) => {
-                self.reader.at += 1;
-                Ok(self.reader.zigzag()?.into_pyobject(py)?.into_any())
-            }
-            (Node::Float, wire::FLOAT) => {
-                self.reader.at += 1;
-                Ok(PyFloat::new(py, f64::from_le_bytes(self.reader.array()?)).into_any())
-            }
-            (Node::Bool, wire::TRUE | wire::FALSE) => {
-                self.reader.at += 1;
-                Ok((tag == wire::TRUE).into_pyobject(py)?.to_owned().into_any())
-            }
-            (Node::Uuid, wire::UUID) => {
-                self.reader.at += 1;
-                Ok(values::uuid_from_bytes(py, self.reader.array()?)?)
-            }
-            (Node::Decimal, wire::DECIMAL) => {
-                self.reader.at += 1;
-                make::decimal(event::text(py, self.reader.bytes()?)?.as_any(), self.known)
-            }
-            (Node::Datetime, wire::UTC | wire::NAIVE) => {
-                self.reader.at += 1;
-                self.moment(tag == wire::UTC)
-            }
-            (Node::Enum(plan), _) => match self.member(plan) {
-                Some(member) => Ok(member),
-                None => self.value(node, depth),
-            },
-            _ => self.value(node, depth),
+        match self.usual(node)? {
+            Some(value) => Ok(value),
+            None => self.compound(node, depth),
         }
+    }
+
+    /// Reads the next value under a node: objects and tuples without a detour, the others by `value`.
+    #[inline]
+    pub(super) fn compound(&mut self, node: &Node, depth: usize) -> Value<'py> {
+        if depth <= MAX_DEPTH {
+            match (node, self.reader.peek()) {
+                (Node::Record(plan), Some(wire::RECORD)) => {
+                    self.reader.at += 1;
+                    return self.record(plan.get(), false, depth);
+                }
+                (Node::Seq(Seq::Tuple, inner), Some(wire::TUPLE)) => {
+                    let before = self.reader.at;
+                    self.reader.at += 1;
+                    let count = self.reader.count()?;
+                    if count <= AT_ONCE {
+                        return self.tuple(inner, count, depth);
+                    }
+                    self.reader.at = before;
+                }
+                _ => {}
+            }
+        }
+        self.value(node, depth)
+    }
+
+    /// As `next`, not inlined.
+    fn item(&mut self, node: &Node, depth: usize) -> Value<'py> {
+        self.next(node, depth)
+    }
+
+    fn tuple(&mut self, inner: &Node, count: usize, depth: usize) -> Value<'py> {
+        let py = self.py;
+        let item = |index| self.next(inner, depth + 1).at_item(index);
+        event::tuple_of(py, count, item).map(Bound::into_any)
+    }
+
+    /// Reads a value of a node's own type that refers to nothing else; None, with nothing taken, if it is another one.
+    #[inline(always)]
+    pub(super) fn usual(&mut self, node: &Node) -> Res<Option<Bound<'py, PyAny>>> {
+        let py = self.py;
+        let node = match node {
+            Node::Optional(_) if self.reader.peek() == Some(wire::NONE) => {
+                self.reader.at += 1;
+                return Ok(Some(py.None().into_bound(py)));
+            }
+            Node::Optional(inner) => inner,
+            other => other,
+        };
+        Ok(match node {
+            Node::Str => return self.ascii(wire::TEXT),
+            Node::Int if self.reader.peek() == Some(wire::INT) => {
+                self.reader.at += 1;
+                Some(self.reader.zigzag()?.into_pyobject(py)?.into_any())
+            }
+            Node::Float => {
+                self.reader.fixed(wire::FLOAT).map(|bytes| PyFloat::new(py, f64::from_le_bytes(bytes)).into_any())
+            }
+            Node::Bool => match self.reader.peek() {
+                Some(tag @ (wire::TRUE | wire::FALSE)) => {
+                    self.reader.at += 1;
+                    Some((tag == wire::TRUE).into_pyobject(py)?.to_owned().into_any())
+                }
+                _ => None,
+            },
+            Node::Uuid => match self.reader.fixed(wire::UUID) {
+                Some(bytes) => Some(values::uuid_from_bytes(py, bytes)?),
+                None => None,
+            },
+            Node::Decimal => match self.ascii(wire::DECIMAL)? {
+                Some(text) => Some(make::decimal(&text, self.known)?),
+                None => None,
+            },
+            Node::Datetime => match self.reader.peek() {
+                Some(tag @ (wire::UTC | wire::NAIVE)) => {
+                    self.reader.at += 1;
+                    Some(self.moment(tag == wire::UTC)?)
+                }
+                _ => None,
+            },
+            Node::Enum(plan) => self.member(plan),
+            _ => None,
+        })
+    }
+
+    /// Takes a short text of ASCII behind a tag.
+    #[inline(always)]
+    fn ascii(&mut self, tag: u8) -> Res<Option<Bound<'py, PyAny>>> {
+        let before = self.reader.at;
+        let Some(bytes) = self.reader.short(tag) else { return Ok(None) };
+        let made = event::ascii_text(self.py, bytes);
+        if made.is_none() {
+            self.reader.at = before;
+        }
+        Ok(made.map(Bound::into_any))
     }
 
     fn moment(&mut self, utc: bool) -> Value<'py> {
@@ -82,7 +147,7 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     }
 
     /// Takes the member of an enum that is written next.
-    #[inline]
+    #[inline(always)]
     fn member(&mut self, plan: &EnumPlan) -> Option<Bound<'py, PyAny>> {
         let found = plan.members.iter().find(|member| self.reader.take_exact(&member.binary))?;
         Some(found.object.bind(self.py).clone())
@@ -216,18 +281,16 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
             _ => return Ok(None),
         };
         self.reader.at += 1;
-        let items = self.items(inner, depth)?;
-        make::items(self.py, kind, items).map(Some)
-    }
-
-    fn items(&mut self, inner: &Node, depth: usize) -> Res<make::Items<'py>> {
         let count = self.reader.count()?;
-        // Every item takes a byte, so the payload bounds the allocation; grow in steps all the same.
-        let mut items = make::Items::with_capacity(count.min(1024));
-        for index in 0..count {
-            items.push(self.next(inner, depth + 1).at_item(index)?);
+        if kind == Seq::Tuple && count <= AT_ONCE {
+            return self.tuple(inner, count, depth).map(Some);
         }
-        Ok(items)
+        // Every item takes a byte, so the payload bounds the allocation; grow in steps all the same.
+        let mut items = make::Items::with_capacity(count.min(AT_ONCE));
+        for index in 0..count {
+            items.push(self.item(inner, depth + 1).at_item(index)?);
+        }
+        make::items(self.py, kind, items).map(Some)
     }
 
     fn fixed_tuple(&mut self, nodes: &[Node], depth: usize) -> Value<'py> {
@@ -236,11 +299,9 @@ impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
         if count != nodes.len() {
             return fail(format!("{} items expected, {count} found", nodes.len()));
         }
-        let mut items = make::Items::with_capacity(count);
-        for (index, node) in nodes.iter().enumerate() {
-            items.push(self.value(node, depth + 1).at_item(index)?);
-        }
-        make::items(self.py, Seq::Tuple, items)
+        let py = self.py;
+        let item = |index: usize| self.value(&nodes[index], depth + 1).at_item(index);
+        event::tuple_of(py, count, item).map(Bound::into_any)
     }
 
     fn dict(&mut self, node: &Node, explicit: bool, depth: usize) -> Res<Option<Bound<'py, PyAny>>> {

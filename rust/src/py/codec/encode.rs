@@ -15,7 +15,7 @@ use super::registry::{Entry, Names};
 use super::sink::Sink;
 use super::{BIG_FLOAT, MAX_DEPTH};
 use crate::core::text;
-use crate::py::values;
+use crate::py::{event, values};
 
 pub struct Encoder<'c, 'py, S> {
     pub py: Python<'py>,
@@ -35,13 +35,18 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
         match node {
             Node::Str => {
                 if let Ok(text) = value.cast_exact::<PyString>()
-                    && let Ok(plain) = text.to_str()
+                    && let Some(plain) = event::ascii(text)
                 {
                     self.sink.text(plain);
                     return Ok(());
                 }
             }
-            Node::Int if value.is_exact_instance_of::<PyInt>() => return self.int(value),
+            Node::Int => {
+                if let Some(small) = event::small_int(value) {
+                    self.sink.int(small);
+                    return Ok(());
+                }
+            }
             Node::Float => {
                 if let Ok(number) = value.cast_exact::<PyFloat>()
                     && number.value().is_finite()
@@ -74,8 +79,25 @@ impl<'c, 'py, S: Sink> Encoder<'c, 'py, S> {
                     return self.datetime(moment, false);
                 }
             }
+            _ => return self.compound(node, value, depth),
+        }
+        self.value(node, value, depth)
+    }
+
+    /// Writes a value under a node: objects, tuples and what may be none without a detour, the others by `value`.
+    fn compound(&mut self, node: &Node, value: &Bound<'py, PyAny>, depth: usize) -> Res<()> {
+        match node {
+            Node::Optional(_) if value.is_none() => {
+                self.sink.none();
+                return Ok(());
+            }
             Node::Record(plan) if is_exactly(value, &plan.get().class) && depth <= MAX_DEPTH => {
                 return self.record(plan.get(), value, depth);
+            }
+            Node::Seq(Seq::Tuple, inner) if depth <= MAX_DEPTH => {
+                if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+                    return self.tuple(tuple, inner, false, depth);
+                }
             }
             _ => {}
         }

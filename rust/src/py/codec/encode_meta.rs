@@ -7,6 +7,7 @@ use super::encode_record::attribute;
 use super::fault::{At, Res, fail};
 use super::metadata::{self, MetaPlan};
 use super::sink::Sink;
+use crate::core::calendar::{DAY_US, is_python_day};
 use crate::core::wire;
 use crate::py::event::MessageRef;
 use crate::py::metadata::{Kind, Meta, stored};
@@ -21,17 +22,22 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
     ) -> Res<()> {
         let plan = metadata::get();
         let mut writer = MetaWriter::begin(self);
-        let (id, time) = if kind == Kind::Event { (0, 1) } else { (13, 14) };
-        writer.name(self, id);
-        self.sink.uuid(&message.body().id.get(), false);
-        writer.name(self, time);
-        if !self.sink.utc(message.body().time_us.get()) {
-            return fail("a time beyond the years 1 to 9999").at("occurred_at");
-        }
         let rare = message.body().rare().is_some();
-        if kind == Kind::Event && !(rare && stored(message, Meta::SchemaVersion).is_some()) {
-            writer.name(self, metadata::SCHEMA_VERSION);
-            self.sink.int(i64::from(message.body().schema.get()));
+        let schema = message.body().schema.get();
+        if S::BINARY && kind == Kind::Event && !rare && schema < 0x40 {
+            writer.usual(self, &message.body().id.get(), message.body().time_us.get(), schema as u8)?;
+        } else {
+            let (id, time) = if kind == Kind::Event { (0, 1) } else { (13, 14) };
+            writer.name(self, id);
+            self.sink.uuid(&message.body().id.get(), false);
+            writer.name(self, time);
+            if !self.sink.utc(message.body().time_us.get()) {
+                return beyond();
+            }
+            if kind == Kind::Event && !(rare && stored(message, Meta::SchemaVersion).is_some()) {
+                writer.name(self, metadata::SCHEMA_VERSION);
+                self.sink.int(i64::from(schema));
+            }
         }
         for (meta, index) in if rare { &metadata::STORED[..] } else { &metadata::INLINE[..] } {
             let (meta, index) = (*meta, *index);
@@ -79,6 +85,11 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
     }
 }
 
+#[cold]
+fn beyond<T>() -> Res<T> {
+    fail("a time beyond the years 1 to 9999").at("occurred_at")
+}
+
 /// Writes metadata entries; in binary their count goes where it begins.
 struct MetaWriter {
     start: usize,
@@ -103,6 +114,23 @@ impl MetaWriter {
             out.extend_from_slice(&metadata::get().keys[index]);
         }
         self.count += 1;
+    }
+
+    /// Writes id, time and schema version of an event in binary, in one piece.
+    #[inline(always)]
+    fn usual<S: Sink>(&mut self, encoder: &mut Encoder<'_, '_, S>, id: &[u8; 16], time: i64, schema: u8) -> Res<()> {
+        if !is_python_day(time.div_euclid(DAY_US)) {
+            return beyond();
+        }
+        let mut piece = [0; 31];
+        piece[..2].copy_from_slice(&[0, wire::UUID]);
+        piece[2..18].copy_from_slice(id);
+        piece[18..20].copy_from_slice(&[1, wire::UTC]);
+        piece[20..28].copy_from_slice(&time.to_le_bytes());
+        piece[28..].copy_from_slice(&[metadata::SCHEMA_VERSION as u8, wire::INT, schema << 1]);
+        encoder.sink.out().extend_from_slice(&piece);
+        self.count += 3;
+        Ok(())
     }
 
     fn end<S: Sink>(self, encoder: &mut Encoder<'_, '_, S>) {

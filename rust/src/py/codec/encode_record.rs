@@ -48,23 +48,38 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             model_parts(fields, value, &mut extras)?;
         }
         self.begin_record(fields, plan, !extras.is_empty());
-        let py = self.py;
-        let mut first = true;
+        let (mut first, mut place) = (true, 0);
         for field in &fields.list {
-            let name = field.name.bind(py);
             let found = match &own {
-                Some(own) => own.get_item(name)?,
+                Some(own) => event::next_value(own, &mut place, &field.name),
                 None => None,
             };
             let found = match found {
                 Some(found) => Some(found),
-                None => attribute(value, name)?,
+                None => self.elsewhere(own.as_ref(), value, field)?,
             };
             self.field(field, found.as_ref(), &mut first, depth)?;
         }
-        self.extras(&extras, &mut first, depth)?;
+        if !extras.is_empty() {
+            self.extras(&extras, &mut first, depth)?;
+        }
         self.close();
         Ok(())
+    }
+
+    /// Looks an attribute up that is not where most instances of its class have it.
+    #[cold]
+    fn elsewhere(
+        &self,
+        own: Option<&Bound<'py, PyDict>>,
+        value: &Bound<'py, PyAny>,
+        field: &Field,
+    ) -> Res<Option<Bound<'py, PyAny>>> {
+        let name = field.name.bind(self.py);
+        match own.map(|own| own.get_item(name)).transpose()?.flatten() {
+            Some(found) => Ok(Some(found)),
+            None => attribute(value, name),
+        }
     }
 
     fn named_tuple(&mut self, fields: &Fields, value: &Bound<'py, PyTuple>, depth: usize) -> Res<()> {
@@ -154,8 +169,9 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
         *first = false;
     }
 
+    #[cold]
     fn extras(&mut self, extras: &Extras<'py>, first: &mut bool, depth: usize) -> Res<()> {
-        if S::BINARY && !extras.is_empty() {
+        if S::BINARY {
             binary::write_varint(self.sink.out(), extras.len() as u64);
         }
         for (name, value) in extras {
@@ -205,7 +221,9 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             let found = planned.get(index);
             self.field(field, found.as_ref(), &mut first, depth)?;
         }
-        self.extras(&extras, &mut first, depth)?;
+        if !extras.is_empty() {
+            self.extras(&extras, &mut first, depth)?;
+        }
         if !S::BINARY {
             self.comma(&mut first);
             self.sink.out().extend_from_slice(b"\"$meta\":");
@@ -242,7 +260,9 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
             };
             self.field(field, found.as_ref(), &mut first, depth)?;
         }
-        self.extras(&extras, &mut first, depth)?;
+        if !extras.is_empty() {
+            self.extras(&extras, &mut first, depth)?;
+        }
         if !S::BINARY {
             self.comma(&mut first);
             self.sink.out().extend_from_slice(b"\"$meta\":");

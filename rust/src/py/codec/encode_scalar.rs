@@ -11,14 +11,14 @@ use super::encode::{Encoder, is_exactly};
 use super::fault::Res;
 use super::sink::Sink;
 use crate::core::calendar::Moment;
-use crate::py::values;
+use crate::py::{event, values};
 
 /// Longest integer written as decimal digits.
 const BIG_INT_BITS: u64 = 8192;
 
 impl<'py, S: Sink> Encoder<'_, 'py, S> {
     pub fn text(&mut self, text: &Bound<'py, PyString>) -> Res<()> {
-        if let Ok(plain) = text.to_str() {
+        if let Some(plain) = event::ascii(text).or_else(|| text.to_str().ok()) {
             self.sink.text(plain);
             return Ok(());
         }
@@ -29,7 +29,7 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
     }
 
     pub fn int(&mut self, value: &Bound<'py, PyAny>) -> Res<()> {
-        if let Ok(small) = value.extract::<i64>() {
+        if let Some(small) = event::small_int(value) {
             self.sink.int(small);
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
 
     pub fn decimal(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
         let text = value.str()?;
-        self.sink.decimal(text.to_str()?, explicit);
+        self.sink.decimal(event::ascii(&text).map_or_else(|| text.to_str(), Ok)?, explicit);
         Ok(())
     }
 

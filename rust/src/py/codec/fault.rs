@@ -124,13 +124,25 @@ pub trait At<T> {
 }
 
 impl<T, E: Into<Fault>> At<T> for Result<T, E> {
-    #[inline]
+    #[inline(always)]
     fn at(self, name: &str) -> Res<T> {
-        self.map_err(|error| error.into().inside(name.to_owned()))
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(inside(error.into(), name)),
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn at_item(self, item: impl Display) -> Res<T> {
-        self.map_err(|error| error.into().inside(format!("[{item}]")))
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(inside(error.into(), format_args!("[{item}]"))),
+        }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn inside(fault: Fault, part: impl Display) -> Fault {
+    fault.inside(part.to_string())
 }

@@ -111,6 +111,12 @@ pub type Items<'py> = SmallVec<[Bound<'py, PyAny>; 8]>;
 
 /// A list, tuple, set or frozenset of items.
 pub fn items<'py>(py: Python<'py>, kind: Seq, mut items: Items<'py>) -> Value<'py> {
+    if kind == Seq::Tuple {
+        let count = items.len();
+        let mut items = items.drain(..);
+        let next = |_| items.next().ok_or_else(|| fault("an item is gone"));
+        return Ok(event::tuple_of(py, count, next)?.into_any());
+    }
     let items = items.drain(..);
     Ok(match kind {
         Seq::List => PyList::new(py, items)?.into_any(),

@@ -34,6 +34,8 @@ pub struct Field {
     /// `"name":`
     pub key: Vec<u8>,
     pub node: Node,
+    /// Its own bit among those of `Fields::all`; 0 from the 65th field on.
+    pub bit: u64,
     default: Option<Py<PyAny>>,
     factory: Option<Py<PyAny>>,
 }
@@ -139,7 +141,11 @@ impl RecordPlan {
         self.style == Style::NamedTuple
     }
 
+    #[inline(always)]
     pub fn fields(&self, py: Python<'_>) -> PyResult<&Fields> {
+        if let Some(fields) = self.fields.get(py) {
+            return Ok(fields);
+        }
         once(py, &self.fields, || self.compile(py))
     }
 
@@ -160,6 +166,7 @@ impl RecordPlan {
                 name: PyString::intern(py, &text).unbind(),
                 key,
                 node: node::compile(&field.getattr(intern!(py, "node"))?)?,
+                bit: 1_u64.checked_shl(list.len() as u32).unwrap_or(0),
                 default: given(intern!(py, "default"))?,
                 factory: given(intern!(py, "default_factory"))?,
                 text,

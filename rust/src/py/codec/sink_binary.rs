@@ -14,7 +14,7 @@ impl Binary {
         self.0.push(if explicit { tag | wire::EXPLICIT } else { tag });
     }
 
-    #[inline]
+    #[inline(always)]
     fn string(&mut self, tag: u8, explicit: bool, value: &[u8]) {
         let tag = if explicit { tag | wire::EXPLICIT } else { tag };
         if value.len() < 0x80 {
@@ -56,6 +56,7 @@ impl Sink for Binary {
         self.0.push(if value { wire::TRUE } else { wire::FALSE });
     }
 
+    #[inline]
     fn int(&mut self, value: i64) {
         let zigzag = ((value << 1) ^ (value >> 63)) as u64;
         if zigzag < 0x80 {
