@@ -6,10 +6,10 @@ This is the only place that moves a projection's position. Source: design, secti
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
 from lexigram.events.messages.context import enter_message, leave_message
 from lexigram.events.projections.base import ProjectionProtocol, settled
 from lexigram.events.projections.durable import DurableProjection
@@ -61,11 +61,7 @@ class BatchApplier:
         self._stored = 0
         self._prepared = False
         self._transactional = isinstance(projection, DurableProjection)
-        self._moves_in_jobs = (
-            isinstance(projection, DurableProjection)
-            and hasattr(checkpoints, "move")
-            and hasattr(type(store), "engine")
-        )
+        self._moves_in_jobs = False
         self._read_model: ReadModel | None = None
         if _has_versions(projection):
             self._read_model = ReadModel(store, projection.read_model)
@@ -101,6 +97,7 @@ class BatchApplier:
             connect = getattr(self._checkpoints, "connect", None)
             if connect is not None:  # it may have been closed with the manager
                 await connect()
+            self._moves_in_jobs = await self._can_move_in_jobs(self._checkpoints)
             self._stored = await self._checkpoints.get_checkpoint(self.checkpoint_name)
             if self._transactional or self.epoch is not None:
                 projection.checkpoint.position = self._stored
@@ -108,6 +105,13 @@ class BatchApplier:
             if isinstance(projection, DurableProjection):
                 projection._effects_after = await self._checkpoints.get_checkpoint(self.checkpoint_name + EFFECTS)
         self._prepared = True
+
+    async def _can_move_in_jobs(self, checkpoints: Any) -> bool:
+        """Return whether positions can be moved by the thread that writes events: on SQLite, in the events' own file."""
+        if not (self._transactional and hasattr(checkpoints, "move") and hasattr(type(self._store), "engine")):
+            return False
+        await self._store._ready()
+        return checkpoints.database.engine is self._store.engine
 
     @property
     def is_building(self) -> bool:
@@ -259,6 +263,10 @@ class BatchApplier:
         if self._moves_in_jobs and self.projection.takes_batches:  # type: ignore[attr-defined]
             await self._apply_as_job(wanted, last)
             return
+        if self._defers:
+            with suppress(ConcurrencyError):  # then once more, with nobody else writing meanwhile
+                await self._apply_deferred(wanted, last)
+                return
         async with self.transaction():
             await self._check_alone()
             await self._call(wanted)
@@ -266,6 +274,12 @@ class BatchApplier:
                 await self._save(last)
         self._moved(last, store)
         self.applied += len(wanted)
+
+    @property
+    def _defers(self) -> bool:
+        """Whether all writes of the projection can wait for the end of a batch."""
+        projection: Any = self.projection
+        return self._moves_in_jobs and projection.defers and self._store.database.provider is None
 
     async def _apply_as_job(self, wanted: Sequence[Positioned], last: int) -> None:
         """Apply a batch in the database thread, where it shares the commit of whatever else is waiting."""
@@ -279,6 +293,18 @@ class BatchApplier:
                 raise self._poison(*wanted[0], error) from error
 
         await self._store.engine.run(job)
+        self._moved(last, True)
+        self.applied += len(wanted)
+
+    async def _apply_deferred(self, wanted: Sequence[Positioned], last: int) -> None:
+        """Apply a batch whose writes are checked and made together at its end; others can write meanwhile.
+
+        Raises:
+            ConcurrencyError: Something that it relied on has changed; nothing was written.
+        """
+        async with self._store.deferred_unit_of_work() as unit:
+            unit.defer(lambda connection: self._move(connection, last))
+            await self._call(wanted)
         self._moved(last, True)
         self.applied += len(wanted)
 

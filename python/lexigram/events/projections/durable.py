@@ -153,6 +153,8 @@ class DurableProjection(ProjectionProtocol):
     tables: ClassVar[Sequence[str]] = ()
     read_model: ClassVar[str] = ""
     version: ClassVar[int] = 1
+    defers: ClassVar[bool] = False
+    """Whether it writes through stores only, which can keep their writes until the end of the batch (SQLite)."""
     _model_state: ReadModelState | None = None
     """Which version readers see, as of the last batch; None without versions. Set by the manager."""
     _effects_after: int = 0

@@ -19,6 +19,7 @@ class SagaFollower(DurableProjection):
     """
 
     needs_whole_order = True
+    defers = True
 
     def __init__(self, manager: SagaManager, name: str) -> None:
         super().__init__()

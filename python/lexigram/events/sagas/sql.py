@@ -95,21 +95,31 @@ class SqlSagaStore(SagaStore):
         expected = record.version
         record.updated_at = now()
         text = encode_record(self._codec, record)
+        unit = self._database.engine.current_unit()
+        deferred = unit if isinstance(unit, DeferredUnitOfWork) and unit.defers else None
         if expected == 0:
             row = (record.saga_id, *self._columns(record), text)
-            record.version = await self._database.engine.run(lambda connection: self._replace(connection, row))
+            if deferred is not None and await self.load(record.saga_id) is None:
+                record.version = 1
+                deferred.defer(lambda connection: self._insert(connection, row), _key(record.saga_id))
+            else:
+                record.version = await self._database.engine.run(lambda connection: self._replace(connection, row))
             return
         record.version = expected + 1
         params = (*self._columns(record), record.version, text, record.saga_id, expected)
-        unit = self._database.engine.current_unit()
-        if isinstance(unit, DeferredUnitOfWork) and unit.defers:
-            unit.defer(lambda connection: self._update(connection, params))
+        if deferred is not None:
+            deferred.defer(lambda connection: self._update(connection, params), _key(record.saga_id))
             return
         try:
             await self._database.engine.run(lambda connection: self._update(connection, params))
         except ConcurrencyError:
             record.version = expected
             raise
+
+    def _insert(self, connection: Any, row: Sequence[Any]) -> None:
+        """Store a record that was not there when the unit of work looked."""
+        if self._replace(connection, row) != 1:
+            raise ConcurrencyError(f"Saga {row[0]!r} was saved by somebody else meanwhile", expected_version=0)
 
     def _replace(self, connection: Any, row: Sequence[Any]) -> int:
         """Store a record whatever is stored; return its version."""
@@ -144,7 +154,7 @@ class SqlSagaStore(SagaStore):
         """Return the record, or None."""
         await self.initialize()
         sql = f"SELECT version, record FROM {self._table} WHERE saga_id = ?"
-        row = await self._database.engine.find(sql, (saga_id,))
+        row = await self._database.engine.find(sql, (saga_id,), _key(saga_id))
         return None if row is None else decode_record(self._codec, row[1], row[0])
 
     async def delete(self, saga_id: str) -> bool:
@@ -182,6 +192,11 @@ class SqlSagaStore(SagaStore):
     @staticmethod
     def _columns(record: SagaRecord) -> tuple[Any, ...]:
         return record.saga_name, record.status.value, microseconds(record.due_at), microseconds(record.created_at)
+
+
+def _key(saga_id: str) -> str:
+    """Return the key under which a unit of work defers a change of the saga; it is no stream id."""
+    return f"saga\0{saga_id}"
 
 
 def _marks(values: Sequence[Any]) -> str:

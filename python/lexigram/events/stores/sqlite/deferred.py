@@ -39,27 +39,33 @@ class DeferredUnitOfWork(SqliteUnitOfWork):
     def __init__(self, engine: Any, timeout_seconds: float) -> None:
         super().__init__(engine, timeout_seconds)
         self._writes: list[_Write] = []
-        self._streams: set[str] = set()
+        self._keys: set[str] = set()
 
     @property
     def defers(self) -> bool:
         """Whether writes are still kept; False once the transaction has begun."""
         return not self._started
 
-    def defer(self, call: Callable[[sqlite3.Connection], Any]) -> None:
-        """Keep a write for the end; if it raises there, nothing of the unit is written."""
+    def defer(self, call: Callable[[sqlite3.Connection], Any], key: str | None = None) -> None:
+        """Keep a write for the end; if it raises there, nothing of the unit is written.
+
+        Args:
+            key: Reads of this key have to see it; reads of other keys (see `covers`) need not.
+        """
         self._writes.append(_Write(call, None, None, []))
+        if key is not None:
+            self._keys.add(key)
 
     def defer_request(self, folder: Folder, request: Any, stream_id: str) -> list[Any]:
         """Keep a request of a folder for the end; its outcome will be the only item of the list returned."""
         outcomes: list[Any] = []
         self._writes.append(_Write(None, folder, request, outcomes))
-        self._streams.add(stream_id)
+        self._keys.add(stream_id)
         return outcomes
 
-    def covers(self, stream_id: str | None = None) -> bool:
+    def covers(self, key: str | None = None) -> bool:
         """Return False as long as the unit's own writes cannot matter to a read: it then takes place outside."""
-        return self._started or bool(self._writes and (stream_id is None or stream_id in self._streams))
+        return self._started or bool(self._writes and (key is None or key in self._keys))
 
     async def _call(self, call: Any, folder: Folder | None = None) -> Any:
         if not self._started and self._writes:

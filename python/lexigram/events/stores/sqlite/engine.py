@@ -156,12 +156,10 @@ class SqliteEngine(AbstractEngine):
         self._writer.submit(RunJob(future, fn))
         return await future
 
-    async def read(
-        self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False, stream_id: str | None = None
-    ) -> T:
+    async def read(self, fn: Callable[[sqlite3.Connection], T], *, snapshot: bool = False, key: str | None = None) -> T:
         """Call `fn(connection)` in a reader thread, or in the owner's unit of work where its writes matter."""
         unit = self.current_unit()
-        if unit is not None and (unit.is_owner or self._readers is None) and unit.covers(stream_id):
+        if unit is not None and (unit.is_owner or self._readers is None) and unit.covers(key):
             return await unit.run(fn)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._readers is None:
@@ -173,15 +171,15 @@ class SqliteEngine(AbstractEngine):
             self._readers.submit(ReadJob(future, _in_snapshot(fn) if snapshot else fn))
         return await future
 
-    async def look_up(self, fn: Callable[[sqlite3.Connection], T], stream_id: str | None = None) -> T:
+    async def look_up(self, fn: Callable[[sqlite3.Connection], T], key: str | None = None) -> T:
         """Call `fn(connection)` on this very thread, while that is quick; otherwise the same as `read`."""
         unit = self.current_unit()
-        if self._direct is not None and (unit is None or not unit.covers(stream_id)):
+        if self._direct is not None and (unit is None or not unit.covers(key)):
             found = self._direct.call(fn)
             if found is not None:
                 value: T = found[0]
                 return value
-        return await self.read(fn, stream_id=stream_id)
+        return await self.read(fn, key=key)
 
     def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:
         """Have `folder` execute `request` with group commit, or inside `unit`."""

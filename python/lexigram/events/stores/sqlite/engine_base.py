@@ -51,7 +51,7 @@ class AbstractEngine(ABC):
         """
 
     @abstractmethod
-    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False, stream_id: str | None = None) -> T:
+    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False, key: str | None = None) -> T:
         """Call `fn(connection)` to read; inside a unit of work it sees that transaction's own writes.
 
         Tasks that were started inside a unit of work write as part of it, but read what is committed (in a `:memory:`
@@ -59,15 +59,15 @@ class AbstractEngine(ABC):
 
         Args:
             snapshot: Give all statements of `fn` one view of the data; a single statement has that anyway.
-            stream_id: The only stream that `fn` looks at; None = it may look at anything.
+            key: The only stream, or other key of a deferred write, that `fn` looks at; None = it may look at anything.
 
         Raises:
             EventLoadError: LEX_ERR_EVT_011, the file is damaged or the disk is failing.
         """
 
-    async def look_up(self, fn: Callable[[Any], T], stream_id: str | None = None) -> T:
+    async def look_up(self, fn: Callable[[Any], T], key: str | None = None) -> T:
         """Call `fn(connection)`, which reads at most a few dozen rows by key; like `read`, but made for speed."""
-        return await self.read(fn, stream_id=stream_id)
+        return await self.read(fn, key=key)
 
     @abstractmethod
     def fold(self, folder: Folder, request: Any, weight: int, unit: SqlUnitOfWork | None) -> Awaitable[Any]:
@@ -94,9 +94,15 @@ class AbstractEngine(ABC):
     def current_unit(self) -> SqlUnitOfWork | None:
         """Return this task's open unit of work on this database, or None. Raises if the engine is closed."""
 
-    async def find(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """Return the row of a query by key, or None; like `fetch_one`, but made for speed."""
-        row: tuple[Any, ...] | None = await self.look_up(lambda connection: connection.execute(sql, params).fetchone())
+    async def find(self, sql: str, params: Sequence[Any] = (), key: str | None = None) -> tuple[Any, ...] | None:
+        """Return the row of a query by key, or None; like `fetch_one`, but made for speed.
+
+        Args:
+            key: What the current unit of work may have changed about it was deferred under this key.
+        """
+        row: tuple[Any, ...] | None = await self.look_up(
+            lambda connection: connection.execute(sql, params).fetchone(), key
+        )
         return row
 
     async def execute(self, sql: str, params: Sequence[Any] = ()) -> int:

@@ -175,7 +175,7 @@ class SqliteEventStore(AbstractEventStore):
             rows = await self._engine.look_up(partial(wanted, MAX_DIRECT_ROWS), stream_id)
             if len(rows) == MAX_DIRECT_ROWS:
                 # A long stream: read again from its beginning, so that all of it is of one moment.
-                rows = await self._engine.read(partial(wanted, -1 if limit is None else limit), stream_id=stream_id)
+                rows = await self._engine.read(partial(wanted, -1 if limit is None else limit), key=stream_id)
         return await decode_rows(self._schema_evolution, self._codec, rows)
 
     def _stream_rows(

@@ -81,7 +81,7 @@ class ProviderEngine(AbstractEngine):
         async with self.turn:
             return await _in_transaction(self.provider, lambda: self.call(fn))
 
-    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False, stream_id: str | None = None) -> T:
+    async def read(self, fn: Callable[[Any], T], *, snapshot: bool = False, key: str | None = None) -> T:
         """Call `fn(connection)`; with `snapshot` in a transaction of the provider."""
         unit = self.current_unit()
         if unit is not None:

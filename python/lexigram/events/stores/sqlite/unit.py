@@ -48,8 +48,8 @@ class SqlUnitOfWork(AbstractUnitOfWork):
             EventStoreError: LEX_ERR_EVT_013, the unit of work has ended or took longer than its timeout.
         """
 
-    def covers(self, stream_id: str | None = None) -> bool:
-        """Return whether reads (of only this stream, or of anything) have to take place inside the transaction."""
+    def covers(self, key: str | None = None) -> bool:
+        """Return whether reads (of only this stream or other key, or of anything) have to take place inside it."""
         return True
 
     @abstractmethod
