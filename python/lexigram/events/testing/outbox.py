@@ -90,6 +90,20 @@ class OutboxContract:
             await outbox.store.append("order-1", [ItemAdded(sku="b")])
             assert [entry.event.sku for entry in await later.get_pending()] == ["b"]
 
+    async def test_a_first_use_that_is_rolled_back_is_made_good(self, outbox: AbstractOutboxStore) -> None:
+        """An outbox that was made in a unit of work goes away with it; the next use makes it again."""
+        store, broker = outbox.store, UnreliableBroker(0, 0)
+        fresh = store.outbox("fresh_outbox")
+        with pytest.raises(RuntimeError, match="undo"):
+            async with store.unit_of_work():
+                await fresh.put(SuiteShipOrder(order="order-1"), key="order-1")
+                await fresh.put(SuiteShipOrder(order="order-2"), key="order-2")
+                raise RuntimeError("undo")
+        assert (await fresh.stats()).waiting == 0
+        await store.append("order-1", [ItemAdded(sku="a")])
+        assert await self.relay(fresh, broker).process_pending() == (1, 0)
+        await fresh.close()
+
     async def test_a_failed_append_leaves_no_row(self, outbox: AbstractOutboxStore) -> None:
         """Rows and events are stored together or not at all."""
         store = outbox.store

@@ -14,6 +14,7 @@ from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._validation import check_number, check_text
 from lexigram.events.stores.identifiers import validate_table_name
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus, as_event
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ class AbstractOutboxStore(ABC):
         self.dead_letters = dead_letters
         self.name = name
         self.retention_seconds = retention_seconds
-        self._is_open = False
+        self._is_open = self._is_made = False
         self._opening = LoopLock()
 
     @property
@@ -97,12 +98,13 @@ class AbstractOutboxStore(ABC):
 
         What was appended before the first `connect` ever is not delivered.
         """
-        if self._is_open:
+        if self._is_made:
             return
         async with self._opening:
-            if not self._is_open:
+            if not self._is_made:
                 await self._connect()
-                self._is_open = True
+                # Inside a unit of work all of it goes away again with a rollback: then once more at the next use.
+                self._is_made, self._is_open = current_unit_of_work() is None, True
                 self.store._outboxes_in_use.add(self)
 
     async def _connect(self) -> None:
@@ -118,7 +120,7 @@ class AbstractOutboxStore(ABC):
     async def close(self) -> None:
         """Release what belongs to the outbox; appends go on being captured. Closing the event store closes it too."""
         if self._is_open:
-            self._is_open = False
+            self._is_open = self._is_made = False
             self.store._outboxes_in_use.discard(self)
             await self.checkpoints.close()
             await self.dead_letters.close()

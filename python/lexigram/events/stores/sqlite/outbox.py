@@ -63,7 +63,7 @@ class SqliteOutboxStore(AbstractOutboxStore):
             connection.execute(f"DROP TABLE IF EXISTS {self._lane_table}")
 
         await self.store.engine.run(remove)
-        self._is_open = False
+        self._is_open = self._is_made = False
 
     async def _open(self) -> None:
         await self.store.engine.run(self._create)
