@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lexigram.events.config import SagaConfig
-from lexigram.events.exceptions import SagaError
+from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.sagas.base import SagaBase, saga_step
 from lexigram.events.sagas.context import SagaContext, SagaStepResult
 from lexigram.events.sagas.manager import SagaManager
+from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore
 from lexigram.events.sagas.types import SagaStatus, SagaStepStatus
 
@@ -297,6 +299,22 @@ async def test_purge_deletes_only_what_ended_long_enough_ago() -> None:
     assert await manager.purge_finished(timedelta(hours=1)) == 0
     assert await manager.purge_finished(timedelta(0)) == 1
     assert await manager.get("recent") is None
+
+
+@pytest.mark.parametrize("where", ["memory", "sqlite"])
+async def test_sagas_are_listed_by_the_names_of_their_states_too(where: str, tmp_path: Path) -> None:
+    """Whatever people type; a state that does not exist and a limit below 0 are refused by name."""
+    async with InMemorySagaStore() if where == "memory" else SqlSagaStore(str(tmp_path / "sagas.db")) as store:
+        manager = SagaManager(store, services={"world": World()})
+        manager.register(Order)
+        await manager.start("order", saga_id="o-1")
+        for status in (SagaStatus.COMPLETED, "completed", ["running", "completed"]):
+            assert [record.saga_id for record in await manager.list("order", status)] == ["o-1"]
+        assert await manager.list(status="running") == await manager.list(limit=0) == []
+        with pytest.raises(EventValidationError, match="'done' is not a valid SagaStatus; known: pending"):
+            await manager.list(status="done")
+        with pytest.raises(EventValidationError, match="limit"):
+            await manager.list(limit=-1)
 
 
 async def test_a_compensation_has_an_idempotency_key_of_its_own_and_keeps_it() -> None:

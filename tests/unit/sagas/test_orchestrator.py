@@ -92,6 +92,19 @@ async def test_a_failing_parallel_step_undoes_its_finished_neighbours() -> None:
     assert sorted(trace) == ["a", "c", "undo a", "undo c"]
 
 
+async def test_steps_that_lead_back_to_each_other_leave_other_tasks_running() -> None:
+    """Until somebody cancels the saga, or its time is up."""
+    trace: list[str] = []
+    orchestrator = SagaOrchestrator(config=QUICK)
+    orchestrator.define("o", [step("a", trace, next_step="b"), step("b", trace, fails=True, on_failure="a")])
+    await orchestrator.start("o", saga_id="round", wait=False)
+    async with asyncio.timeout(5):
+        while len(trace) < 5:
+            await asyncio.sleep(0)
+        record = await orchestrator.cancel("round")
+    assert record.status is SagaStatus.COMPENSATED
+
+
 def test_definitions_that_cannot_work_are_refused() -> None:
     """Names used twice, jumps to nowhere, actions that cannot execute, no steps."""
     orchestrator = SagaOrchestrator()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -315,6 +316,10 @@ def test_bad_definitions_are_refused_by_name() -> None:
         saga_step("x", timeout=0)
     with pytest.raises(EventValidationError, match="needs the name"):
         saga_step(compensation=True)
+
+    for wrong in (0, -1, "60", float("nan"), timedelta(seconds=1)):
+        with pytest.raises(EventValidationError, match="The timeout of saga 'Hasty' must be seconds above 0"):
+            manager.register(type("Hasty", (SagaBase,), {"timeout": wrong, "go": saga_step(lambda self, ctx: None)}))
 
     class Dangling(SagaBase):
         @saga_step

@@ -68,7 +68,7 @@ class SagaDefinition:
         make: Returns the object that actions are called with, one per run.
 
     Raises:
-        EventValidationError: A step name occurs twice or a jump leads nowhere.
+        EventValidationError: A step name occurs twice, a jump leads nowhere, or the timeout is no number above 0.
     """
 
     def __init__(
@@ -81,6 +81,11 @@ class SagaDefinition:
     ) -> None:
         if not name:
             raise EventValidationError("A saga needs a name", field="name")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise EventValidationError(
+                f"The timeout of saga {name!r} must be seconds above 0, math.inf or None, not {timeout!r}",
+                field="timeout",
+            )
         self.name = name
         self.steps = tuple(steps)
         self.timeout = timeout

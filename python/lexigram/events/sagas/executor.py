@@ -136,6 +136,8 @@ class SagaExecutor:
         step = self._definition.step(name)
         if step is None:
             raise SagaError(f"Saga {self.record.saga_id!r} stands at step {name!r}, which no longer exists")
+        if step.next_step is not None or step.on_failure is not None:
+            await asyncio.sleep(0)  # jumps may form a circle, which in memory would keep all other tasks from running
         if self.record.children:
             self._known = await self._children.known(self.record)
         if step.parallel:

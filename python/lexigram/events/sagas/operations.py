@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 
-from lexigram.events.exceptions import SagaError
+from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.sagas.engine import TERMINAL, SagaEngine
 from lexigram.events.sagas.executor import end
 from lexigram.events.sagas.journal import SagaJournal
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus, now
+from lexigram.events.stores._validation import check_number
 
 
 class SagaOperations(SagaEngine):
@@ -23,12 +24,25 @@ class SagaOperations(SagaEngine):
         return await self.store.load(saga_id)
 
     async def list(
-        self, saga_name: str | None = None, status: SagaStatus | Iterable[SagaStatus] | None = None, limit: int = 100
+        self, saga_name: str | None = None, status: str | Iterable[str] | None = None, limit: int = 100
     ) -> list[SagaRecord]:
-        """Return sagas, oldest first, of one registered kind or of all, in one state, some states or any."""
+        """Return sagas, oldest first, of one registered kind or of all, in one state, some states or any.
+
+        Args:
+            saga_name: The kind; None = all that are registered.
+            status: States, as `SagaStatus` or by their names.
+            limit: How many at most, from 0.
+
+        Raises:
+            EventValidationError: LEX_ERR_EVT_024; there is no such state, or `limit` is negative.
+        """
         names = self.saga_names if saga_name is None else [saga_name]
-        statuses = SagaStatus if status is None else (status,) if isinstance(status, SagaStatus) else status
-        return await self.store.list_by_status(statuses, names, limit)
+        wanted = SagaStatus if status is None else (status,) if isinstance(status, str) else status
+        try:
+            statuses = [SagaStatus(each) for each in wanted]
+        except ValueError as error:
+            raise EventValidationError(f"status: {error}; known: {', '.join(SagaStatus)}", field="status") from None
+        return await self.store.list_by_status(statuses, names, check_number(limit, "limit"))
 
     async def wait_for(self, saga_id: str, timeout: float | None = None) -> SagaRecord:
         """Return the saga once it does not run in this process any more.
