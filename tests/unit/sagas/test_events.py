@@ -211,6 +211,30 @@ async def test_what_a_step_appends_commits_with_the_saga(store: SqliteEventStore
     await sagas.close()
 
 
+async def test_a_first_event_that_fails_leaves_the_saga_store_usable(store: SqliteEventStore) -> None:
+    """Its table was made in the transaction that was rolled back."""
+    broken = [True]
+
+    class Fails(Process):
+        async def handle(self, event: Any) -> list[Any]:
+            if broken:
+                raise ValueError("not yet")
+            return []
+
+    manager = SagaManager(SqlSagaStore(store), event_store=store, config=QUICK)
+    manager.register(Fails)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not yet"):
+            await manager.process(OrderPlaced(order="1"))
+        with pytest.raises(ValueError, match="not yet"):
+            async with store.unit_of_work():
+                await manager.process(OrderPlaced(order="2"))
+    broken.clear()
+    await manager.process(OrderPlaced(order="1"))
+    assert len(await manager.list()) == 1
+    await manager.store.close()
+
+
 async def test_the_follower_starts_each_saga_once_across_restarts(store: SqliteEventStore) -> None:
     """Saga and checkpoint commit together, so a log that is read again starts nothing again."""
     sagas = SqlSagaStore(store)

@@ -44,29 +44,31 @@ class SqlSagaStore(SagaStore):
             f'"{self._database.names.prefix}event_sagas_by_status"': "(saga_name, status)",
             f'"{self._database.names.prefix}event_sagas_by_due"': "(saga_name, due) WHERE due IS NOT NULL",
         }
-        self._open = False
+        self._open = self._has_table = False
         self._opening = LoopLock()
 
     async def initialize(self) -> None:
         """Connect and create the table; every other method does so too when it is used first."""
-        if self._open:
+        if self._has_table:
             return
         async with self._opening:
-            if not self._open:
-                engine = await self._database.open()
+            if not self._has_table:
+                engine = self._database.engine if self._open else await self._database.open()
                 try:
                     await engine.execute(_TABLE.format(table=self._table))
                     for index, columns in self._indexes.items():
                         await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
                 except BaseException:
-                    await self._database.close()
+                    if not self._open:
+                        await self._database.close()
                     raise
-                self._open = True
+                # Inside a unit of work the table goes away again with a rollback.
+                self._open, self._has_table = True, engine.current_unit() is None
 
     async def close(self) -> None:
         """Give the database back; twice is fine."""
         if self._open:
-            self._open = False
+            self._open = self._has_table = False
             await self._database.close()
 
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
