@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from lexigram.events.buses._results import DispatchResult
 from lexigram.events.buses.base import Bus
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.messages.context import MessageContext, enter_message, leave_message
@@ -215,16 +216,21 @@ class Telemetry:
                 carrier: dict[str, str] = {}
                 propagator.inject(carrier)
                 token = enter_message(replace(context, traceparent=carrier.get("traceparent", context.traceparent)))
+                failed: type[BaseException] | None = None
                 try:
-                    return await next_handler(message)
+                    result = await next_handler(message)
+                    if isinstance(result, DispatchResult) and result.errors:
+                        failed = result.errors[0][0]  # of the event's handlers: the bus raises none of their errors
+                    return result
                 except BaseException as error:
-                    kind = type(error).__name__
-                    labels = {**labels, "error.type": kind}
-                    span.set_attribute("error.type", kind)
-                    span.set_status(Status(StatusCode.ERROR, kind))
+                    failed = type(error)
                     raise
                 finally:
                     leave_message(token)
+                    if failed is not None:
+                        labels = {**labels, "error.type": failed.__name__}
+                        span.set_attribute("error.type", failed.__name__)
+                        span.set_status(Status(StatusCode.ERROR, failed.__name__))
                     self._process.record(time.perf_counter() - started, labels)
 
         return traced

@@ -19,6 +19,7 @@ from lexigram.events import (
     CommandBusImpl,
     ConcurrencyError,
     DomainEvent,
+    EventBusConfig,
     EventBusImpl,
     EventValidationError,
     InlineProjection,
@@ -147,6 +148,25 @@ async def test_a_trace_goes_through_command_event_and_handlers() -> None:
     assert event.attributes["messaging.operation.type"] == "process"
     (stored,) = await store.read("order-1")
     assert stored.metadata["traceparent"].split("-")[1] == f"{command.context.trace_id:032x}"
+
+
+async def test_an_event_that_a_handler_cannot_handle_is_an_error() -> None:
+    """Though the bus raises nothing: it has kept the event among its dead letters. The message is not in the trace."""
+    collected = Collected()
+    events = EventBusImpl(config=EventBusConfig(max_handler_retries=0))
+
+    async def on_paid(event: Paid) -> None:
+        raise LookupError(f"no card {event.card}")
+
+    events.subscribe(Paid, on_paid)
+    collected.telemetry.instrument(events)
+    await events.publish(Paid(card="4711"))
+    await events.close()
+    span = collected.span("process Paid")
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "LookupError")
+    assert "4711" not in span.to_json()
+    ((attributes, _),) = collected.points("messaging.process.duration")
+    assert attributes["error.type"] == "LookupError"
 
 
 async def test_the_lag_of_projections_is_a_gauge() -> None:

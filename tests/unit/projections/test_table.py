@@ -72,14 +72,24 @@ async def test_rows_are_inserted_updated_added_to_and_removed(make_store: MakeSt
 
 
 @pytest.mark.parametrize("backend", ["sqlite"])
-async def test_a_wrong_row_faults_the_projection_and_says_what_is_wrong(make_store: MakeStore, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ({"id": "a", "price": 3}, r"unknown columns \['price'\]"),
+        ({"id": None}, "no key 'id'"),
+        ({"items": 1}, "no key 'id'"),
+    ],
+)
+async def test_a_wrong_row_faults_the_projection_and_says_what_is_wrong(
+    make_store: MakeStore, backend: str, row: dict[str, Any], wrong: str
+) -> None:
     """With the table and the column; nothing is half written."""
     table = TableProjection("orders", "id", COLUMNS)
-    table.on(Placed)(lambda event: {"id": event.order, "price": 3})
+    table.on(Placed)(lambda event: row)
     async with make_store(backend) as store, ProjectionManager(store) as manager:
         manager.register(table)
         await store.append("a", [Placed(order="a")])
-        with pytest.raises(Exception, match=r"unknown columns \['price'\]"):
+        with pytest.raises(Exception, match=wrong):
             await manager.wait_for("orders", 1, timeout=10)
         assert await store.engine.fetch_all("SELECT * FROM orders") == []  # type: ignore[attr-defined]
 

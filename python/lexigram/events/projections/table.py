@@ -122,7 +122,7 @@ class TableProjection(DurableProjection):
 
     async def _upsert(self, row: Mapping[str, Any]) -> None:
         unknown = [column for column in row if column not in self.columns]
-        if unknown or self.key not in row:
+        if unknown or row.get(self.key) is None:  # SQLite would take NULL for a key, again and again
             reason = f"unknown columns {unknown}" if unknown else f"no key {self.key!r}"
             raise ProjectionBuildError(f"a row of {self.table!r} has {reason}: {list(row)}")
         shape = tuple((column, isinstance(value, Add)) for column, value in row.items())

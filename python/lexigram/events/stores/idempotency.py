@@ -34,12 +34,12 @@ class AbstractIdempotencyStore(ABC):
             expires_in: Seconds after which the mark is forgotten, above 0; None = never.
         """
         check_text(consumer_id, "consumer_id")
-        await self._mark(consumer_id, check_id(message_id, "message_id"), _check_expiry(expires_in))
+        await self._mark(consumer_id, check_id(message_id, "message_id"), check_expiry(expires_in))
 
     async def claim(self, consumer_id: str, message_id: str | UUID, expires_in: float | None = None) -> bool:
         """Mark a message and tell whether this call was the first: of N concurrent claims exactly one gets True."""
         check_text(consumer_id, "consumer_id")
-        return await self._claim(consumer_id, check_id(message_id, "message_id"), _check_expiry(expires_in))
+        return await self._claim(consumer_id, check_id(message_id, "message_id"), check_expiry(expires_in))
 
     async def is_settled(self, consumer_id: str, message_id: str | UUID) -> bool:
         """Tell whether the message is marked for good, not just claimed by a unit of work that has not ended yet."""
@@ -75,7 +75,8 @@ class AbstractIdempotencyStore(ABC):
         """Mark if unmarked or expired, atomically; tell whether it was."""
 
 
-def _check_expiry(expires_in: float | None) -> float | None:
+def check_expiry(expires_in: float | None) -> float | None:
+    """Return `expires_in` if it is None or a number of seconds above 0."""
     if expires_in is None:
         return None
     if not isinstance(expires_in, int | float) or isinstance(expires_in, bool) or not expires_in > 0:

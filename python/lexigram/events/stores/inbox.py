@@ -10,6 +10,7 @@ from uuid import UUID
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.stores._validation import check_text
+from lexigram.events.stores.idempotency import check_expiry
 
 if TYPE_CHECKING:
     from lexigram.events.stores.base import AbstractEventStore
@@ -41,7 +42,7 @@ class Inbox:
         self.consumer_id = check_text(consumer_id, "consumer_id")
         self._store = store
         self._marks = marks
-        self._expires_in = expires_in
+        self._expires_in = check_expiry(expires_in)
 
     async def once(self, message_id: str | UUID, work: Callable[[], Awaitable[Any] | Any]) -> bool:
         """Run `work` in a unit of work, unless this message was handled before; tell whether it ran.

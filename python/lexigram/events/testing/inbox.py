@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.stores.base import AbstractEventStore, AbstractIdempotencyStore
 from lexigram.events.stores.inbox import Inbox
 from lexigram.events.stores.outbox import OutboxRelay
@@ -85,6 +85,12 @@ class InboxContract:
         assert outcomes.count(True) == 1
         assert all(outcome in (True, False) or isinstance(outcome, ConcurrencyError) for outcome in outcomes)
         assert await events.get_stream_version("stock") == 1
+
+    async def test_bad_settings_are_refused(self, stores: tuple[AbstractEventStore, AbstractIdempotencyStore]) -> None:
+        """When the inbox is made, not at the first message."""
+        for name, options in (("consumer_id", {"consumer_id": ""}), ("expires_in", {"expires_in": 0})):
+            with pytest.raises(EventValidationError, match=name):
+                Inbox(**{"consumer_id": "stock", "store": stores[0], "marks": stores[1], **options})  # type: ignore[arg-type]
 
     async def test_an_unreliable_broker_has_one_effect_per_event(
         self, stores: tuple[AbstractEventStore, AbstractIdempotencyStore]
