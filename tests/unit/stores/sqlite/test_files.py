@@ -362,8 +362,12 @@ async def test_the_engine_is_not_there_before_connect() -> None:
 async def test_a_file_of_the_first_schema_gets_what_is_new(tmp_path: Path) -> None:
     """Its positions and leases stay; so it is for a table that `SqlCheckpointStore` has made under another name."""
     path = tmp_path / "old.db"
-    async with SqliteEventStore(path) as store, SqlCheckpointStore(store, "own") as own:
-        for checkpoints in (store.checkpoint_store(), own):
+    async with (
+        SqliteEventStore(path) as store,
+        store.checkpoint_store() as first,
+        SqlCheckpointStore(store, "own") as own,
+    ):
+        for checkpoints in (first, own):
             await checkpoints.save_checkpoint("orders", 7)
     with closing(sqlite3.connect(path)) as connection:
         for table in ("event_checkpoints", "own"):
@@ -371,8 +375,12 @@ async def test_a_file_of_the_first_schema_gets_what_is_new(tmp_path: Path) -> No
         connection.execute("UPDATE event_meta SET value = 1 WHERE key = 'schema_version'")
         connection.execute("PRAGMA user_version = 1")
         connection.commit()
-    async with SqliteEventStore(path) as store, SqlCheckpointStore(store, "own") as own:
-        for checkpoints in (store.checkpoint_store(), own):
+    async with (
+        SqliteEventStore(path) as store,
+        store.checkpoint_store() as first,
+        SqlCheckpointStore(store, "own") as own,
+    ):
+        for checkpoints in (first, own):
             assert await checkpoints.get_checkpoint("orders") == 7
             assert await checkpoints.acquire_lock("orders", "a")
             await checkpoints.release_lock("orders", "a", fault="no")
