@@ -126,6 +126,7 @@ async def test_events_of_one_process_in_one_batch_all_count(world: tuple[Any, Sa
         record = await manager.get(f"process:{key}")
         assert record is not None
         assert record.data["seen"] == list(range(8))
+        assert (record.handled, list(record.positions)) == ([], ["sagas"])
         assert [event.key for event in await store.read(f"done-{key}")] == [*map(str, range(8)), *more]
     if checkpoints is not None:
         await checkpoints.close()

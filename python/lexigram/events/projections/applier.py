@@ -54,6 +54,7 @@ class BatchApplier:
         self._checkpoints = None if projection.in_memory else checkpoints
         self._interval = checkpoint_interval
         self._parked = parked
+        projection.may_park = parked is not None
         self.epoch: int | None = None
         """Epoch of the lease on this projection, where several processes share it; None = this process is alone."""
         self.applied = 0
@@ -202,6 +203,10 @@ class BatchApplier:
         async with self.transaction():
             await self._check_alone()
             if self._parked is not None:
+                if self.projection.needs_parked and await self._parked.any():
+                    raise ProjectionBuildError(
+                        f"Projection {self.projection.name!r} has parked events: replay or purge them before a reset"
+                    )
                 await self._parked.forget()
             await self.projection.reset()
             await self._start_over(position)
@@ -344,7 +349,7 @@ class BatchApplier:
         for event, position in wanted:
             token = enter_message(event)
             try:
-                await settled(projection.handle_event(event))
+                await settled(projection.handle_event(event) if position else projection.handle_late(event))
             except Exception as error:
                 raise self._poison(event, position, error) from error
             finally:

@@ -54,6 +54,7 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
         depends_on: Names of projections that must have processed an event before this one does.
         in_memory: True when the read model lives in this object only, so that every start begins at position 0
             whatever a durable checkpoint store remembers.
+        needs_parked: True when its events that were parked must be replayed or purged before it can be reset.
         needs_whole_order: True when events of different streams belong together, so that the log must not be divided
             into partitions for it.
         inline: True to run it in the transaction of each append that concerns it: its rows are visible the moment the
@@ -65,6 +66,9 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
     in_memory: bool = False
     inline: bool = False
     needs_whole_order: bool = False
+    needs_parked: bool = False
+    may_park: bool = False
+    """Set for it: whether an event that fails is parked and the next one is applied."""
 
     def __init__(self) -> None:
         self._begin()
@@ -134,6 +138,10 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
     async def handle_event(self, event: Any) -> None:
         """Change the read model by one event; the documents' name for `apply`."""
         await settled(self.apply(event))
+
+    async def handle_late(self, event: Any) -> None:
+        """Change the read model by one event that was parked before; like any other, unless overridden."""
+        await settled(self.handle_event(event))
 
     def register_event_handler(self, handler: object) -> None:
         """Add a callable or an object with `handle(event)` that is called for every event this projection handles.

@@ -61,6 +61,7 @@ class SagaEngine:
                 f"max_concurrent must be at least 1, not {max_concurrent}", field="max_concurrent"
             )
         self.store: SagaStore = InMemorySagaStore() if store is None else store
+        self._log = event_store
         self._transactions = getattr(event_store, "unit_of_work", None) or getattr(self.store, "unit_of_work", None)
         self._deferred = getattr(event_store, "deferred_unit_of_work", None)
         self._services = services if isinstance(services, Services) else Services(services)

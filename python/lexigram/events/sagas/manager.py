@@ -12,7 +12,7 @@ from lexigram.events.sagas.base import SagaBase, definition_of
 from lexigram.events.sagas.engine import MAX_CONCURRENT_SAGAS
 from lexigram.events.sagas.follower import SagaFollower
 from lexigram.events.sagas.operations import SagaOperations
-from lexigram.events.sagas.process import ProcessStep
+from lexigram.events.sagas.process import Place, ProcessStep
 from lexigram.events.sagas.store import SagaStore
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class SagaManager(SagaOperations):
     async def process(self, event: Any) -> None:
         """Hand an event to every saga that it starts or continues, and run those to their end or next wait.
 
-        An event that a saga has handled already has no further effect, so redelivery is harmless.
+        An event that a saga has handled already has no further effect, so redelivery is harmless: its id is kept with the
+        saga. For sagas that handle very many events use a `follower`, of which only the position is kept.
 
         Raises:
             Exception: What `handle` raised; that saga is unchanged and the event may be handed in again. A command that
@@ -86,8 +87,11 @@ class SagaManager(SagaOperations):
         inside = asyncio.current_task()  # a step of one of them cannot wait for its own end
         await asyncio.gather(*(asyncio.shield(task) for task in tasks if task is not inside))
 
-    async def accept(self, event: Any) -> list[str]:
+    async def accept(self, event: Any, place: Place | None = None) -> list[str]:
         """Store what the event means to the sagas, in the current unit of work if there is one; run nothing.
+
+        Args:
+            place: Where a follower has found the event, if it hands in all of its log, in order.
 
         Returns:
             Ids of the sagas that have steps or commands to run now; give them to `run_in_background` after the commit.
@@ -96,7 +100,7 @@ class SagaManager(SagaOperations):
         for saga_class, starting, continuing in self._routes:
             starts = starting.wants(type(event))
             if starts or continuing.wants(type(event)):
-                saga_id = await ProcessStep(self, saga_class, self._bus).deliver(event, starts=starts)
+                saga_id = await ProcessStep(self, saga_class, self._bus).deliver(event, starts=starts, place=place)
                 if saga_id is not None:
                     to_run.append(saga_id)
         return to_run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexigram.events.exceptions import SagaError
 from lexigram.events.messages.context import message_context
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 _ATTEMPTS = 10
 
 
+class Place(NamedTuple):
+    """Where an event comes from that a follower hands in.
+
+    Args:
+        follower: Its name.
+        position: Of the event in its log; every earlier one that concerns sagas was handed in before. 0 = it was parked.
+        is_exact: Whether the position alone tells for ever that it was handled; else its id is kept as well.
+    """
+
+    follower: str
+    position: int
+    is_exact: bool = True
+
+
+LATE = Place("", 0)
+"""An event that was parked when its turn came: earlier than what the sagas have handled since."""
+
+
 class ProcessStep:
     """Delivers events to the sagas of one class.
 
@@ -30,7 +49,7 @@ class ProcessStep:
         self._class = saga_class
         self._bus = bus
 
-    async def deliver(self, event: Any, *, starts: bool) -> str | None:
+    async def deliver(self, event: Any, *, starts: bool, place: Place | None = None) -> str | None:
         """Let the saga of the event's correlation key handle it; return its id if it has steps or commands to run now."""
         manager = self._manager
         definition = manager._definition(self._class.saga_name())
@@ -49,13 +68,14 @@ class ProcessStep:
                         definition, saga.start_data(event), saga_id, {"started_by": str(event.event_id)}
                     )
                     record.correlation_key = key
-                elif str(event.event_id) in record.handled:
+                elif await self._was_handled(record, event, place):
+                    await self._keep_position(record, event, place)
                     return None if record.waits_for_events or not record.status.is_unfinished else saga_id
                 elif record.status.is_terminal or record.ending is not None:
                     return None
                 journal = SagaJournal(manager.store, record, manager._transactions)
                 try:
-                    await self._handle(saga, journal, event, has_steps=bool(definition.steps))
+                    await self._handle(saga, journal, event, place, has_steps=bool(definition.steps))
                 except SagaError:
                     if not journal.taken_over:
                         raise  # otherwise its timer, or another process, came first: once more
@@ -72,10 +92,31 @@ class ProcessStep:
             return None
         return record.saga_id
 
-    async def _handle(self, saga: SagaBase, journal: SagaJournal, event: Any, *, has_steps: bool) -> None:
+    async def _was_handled(self, record: SagaRecord, event: Any, place: Place | None) -> bool:
+        if str(event.event_id) in record.handled:
+            return True
+        if place is not None:
+            return 0 < place.position <= record.positions.get(place.follower, 0)
+        number = getattr(event, "sequence_number", None)
+        if number is None or number > max(record.positions.values(), default=0):
+            return False
+        read = getattr(self._manager._log, "read_all", None)  # or is it a position of another log?
+        return read is not None and [found.event_id for found in await read(number - 1, 1)] == [event.event_id]
+
+    async def _keep_position(self, record: SagaRecord, event: Any, place: Place | None) -> None:
+        """Forget the id of an event that a follower hands in: from now on the position tells."""
+        if place is not None and place.position and place.is_exact and str(event.event_id) in record.handled:
+            journal = SagaJournal(self._manager.store, record, self._manager._transactions)
+            with suppress(SagaError):  # it was changed meanwhile; the id is as good
+                async with journal.changing() as draft:
+                    _note(draft, event, place)
+
+    async def _handle(
+        self, saga: SagaBase, journal: SagaJournal, event: Any, place: Place | None, *, has_steps: bool
+    ) -> None:
         fresh = journal.record.version == 0
         async with journal.changing(atomic=True) as draft:
-            draft.handled.append(str(event.event_id))
+            _note(draft, event, place)
             commands = None
             if type(saga).handle is not SagaBase.handle:
                 saga.context = self._manager.context_of(draft)
@@ -88,3 +129,16 @@ class ProcessStep:
                 raise SagaError(
                     f"{type(saga).__name__}.handle returned a command; pass command_bus=… to the SagaManager"
                 )
+
+
+def _note(draft: SagaRecord, event: Any, place: Place | None) -> None:
+    """Note that the saga handles the event now; of what a follower hands in the position is enough."""
+    name = str(event.event_id)
+    if place is not None and place.position:
+        draft.positions[place.follower] = max(place.position, draft.positions.get(place.follower, 0))
+        if place.is_exact:
+            if name in draft.handled:
+                draft.handled.remove(name)
+            return
+    if name not in draft.handled:
+        draft.handled.append(name)

@@ -11,7 +11,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus
 
 _KEPT_APART = ("version",)
-_OFTEN_EMPTY = ("pending", "pending_attempts", "ending", "timers", "wake_at", "children")
+_OFTEN_EMPTY = ("positions", "handled", "pending", "pending_attempts", "ending", "timers", "wake_at", "children")
 
 
 def encode_record(codec: EventCodec, record: SagaRecord) -> str:

@@ -121,7 +121,8 @@ class SagaRecord:
         deadline: When the saga times out; None = never.
         reason: Why it did not simply complete: "failure", "timeout", "cancelled" or "forced"; None otherwise.
         correlation_key: What ties events to an event-driven saga; None for others.
-        handled: Ids of the events an event-driven saga has handled, so that a redelivered one has no effect.
+        positions: Up to which position of the log each follower, by its name, has handed in what concerns the saga.
+        handled: Ids of the events it has handled besides: those that `process` handed in, or that came late.
         pending: Commands that `handle` returned and that have not been dispatched yet, in order.
         pending_attempts: How often dispatching the first of them has failed.
         ending: The state the saga takes once `pending` is empty; None while it goes on.
@@ -146,6 +147,7 @@ class SagaRecord:
     deadline: datetime | None = None
     reason: str | None = None
     correlation_key: str | None = None
+    positions: dict[str, int] = field(default_factory=dict)
     handled: list[str] = field(default_factory=list)
     pending: list[Any] = field(default_factory=list)
     pending_attempts: int = 0
@@ -190,6 +192,7 @@ def copy_record(record: SagaRecord) -> SagaRecord:
         steps={name: replace(step, output=copy_plain(step.output)) for name, step in record.steps.items()},
         metadata=copy_plain(record.metadata),
         step_order=list(record.step_order),
+        positions=dict(record.positions),
         handled=list(record.handled),
         pending=list(record.pending),
         timers=dict(record.timers),

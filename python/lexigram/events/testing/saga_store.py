@@ -36,6 +36,7 @@ def a_record(saga_id: str = "s-1", **changes: Any) -> SagaRecord:
         "step_order": ["reserve", "charge"],
         "deadline": datetime.now(UTC) + timedelta(minutes=5),
         "correlation_key": "order-1",
+        "positions": {"sagas": 2**40},
         "handled": ["e-1"],
         "pending": [ItemAdded(sku="a")],
         "pending_attempts": 1,
