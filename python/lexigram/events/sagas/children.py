@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lexigram.events.exceptions import SagaError
 from lexigram.events.sagas.context import ChildNeeded
-from lexigram.events.sagas.types import SagaRecord, SagaStatus
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, check_readable
 
 if TYPE_CHECKING:
     from lexigram.events.sagas.engine import SagaEngine
@@ -25,7 +25,11 @@ class Children:
 
     async def known(self, record: SagaRecord) -> dict[str, SagaRecord | None]:
         """Return the present state of all of them."""
-        return {child_id: await self._engine.store.load(child_id) for child_id in record.children}
+        found = {child_id: await self._engine.store.load(child_id) for child_id in record.children}
+        for child in found.values():
+            if child is not None:
+                check_readable(child)
+        return found
 
     def check(self, needed: ChildNeeded) -> None:
         """Raise if there is no saga of this name.

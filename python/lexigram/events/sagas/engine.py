@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -21,13 +22,15 @@ from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe
 from lexigram.events.sagas.journal import SagaJournal
 from lexigram.events.sagas.run import SagaRun
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
+from lexigram.events.sagas.types import UNFINISHED, SagaRecord, SagaStatus, check_readable, copy_record, now
 from lexigram.events.stores._settled import stopped
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
     from lexigram.events.config import SagaConfig
     from lexigram.events.sagas.sharing import SagaSharing
+
+_log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_SAGAS = 64
 
@@ -72,6 +75,7 @@ class SagaEngine:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         self._interfered: set[str] = set()
+        self._unread: set[str] = set()
         self._alarms = Alarms(self._ring)
         self._children = Children(self)
         self._bus: Any | None = None
@@ -143,7 +147,7 @@ class SagaEngine:
             SagaError: LEX_ERR_EVT_026; the steps of a saga in flight have changed. Names them; none was resumed.
         """
         records = await self.check_in_flight()
-        tasks = [self._spawn(record.saga_id) for record in records]
+        tasks = [self._spawn(record.saga_id) for record in records if not self._is_unread(record)]
         if wait:
             await asyncio.gather(*(asyncio.shield(task) for task in tasks))
         return [record.saga_id for record in records]
@@ -159,11 +163,24 @@ class SagaEngine:
         return records
 
     def go_on(self, record: SagaRecord) -> None:
-        """Run a stored saga in the background, unless it runs already or has nothing to do yet."""
+        """Run a stored saga in the background, unless it runs already, has nothing to do yet, or cannot be read here."""
+        if self._is_unread(record):
+            return
         if record.waits_for_events and record.saga_id not in self._running:
             self._alarms.set(record.saga_id, record.due_at)
         else:
             self._spawn(record.saga_id)
+
+    def _is_unread(self, record: SagaRecord) -> bool:
+        """Return whether a saga cannot go on here; the log says so once."""
+        try:
+            check_readable(record)
+        except SagaError as error:
+            if record.saga_id not in self._unread:
+                self._unread.add(record.saga_id)
+                _log.warning("%s", error.message)
+            return True
+        return False
 
     def interrupt(self, saga_id: str) -> None:
         """Stop running a saga here; it goes on behind the last step stored, wherever it is run next."""
@@ -197,6 +214,7 @@ class SagaEngine:
 
     def context_of(self, record: SagaRecord) -> SagaContext:
         """Return what user code sees of a saga between steps."""
+        check_readable(record)
         outputs = {name: step.output for name, step in record.steps.items() if step.is_done}
         context = SagaContext(record.saga_id, record.saga_name, record.data, outputs, record.metadata, self._services)
         context.timers = record.timers
@@ -316,6 +334,8 @@ class SagaEngine:
         record = await self._stopped(saga_id, "cancelled")
         definition = self._definition(record.saga_name)
         executor = self._executor(definition, record, await settled(definition.make()))
+        if executor.has_to_undo(record):
+            check_readable(record)
         async with executor.changing() as draft:
             draft.error, draft.completed_at, draft.wake_at = error, None, None
             executor.begin_compensation(draft, "cancelled")
@@ -352,7 +372,3 @@ class SagaEngine:
                 "accepts_steps: " + "; ".join(lines[:20]),
                 details={"saga_ids": [record.saga_id for record, _ in changed]},
             )
-
-
-UNFINISHED = tuple(status for status in SagaStatus if status.is_unfinished)
-TERMINAL = tuple(status for status in SagaStatus if status.is_terminal)

@@ -109,8 +109,8 @@ class SagaExecutor:
             wake_at = self.record.wake_at
             if wake_at is not None and wake_at > now() and not woken:
                 break
+            going = await (self._forward(woken) if self.record.status.is_forward else self._backward())
             woken = False
-            going = await (self._forward() if self.record.status.is_forward else self._backward())
             if not going:
                 break
         return self.record
@@ -122,7 +122,7 @@ class SagaExecutor:
 
     # Forward
 
-    async def _forward(self) -> bool:
+    async def _forward(self, woken: bool) -> bool:
         """Do the next thing; return False if there is none before an event, a moment or another saga's end."""
         if await react(self):
             return True
@@ -143,10 +143,7 @@ class SagaExecutor:
         if step.parallel:
             from lexigram.events.sagas.parallel import perform_group
 
-            failed = await perform_group(self, step)
-            if failed is not None:
-                await self._fail(step, failed[1], failed[0].name)
-            return True
+            return await perform_group(self, step, woken=woken)
         try:
             error = await self._attempt(step)
         except ChildNeeded as needed:
@@ -155,7 +152,7 @@ class SagaExecutor:
             return True
         delay = self.delay_before_retry(step.retry, self.record.step(step.name).attempts + 1, error)
         if delay is None:
-            await self._fail(step, error)
+            await self.fail(step, error)
             return True
         async with self._journal.changing() as draft:
             note_failure(draft.step(step.name), error)
@@ -165,13 +162,13 @@ class SagaExecutor:
     async def _wait_for(self, step: StepDefinition, needed: ChildNeeded) -> bool:
         """See that the other saga runs, unless it has ended meanwhile."""
         if self.record.deadline is not None and self.record.deadline <= now():
-            await self._fail(step, DeadlinePassed(f"the saga's deadline was {self.record.deadline}"))
+            await self.fail(step, DeadlinePassed(f"the saga's deadline was {self.record.deadline}"))
             return True
         if needed.saga_id not in self.record.children:
             try:
                 self._children.check(needed)
             except SagaError as unknown:
-                await self._fail(step, ChildFailed(str(unknown)))
+                await self.fail(step, ChildFailed(str(unknown)))
                 return True
             async with self._journal.changing() as draft:
                 draft.children[needed.saga_id] = step.name
@@ -213,6 +210,7 @@ class SagaExecutor:
     async def leave_group(self, lead: StepDefinition) -> None:
         """Go on behind a group of parallel steps that have all been carried out."""
         async with self._journal.changing() as draft:
+            draft.wake_at = None
             draft.cursor = self._definition.after(lead)
             if draft.cursor is None:
                 end(draft, SagaStatus.COMPLETED)
@@ -271,7 +269,7 @@ class SagaExecutor:
         base = self._defaults.retry_delay if policy.retry_delay is None else policy.retry_delay
         return min(base * 2.0 ** (attempts - 1), _LONGEST_DELAY_SECONDS) * random.uniform(0.9, 1.1)
 
-    async def _fail(self, step: StepDefinition, error: Exception, name: str | None = None) -> None:
+    async def fail(self, step: StepDefinition, error: Exception, name: str | None = None) -> None:
         """Store the failure: go to the step named for it, or begin to compensate, or end.
 
         Args:
@@ -294,10 +292,14 @@ class SagaExecutor:
     def begin_compensation(self, draft: SagaRecord, reason: str) -> None:
         """Turn the saga round; it ends at once where nothing has to be undone."""
         draft.reason = reason
-        if self._defaults.compensate and (self._undoable(draft) or draft.children):
+        if self.has_to_undo(draft):
             draft.status = SagaStatus.COMPENSATING
         else:
             end(draft, SagaStatus.TIMED_OUT if reason == "timeout" else SagaStatus.FAILED)
+
+    def has_to_undo(self, draft: SagaRecord) -> bool:
+        """Return whether there is something to undo when the saga turns round."""
+        return self._defaults.compensate and bool(self._undoable(draft) or draft.children)
 
     def _undoable(self, draft: SagaRecord) -> list[StepDefinition]:
         """Return the steps still to be undone, the last one finished first."""

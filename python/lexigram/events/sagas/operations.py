@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from lexigram.events.exceptions import EventValidationError, SagaError
-from lexigram.events.sagas.engine import TERMINAL, SagaEngine
+from lexigram.events.sagas.engine import SagaEngine
 from lexigram.events.sagas.executor import end
 from lexigram.events.sagas.journal import SagaJournal
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus, now
+from lexigram.events.sagas.types import TERMINAL, SagaRecord, SagaStatus, SagaStepStatus, check_readable, now
 from lexigram.events.stores._validation import check_number
 
 
@@ -27,6 +27,8 @@ class SagaOperations(SagaEngine):
         self, saga_name: str | None = None, status: str | Iterable[str] | None = None, limit: int = 100
     ) -> list[SagaRecord]:
         """Return sagas, oldest first, of one registered kind or of all, in one state, some states or any.
+
+        One of which this program cannot read everything is among them, with `record.unread` saying what.
 
         Args:
             saga_name: The kind; None = all that are registered.
@@ -72,6 +74,7 @@ class SagaOperations(SagaEngine):
             SagaError: LEX_ERR_EVT_026; the saga is in another state, or runs.
         """
         record = await self._stopped(saga_id, "retried")
+        check_readable(record)
         journal = SagaJournal(self.store, record, self._transactions)
         if record.status is SagaStatus.COMPENSATION_FAILED:
             async with journal.changing() as draft:
@@ -86,7 +89,8 @@ class SagaOperations(SagaEngine):
                 failed = [name for name in definition.step_names if not draft.step(name).is_done]
                 draft.cursor = failed[0] if failed else None
                 for name in failed:
-                    draft.step(name).attempts = 0
+                    step = draft.step(name)
+                    step.attempts, step.retry_at = 0, None
                 draft.status, draft.reason, draft.error, draft.completed_at = SagaStatus.RUNNING, None, None, None
                 draft.deadline = self._deadline(definition)
                 draft.pending_attempts, draft.wake_at = 0, None
@@ -115,7 +119,8 @@ class SagaOperations(SagaEngine):
         One that is being undone already is left to it.
 
         Raises:
-            SagaError: LEX_ERR_EVT_026; it has ended already, or undoing it has failed.
+            SagaError: LEX_ERR_EVT_026; it has ended already, undoing it has failed, or what has to be undone needs data
+                that this program cannot read.
         """
         record = await self._load(saga_id)
         if record.status.is_terminal:

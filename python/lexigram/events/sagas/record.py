@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from datetime import datetime
 from typing import Any
 
 from lexigram.events.exceptions import SerializationError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus, UnreadValue
 
 _KEPT_APART = ("version",)
+_WITH_USER_VALUES = ("data", "metadata")
+_WHOLE = "$unread"
 _OFTEN_EMPTY = ("positions", "handled", "pending", "pending_attempts", "ending", "timers", "wake_at", "children")
 
 
@@ -33,7 +36,13 @@ def encode_record(codec: EventCodec, record: SagaRecord) -> str:
         values["ending"] = record.ending.value
     values["steps"] = [_plain_step(step) for step in record.steps.values()]
     try:
-        return codec.encode_value(values).decode("utf-8")
+        if not record.unread:
+            return codec.encode_value(values).decode("utf-8")
+        for name in _WITH_USER_VALUES:
+            values[name] = _readable(values[name])
+        for step in values["steps"]:
+            step["output"] = _readable(step["output"])
+        return _with_unread(json.loads(codec.encode_value(values)), record)
     except SerializationError as error:
         raise SerializationError(
             f"Saga {record.saga_name} {record.saga_id}: {error}", field=error.field, cause=error
@@ -41,8 +50,15 @@ def encode_record(codec: EventCodec, record: SagaRecord) -> str:
 
 
 def decode_record(codec: EventCodec, text: str | bytes, version: int) -> SagaRecord:
-    """Return the record of stored text; fields of a later release are ignored, missing ones take their defaults."""
-    values: dict[str, Any] = codec.decode_value(text.encode("utf-8") if isinstance(text, str) else text)
+    """Return the record of stored text; fields of a later release are ignored, missing ones take their defaults.
+
+    A value in `data`, `metadata` or an output whose class is not known here becomes an `UnreadValue`.
+    """
+    payload = text.encode("utf-8") if isinstance(text, str) else text
+    try:
+        values: dict[str, Any] = codec.decode_value(payload)
+    except SerializationError:
+        values = _read_in_parts(codec, codec.parse(payload))
     values["status"] = SagaStatus(values["status"])
     if "pending" in values:
         values["pending"] = [_command(codec, text) for text in values["pending"]]
@@ -52,6 +68,49 @@ def decode_record(codec: EventCodec, text: str | bytes, version: int) -> SagaRec
     values["steps"] = {step.step_name: step for step in steps}
     known = {field.name for field in dataclasses.fields(SagaRecord)}
     return SagaRecord(**{name: value for name, value in values.items() if name in known}, version=version)
+
+
+def _read_in_parts(codec: EventCodec, plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a record of which something cannot be read, with an `UnreadValue` for that alone."""
+    parts = {name: plain.pop(name, {}) for name in _WITH_USER_VALUES}
+    outputs = [step.pop("output", {}) for step in plain["steps"]]
+    values: dict[str, Any] = codec.decode_value(json.dumps(plain).encode("utf-8"))
+    values.update((name, _read(codec, part)) for name, part in parts.items())
+    for step, output in zip(values["steps"], outputs, strict=True):
+        step["output"] = _read(codec, output)
+    return values
+
+
+def _read(codec: EventCodec, plain: Any) -> dict[str, Any]:
+    if not isinstance(plain, dict) or any(name.startswith("$") for name in plain):  # keys that are no plain text
+        found = _value(codec, plain)
+        return {_WHOLE: found} if isinstance(found, UnreadValue) else found
+    return {name: _value(codec, value) for name, value in plain.items()}
+
+
+def _value(codec: EventCodec, plain: Any) -> Any:
+    try:
+        return codec.decode_value(json.dumps(plain).encode("utf-8"))
+    except SerializationError as error:
+        return UnreadValue(plain, error.message)
+
+
+def _readable(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not isinstance(value, UnreadValue)}
+
+
+def _with_unread(plain: dict[str, Any], record: SagaRecord) -> str:
+    """Put what could not be read back where it was."""
+    for name in _WITH_USER_VALUES:
+        plain[name] = _restored(plain[name], getattr(record, name))
+    for stored, step in zip(plain["steps"], record.steps.values(), strict=True):
+        stored["output"] = _restored(stored["output"], step.output)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def _restored(plain: dict[str, Any], values: dict[str, Any]) -> Any:
+    unread = {name: value.plain for name, value in values.items() if isinstance(value, UnreadValue)}
+    return unread.get(_WHOLE, {**plain, **unread})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +155,8 @@ def microseconds(moment: datetime | None) -> int | None:
 def _plain_step(step: SagaStepRecord) -> dict[str, Any]:
     plain = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
     plain["status"] = step.status.value
+    if step.retry_at is None:
+        del plain["retry_at"]
     return plain
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lexigram.events.exceptions import AdapterConnectionError, EventLoadError, EventPersistenceError, SagaError
 from lexigram.events.projections.base import settled
 from lexigram.events.sagas.executor import SagaExecutor, seconds_left
-from lexigram.events.sagas.types import SagaRecord
+from lexigram.events.sagas.types import SagaRecord, check_readable
 
 if TYPE_CHECKING:
     from lexigram.events.sagas.engine import SagaEngine
@@ -62,6 +62,8 @@ class SagaRun:
         engine = self._engine
         async with engine._slots, engine.turn(self._saga_id):
             record = self._fresh or await engine._load(self._saga_id)
+            if record.status.is_unfinished:
+                check_readable(record)
             definition = engine._definition(record.saga_name)
             executor = engine._executor(definition, record, await settled(definition.make()))
             was_fresh, self._fresh = self._fresh is not None, None

@@ -9,7 +9,7 @@ from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from lexigram.events.exceptions import ConcurrencyError
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, copy_record, now
+from lexigram.events.sagas.types import UNFINISHED, SagaRecord, SagaStatus, copy_record, now
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
 
 
@@ -66,8 +66,7 @@ class SagaStore(ABC):
 
         Cost: all unfinished sagas of these names; the stores on databases read only what they return.
         """
-        unfinished = [status for status in SagaStatus if status.is_unfinished]
-        found = await self.list_by_status(unfinished, saga_names)
+        found = await self.list_by_status(UNFINISHED, saga_names)
         return [record for record in found if record.due_at is not None and record.due_at <= until]
 
     async def initialize(self) -> None:  # noqa: B027 - a store in memory needs nothing

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from lexigram.events.exceptions import SagaError
 from lexigram.events.messages.clock import now as now
 
 
@@ -50,6 +51,11 @@ class SagaStatus(StrEnum):
 _FORWARD = frozenset({SagaStatus.PENDING, SagaStatus.NOT_STARTED, SagaStatus.STARTED, SagaStatus.RUNNING})
 _TERMINAL = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.FAILED, SagaStatus.TIMED_OUT})
 
+UNFINISHED = tuple(status for status in SagaStatus if status.is_unfinished)
+"""States of sagas that a manager goes on with."""
+TERMINAL = tuple(status for status in SagaStatus if status.is_terminal)
+"""States of sagas that have ended."""
+
 
 class SagaStepStatus(StrEnum):
     """What a step of a saga is doing; FAILED with a compensation error means that undoing it failed."""
@@ -62,6 +68,19 @@ class SagaStepStatus(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True)
+class UnreadValue:
+    """Stands for a stored value whose class this program does not know; it is stored again as it was.
+
+    Args:
+        plain: The value as plain JSON data.
+        error: Why it cannot be read.
+    """
+
+    plain: Any
+    error: str
+
+
 @dataclass
 class SagaStepRecord:
     """One step of one saga as stored.
@@ -71,6 +90,7 @@ class SagaStepRecord:
         attempts: How often it was called, from 0.
         compensation_attempts: How often its compensation was called, from 0.
         compensation_error: The last error of its compensation, or None.
+        retry_at: When its next attempt is due, if it is one of several parallel steps; None = at once.
     """
 
     step_name: str
@@ -82,6 +102,7 @@ class SagaStepRecord:
     attempts: int = 0
     compensation_attempts: int = 0
     compensation_error: str | None = None
+    retry_at: datetime | None = None
 
     @property
     def is_done(self) -> bool:
@@ -161,6 +182,21 @@ class SagaRecord:
         return self.steps.setdefault(name, SagaStepRecord(name))
 
     @property
+    def unread(self) -> dict[str, str]:
+        """Which of its values this program cannot read, by place, each with the reason; empty for nearly every saga.
+
+        There `data`, `metadata` or the output of a step has an `UnreadValue`. Such a saga does not go on here.
+        """
+        places: dict[str, dict[str, Any]] = {"data": self.data, "metadata": self.metadata}
+        places.update((f"steps.{name}.output", step.output) for name, step in self.steps.items())
+        return {
+            f"{place}.{name}": value.error
+            for place, values in places.items()
+            for name, value in values.items()
+            if type(value) is UnreadValue
+        }
+
+    @property
     def current_step(self) -> str | None:
         """Name of the step that runs, failed or comes next; None once the saga has ended."""
         return self.cursor
@@ -182,6 +218,19 @@ class SagaRecord:
             return self.created_at
         times = [*self.timers.values(), *([] if self.deadline is None else [self.deadline])]
         return min(times, default=None)
+
+
+def check_readable(record: SagaRecord) -> None:
+    """Refuse to show user code a record of which something cannot be read here.
+
+    Raises:
+        SagaError: LEX_ERR_EVT_026; says what cannot be read, and why.
+    """
+    if record.unread:
+        reasons = "; ".join(f"{place}: {error}" for place, error in record.unread.items())
+        raise SagaError(
+            f"Saga {record.saga_id!r} ({record.saga_name}) cannot go on in this program, which cannot read all of it: {reasons}"
+        )
 
 
 def copy_record(record: SagaRecord) -> SagaRecord:

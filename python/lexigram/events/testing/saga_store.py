@@ -28,7 +28,9 @@ def a_record(saga_id: str = "s-1", **changes: Any) -> SagaRecord:
             "reserve": SagaStepRecord(
                 "reserve", SagaStepStatus.COMPLETED, datetime.now(UTC), datetime.now(UTC), {"id": 7}, attempts=2
             ),
-            "charge": SagaStepRecord("charge", SagaStepStatus.FAILED, error="declined", compensation_error="also"),
+            "charge": SagaStepRecord(
+                "charge", SagaStepStatus.FAILED, error="declined", compensation_error="also", retry_at=datetime.now(UTC)
+            ),
         },
         "error": "charge: declined",
         "metadata": {"started_by": "e-1"},
