@@ -236,6 +236,9 @@ class DurableProjection(ProjectionProtocol):
 
     async def create_schema(self) -> None:
         """Run the `schema` statements in the current transaction."""
+        create_beside_events = getattr(self.db.unit, "create_beside_events", None)
+        if create_beside_events is not None:
+            await create_beside_events([self._physical(table) for table in self.tables])
         for statement in self.schema:
             await self.db.execute(statement)
 

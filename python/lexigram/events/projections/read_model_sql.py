@@ -152,13 +152,14 @@ class PostgresReadModels(ReadModelSql):
 
     async def point(self, unit: Any, view: str, table: str) -> None:
         """Replace the view, or make it anew with the same readers where its columns are others."""
+        view = await self._place_of(unit, view, table)
         # A join of two is no view that can be written to.
         select = f'AS SELECT t.* FROM "{table}" AS t CROSS JOIN (SELECT 1) AS for_reading'
 
         async def replace(connection: Any) -> None:
             await connection.execute("SAVEPOINT pointing")
             try:
-                await connection.execute(f'CREATE OR REPLACE VIEW "{view}" {select}')
+                await connection.execute(f"CREATE OR REPLACE VIEW {view} {select}")
             except Exception as error:
                 if getattr(error, "sqlstate", None) != _INVALID_DEFINITION:
                     raise
@@ -172,12 +173,21 @@ class PostgresReadModels(ReadModelSql):
         readers = await connection.fetch(
             "SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END "
             "FROM pg_class, aclexplode(relacl) WHERE oid = $1::text::regclass AND privilege_type = 'SELECT'",
-            f'"{view}"',
+            view,
         )
-        await connection.execute(f'DROP VIEW "{view}"')
-        await connection.execute(f'CREATE VIEW "{view}" {select}')
+        await connection.execute(f"DROP VIEW {view}")
+        await connection.execute(f"CREATE VIEW {view} {select}")
         for (reader,) in readers:
-            await connection.execute(f'GRANT SELECT ON "{view}" TO {reader}')
+            await connection.execute(f"GRANT SELECT ON {view} TO {reader}")
+
+    async def _place_of(self, unit: UnitOfWork, view: str, table: str) -> str:
+        """Return the quoted name of a view with its schema: where it is, or else where its table is."""
+        row = await unit.fetch_one(
+            "SELECT relnamespace::regnamespace::text FROM pg_class "
+            "WHERE oid = coalesce(to_regclass($1::text), to_regclass($2::text))",
+            (f'"{view}"', f'"{table}"'),
+        )
+        return f'"{view}"' if row is None else f'{row[0]}."{view}"'
 
     async def is_table(self, unit: UnitOfWork, name: str) -> bool:
         """Look into the catalogue."""

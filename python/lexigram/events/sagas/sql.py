@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventStoreConnectionError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.record import decode_record, encode_record, microseconds
 from lexigram.events.sagas.store import SagaStore
@@ -44,11 +44,11 @@ class SqlSagaStore(SagaStore):
             f'"{self._database.names.prefix}event_sagas_by_status"': "(saga_name, status)",
             f'"{self._database.names.prefix}event_sagas_by_due"': "(saga_name, due) WHERE due IS NOT NULL",
         }
-        self._open = self._has_table = False
+        self._open = self._has_table = self._closed = False
         self._opening = LoopLock()
 
     async def initialize(self) -> None:
-        """Connect and create the table; every other method does so too when it is used first."""
+        """Connect and create the table; every other method does so too when it is used first. Reopens a closed store."""
         if self._has_table:
             return
         async with self._opening:
@@ -64,12 +64,19 @@ class SqlSagaStore(SagaStore):
                     raise
                 # Inside a unit of work the table goes away again with a rollback.
                 self._open, self._has_table = True, engine.current_unit() is None
+                self._closed = False
 
     async def close(self) -> None:
-        """Give the database back; twice is fine."""
+        """Give the database back; twice is fine. Use after it raises `EventStoreConnectionError`."""
+        self._closed = True
         if self._open:
             self._open = self._has_table = False
             await self._database.close()
+
+    async def _ready(self) -> None:
+        if self._closed:
+            raise EventStoreConnectionError("SqlSagaStore is closed; initialize() opens it again")
+        await self.initialize()
 
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
         """Return one transaction of the database; the engine of sagas runs steps in it. Needs `initialize` first."""
@@ -81,7 +88,7 @@ class SqlSagaStore(SagaStore):
 
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga in one statement; return False, with nothing written, if one of this id is there."""
-        await self.initialize()
+        await self._ready()
         record.version = 1
         record.updated_at = now()
         inserted = await self._database.engine.execute(
@@ -93,7 +100,7 @@ class SqlSagaStore(SagaStore):
 
     async def save(self, record: SagaRecord) -> None:
         """Store a record; see `SagaStore.save`."""
-        await self.initialize()
+        await self._ready()
         expected = record.version
         record.updated_at = now()
         text = encode_record(self._codec, record)
@@ -154,14 +161,14 @@ class SqlSagaStore(SagaStore):
 
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return the record, or None."""
-        await self.initialize()
+        await self._ready()
         sql = f"SELECT version, record FROM {self._table} WHERE saga_id = ?"
         row = await self._database.engine.find(sql, (saga_id,), _key(saga_id))
         return None if row is None else decode_record(self._codec, row[1], row[0])
 
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
-        await self.initialize()
+        await self._ready()
         return await self._database.engine.execute(f"DELETE FROM {self._table} WHERE saga_id = ?", (saga_id,)) > 0
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
@@ -187,7 +194,7 @@ class SqlSagaStore(SagaStore):
         )
 
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
-        await self.initialize()
+        await self._ready()
         rows = await self._database.engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
         return [decode_record(self._codec, record, version) for version, record in rows]
 

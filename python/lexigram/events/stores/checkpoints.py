@@ -90,6 +90,9 @@ class AbstractCheckpointStore(ABC):
         """Return what the last owners left as `fault`, by name, of the locks that nobody has taken since."""
         return await self._faults()
 
+    async def connect(self) -> None:  # noqa: B027 - not every store holds something
+        """Open what belongs to this store, a closed one too; a second call does nothing."""
+
     async def close(self) -> None:  # noqa: B027
         """Release what belongs to this store; a second call does nothing."""
 

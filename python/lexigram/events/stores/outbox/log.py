@@ -70,7 +70,7 @@ class LogOutboxStore(AbstractOutboxStore):
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> OutboxBatch:
         """Take lanes that hold entries; see `AbstractOutboxStore.claim`. Cost: reads the log once per lane behind."""
-        await self.connect()
+        await self._ready()
         batch = OutboxBatch()
         known, head = await self.checkpoints.list_checkpoints(), await self.store.head()
         turn = self._turn = (self._turn + 1) % LANES  # kept here: another relay of this process may claim meanwhile

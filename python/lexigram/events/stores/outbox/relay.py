@@ -125,7 +125,7 @@ class OutboxRelay:
 
     async def run_once(self) -> int:
         """Claim one batch, deliver and settle it; return how many entries it had."""
-        await self.outbox.connect()
+        await self.outbox._ready()
         self.delivered += await self._aside.retry_due()
         batch = await self.outbox.claim(self.owner, self._batch_size, self._lease_seconds)
         if not batch.claims:

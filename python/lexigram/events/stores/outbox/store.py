@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter
+from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.messages.clock import now
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._validation import check_number, check_text
+from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.identifiers import validate_table_name
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxEntryStatus, as_event
 from lexigram.events.stores.unit_of_work import current_unit_of_work
@@ -85,7 +87,7 @@ class AbstractOutboxStore(ABC):
         self.dead_letters = dead_letters
         self.name = name
         self.retention_seconds = retention_seconds
-        self._is_open = self._is_made = False
+        self._is_open = self._is_made = self._is_closed = False
         self._opening = LoopLock()
 
     @property
@@ -96,7 +98,10 @@ class AbstractOutboxStore(ABC):
     async def connect(self) -> None:
         """Create what the outbox needs and begin to capture appends; a second call does nothing.
 
-        What was appended before the first `connect` ever is not delivered.
+        What was appended before the first `connect` ever is not delivered. It also reopens a closed outbox.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014; the event store is closed or cannot be reached.
         """
         if self._is_made:
             return
@@ -105,11 +110,19 @@ class AbstractOutboxStore(ABC):
                 await self._connect()
                 # Inside a unit of work all of it goes away again with a rollback: then once more at the next use.
                 self._is_made, self._is_open = current_unit_of_work() is None, True
+                self._is_closed = False
                 self.store._outboxes_in_use.add(self)
 
+    async def _ready(self) -> None:
+        """Connect at the first use; raise once it was closed."""
+        if self._is_closed:
+            raise EventStoreConnectionError(f"the outbox {self.name!r} is closed; connect() opens it again")
+        await self.connect()
+
     async def _connect(self) -> None:
-        await self.store.connect()
+        await self.store._ready()
         try:
+            await self.checkpoints.connect()
             await self.dead_letters.connect()
             await self._open()
         except BaseException:  # whoever closes an outbox that is not open gives nothing back
@@ -118,7 +131,11 @@ class AbstractOutboxStore(ABC):
             raise
 
     async def close(self) -> None:
-        """Release what belongs to the outbox; appends go on being captured. Closing the event store closes it too."""
+        """Release what belongs to the outbox; appends go on being captured. Closing the event store closes it too.
+
+        Twice is fine. Use after it raises `EventStoreConnectionError`, except in memory.
+        """
+        self._is_closed = not isinstance(self.checkpoints, InMemoryCheckpointStore)
         if self._is_open:
             self._is_open = self._is_made = False
             self.store._outboxes_in_use.discard(self)
@@ -142,7 +159,7 @@ class AbstractOutboxStore(ABC):
             key: Messages with one key are delivered in order; None = the event's aggregate id, else none.
         """
         event, key = as_event(message, key)
-        await self.connect()
+        await self._ready()
         return await self._put(event, check_text(key, "key"))
 
     async def append_batch(self, events: Sequence[Any]) -> None:
@@ -185,7 +202,7 @@ class AbstractOutboxStore(ABC):
 
     async def stats(self) -> OutboxStats:
         """Return how far delivery is behind. Cost: a count of what waits."""
-        await self.connect()
+        await self._ready()
         waiting, oldest = await self._waiting()
         age = 0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds())
         aside = await self.dead_letters.count(DeadLetterFilter(handler_name=self.handler_name, replayed=False))
@@ -193,14 +210,14 @@ class AbstractOutboxStore(ABC):
 
     async def purge(self) -> int:
         """Remove delivered entries older than `retention_seconds` and return how many."""
-        await self.connect()
+        await self._ready()
         return await self._purge(self.retention_seconds)
 
     # The contract's view
 
     async def get_pending(self, *, limit: int = 100) -> list[OutboxEntry]:
         """Return entries that wait for delivery, oldest first; those set aside are among the dead letters."""
-        await self.connect()
+        await self._ready()
         return await self._pending(check_number(limit, "limit", 1))
 
     async def fetch_pending(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -214,7 +231,7 @@ class AbstractOutboxStore(ABC):
 
     async def mark_published(self, entry_id: str) -> None:
         """Record that an entry was delivered by other means; an unknown one is ignored."""
-        await self.connect()
+        await self._ready()
         await self._mark(entry_id)
 
     async def mark_delivered(self, event_id: str) -> None:
@@ -223,7 +240,7 @@ class AbstractOutboxStore(ABC):
 
     async def mark_failed(self, entry_id: str, error: str) -> None:
         """Set an entry aside with this error; an unknown one is ignored."""
-        await self.connect()
+        await self._ready()
         entry = await self._find(entry_id)
         if entry is not None:
             entry.status, entry.error = OutboxEntryStatus.FAILED, error

@@ -320,7 +320,7 @@ class PostgresEngine:
         """Return a connection with an open transaction; `give_back` returns it."""
         connection = await self._connections.acquire()
         try:
-            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await connection.execute(self._connections.begin)
         except BaseException:
             await self._connections.release(connection, True)
             raise

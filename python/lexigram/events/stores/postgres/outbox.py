@@ -63,7 +63,7 @@ class PostgresOutboxStore(AbstractOutboxStore):
 
     async def drop(self) -> None:
         """Stop capturing appends and remove the table with what is in it."""
-        await self.store.connect()
+        await self.store._ready()
 
         async def remove(connection: Any) -> None:
             await connection.execute(f"DROP FUNCTION IF EXISTS {self._function} CASCADE")
@@ -132,7 +132,7 @@ class PostgresOutboxStore(AbstractOutboxStore):
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> OutboxBatch:
         """Take lanes that hold entries; see `AbstractOutboxStore.claim`. One transaction."""
-        await self.connect()
+        await self._ready()
         batch = OutboxBatch()
 
         async def take(connection: Any) -> list[Any]:

@@ -45,6 +45,7 @@ class Connections:
                 max_size=settings.pool_max_size,
                 # What a unit of work may have changed is reset when it ends: not after every read.
                 reset=_keep,
+                init=self._begin_session,
             )
         except Exception as error:
             raise clear_error(error, settings.where, EventStoreConnectionError) from error
@@ -79,6 +80,22 @@ class Connections:
         with suppress(Exception):
             connection.terminate()
 
+    @property
+    def begin(self) -> str:
+        """What begins a transaction on a borrowed connection, in which the tables of the log's schema are found."""
+        begin, schema = "BEGIN ISOLATION LEVEL READ COMMITTED", self._settings.names.schema
+        return begin if schema is None or self._has_path else f"{begin}; {find_also(schema, is_local=True)}"
+
+    @property
+    def _has_path(self) -> bool:
+        """Whether the session of each connection finds the tables of the log's schema."""
+        return self._given is None and not self._settings.transaction_pooling
+
+    async def _begin_session(self, connection: Any) -> None:
+        schema = self._settings.names.schema
+        if schema is not None and self._has_path:
+            await connection.execute(find_also(schema))
+
     async def acquire(self) -> Any:
         """Borrow a connection of the pool."""
         if self._pool is None:
@@ -95,6 +112,7 @@ class Connections:
         with suppress(Exception):
             if reset and not is_broken and not self._settings.transaction_pooling:
                 await connection.reset(timeout=_CLOSE_SECONDS)
+                await self._begin_session(connection)
             elif is_broken:
                 connection.terminate()
         pool = self._pool
@@ -116,6 +134,16 @@ class Connections:
             # A prepared statement would stay behind on a server connection that is somebody else's next time.
             options["statement_cache_size"] = 0
         return options
+
+
+def find_also(schema: str, *, is_local: bool = False) -> str:
+    """Return the statement by which tables of a schema are found without its name, behind those that were found before.
+
+    Args:
+        is_local: To the end of the transaction; False = of the session.
+    """
+    local = "true" if is_local else "false"
+    return f"""SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), '"{schema}"'), {local})"""
 
 
 async def _keep(connection: Any) -> None:

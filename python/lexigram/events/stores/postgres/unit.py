@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CREATE_IN: Final = """SELECT set_config('search_path', quote_ident($1) || ', ' || current_setting('search_path'), true)
+    WHERE NOT EXISTS (SELECT FROM unnest($2::text[]) AS given (name)
+    JOIN pg_class AS c ON c.oid = to_regclass(quote_ident(given.name)) WHERE c.relnamespace <> to_regnamespace(quote_ident($1)))"""
 _SCHEMA_LOCK: Final = "SELECT pg_advisory_xact_lock(1280853334, hashtext('read models'))"
 
 
@@ -113,6 +116,12 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
     async def lock_schema(self) -> None:
         """Let one process at a time create tables."""
         await self.execute(_SCHEMA_LOCK)
+
+    async def create_beside_events(self, tables: Sequence[str]) -> None:
+        """Create tables in the log's schema from now on, unless one of `tables` is in another one already."""
+        schema = self._engine.names.schema
+        if schema is not None:
+            await self.fetch_all(_CREATE_IN, (schema, list(tables)))
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each row of parameters; returns the number of rows of parameters."""

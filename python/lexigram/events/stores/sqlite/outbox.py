@@ -55,7 +55,7 @@ class SqliteOutboxStore(AbstractOutboxStore):
 
     async def drop(self) -> None:
         """Stop capturing appends and remove the table with what is in it."""
-        await self.store.connect()
+        await self.store._ready()
 
         def remove(connection: sqlite3.Connection) -> None:
             connection.execute(f"DROP TRIGGER IF EXISTS {self._trigger}")
@@ -101,7 +101,7 @@ class SqliteOutboxStore(AbstractOutboxStore):
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> OutboxBatch:
         """Take lanes that hold entries; see `AbstractOutboxStore.claim`. One write transaction if there are any."""
-        await self.connect()
+        await self._ready()
         # Looked at without the writer first, so that an idle outbox costs no transaction.
         waiting = f"SELECT 1 FROM {self._table} WHERE published_at IS NULL LIMIT 1"
         if await self.store.engine.fetch_one(waiting) is None:
