@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +28,9 @@ from lexigram.events import (
 from lexigram.events import (
     projection as decorated,
 )
+from lexigram.events.projections import comparison
+from lexigram.events.projections.comparison import TableDigest
+from lexigram.events.projections.read_model_sql import PostgresReadModels
 from tests.backends import MakeStore, make_store
 
 __all__ = ["make_store"]
@@ -546,3 +549,69 @@ async def test_attributes_of_a_projection_without_versions_are_its_own(make_stor
         async with running(store, Totals()) as manager:
             await manager.wait_for("Totals", await store.head(), timeout=20)
             assert len(await rows(store, name)) == 3
+
+
+@BACKENDS
+@pytest.mark.parametrize("config", [{}, {"shared": True, "partitions": 3, "lease_seconds": 3}])
+async def test_nobody_waits_while_two_versions_are_compared(
+    make_store: MakeStore, backend: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is appended and applied in the middle of the reading counts for neither side."""
+    name, loop, read = model(), asyncio.get_running_loop(), list[int]()
+    async with make_store(backend) as store:
+        await pay(store, 20)
+        async with running(store, sums(name, 1), sums(name, 2), **config) as manager:
+            rebuild = BlueGreenRebuild(manager, sums(name, 2))
+            await rebuild.build(timeout=20)
+
+            async def go_on() -> None:
+                read.append(1)
+                await pay(store, 1, first=19 + len(read))
+                for version in (1, 2):
+                    await manager.wait_for(f"{name}@{version}", await store.head(), timeout=10)
+
+            if backend == "sqlite":
+                add = TableDigest.add
+
+                def add_slowly(self: TableDigest, rows: Any) -> None:  # on a reader's thread
+                    asyncio.run_coroutine_threadsafe(go_on(), loop).result(15)
+                    add(self, rows)
+
+                monkeypatch.setattr(TableDigest, "add", add_slowly)
+            else:
+                scan = PostgresReadModels.scan
+
+                async def scan_slowly(self: Any, unit: Any, scans: Any) -> None:
+                    for one in scans:
+                        await loop.create_task(go_on(), context=Context())
+                        await scan(self, unit, [one])
+
+                monkeypatch.setattr(PostgresReadModels, "scan", scan_slowly)
+            report = await rebuild.verify("old")
+            assert report.position == 40
+            assert [table.rows for table in report.tables] == [(5, 5), (20, 20)]
+            assert [len(table.differences) for table in report.tables] == [5, 10]  # the versions differ in `made_by`
+        assert len(read) == 4
+        assert await rows(store, name) == expected(24, 1)
+
+
+@BACKENDS
+async def test_versions_that_never_meet_are_held_up_to_be_compared(
+    make_store: MakeStore, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when one of them is always behind by what concerns it."""
+    name = model()
+    async with make_store(backend) as store:
+        async with running(store, sums(name, 1), sums(name, 2)) as manager:
+            await pay(store, 20)
+            rebuild = BlueGreenRebuild(manager, sums(name, 2))
+            await rebuild.build(timeout=20)
+            await manager.wait_for(f"{name}@1", 40, timeout=10)
+            manager.pause(f"{name}@1")
+            await pay(store, 5, first=20)
+            await manager.wait_for(f"{name}@2", 50, timeout=10)
+            monkeypatch.setattr(comparison, "_MEETING_SECONDS", 0.1)
+            report = await rebuild.verify("old")
+            assert report.position in (49, 50)
+            assert [table.rows for table in report.tables] == [(5, 5), (25, 25)]
+            assert await rows(store, name) == expected(20, 1)

@@ -147,8 +147,9 @@ class BlueGreenRebuild:
         Args:
             against: "log" computes the read model once more, in one go, into tables that go away again: the version must
                 be exactly that. It takes as long as a rebuild, and nobody waits for it. "old" compares the columns
-                shared with the version that readers see now. It takes about as long as reading all rows, and batches of
-                all versions wait for it; on SQLite all writers do.
+                shared with the version that readers see now, in a snapshot in which both are at one position; nobody waits
+                for it. Only where they do not meet for five seconds, batches of all versions are held up while it reads
+                (on SQLite all writers).
             sample: Rows of each table that are compared one by one, from 0, so that a difference can be shown.
             timeout: Seconds that "old" may take.
 

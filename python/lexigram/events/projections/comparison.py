@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from lexigram.events.projections.log import LogReader, PartitionReader
 from lexigram.events.projections.read_model_sql import ReadModelSql, TakeRows
 
 _SHOWN: Final = 10
+_NEAR: Final = 1000
+_AGAIN_SECONDS: Final = 0.005
+_MEETING_SECONDS: Final = 5.0
 
 Row = tuple[Any, ...]
 Reader = LogReader | PartitionReader
@@ -263,7 +268,10 @@ async def compare_with_version(
     sample: int,
     timeout: float,
 ) -> Verification:
-    """Compare two versions while both are held up, the one that is behind led to the other's position; then that is undone.
+    """Compare two versions in a snapshot in which both are at one position, for which nobody waits.
+
+    If there is none for a while, both are held up, and the one that is behind is led to the other's position, which is
+    undone afterwards.
 
     Args:
         readers: Of both versions, in the same order.
@@ -272,15 +280,25 @@ async def compare_with_version(
     names = [list(side) for side in readers]
     pairs = {table: (projection._physical(table), other._physical(table)) for table in projection.tables}
     comparison = Comparison(sql, {table: pairs[table] for table in pairs if table in other.tables}, sample)
+    meeting = Meeting((projection, other), readers)
+    await comparison.prepare(sql.store.engine)
+    async with asyncio.timeout(timeout):
+        until = time.monotonic() + min(_MEETING_SECONDS, timeout / 4)
+        while time.monotonic() < until:
+            scans = [*comparison.scans(0), *comparison.scans(1)]
+            found = await sql.in_snapshot([*names[0], *names[1]], scans, meeting.is_in)
+            if meeting.is_in(found):
+                return Verification(projection.version, other.version, meeting.position(found), comparison.result())
+            await meeting.look(found)
+            await asyncio.sleep(_AGAIN_SECONDS)
     try:
         async with sql.store.unit_of_work(timeout_seconds=timeout) as unit:
             await sql.lock(unit)
-            await comparison.prepare(unit)
-            found = [await sql.positions(unit, side) for side in names]
+            stored = [await sql.positions(unit, side) for side in names]
             pairwise = list(zip(*names, strict=True))
-            places = [max(found[0].get(mine, 0), found[1].get(its, 0)) for mine, its in pairwise]
+            places = [max(stored[0].get(mine, 0), stored[1].get(its, 0)) for mine, its in pairwise]
             for side, one in enumerate((projection, other)):
-                replay = Replay(sql.store, one, one._physical(""), readers[side], found[side], 1000)
+                replay = Replay(sql.store, one, one._physical(""), readers[side], stored[side], 1000)
                 await replay.approach(dict(zip(names[side], places, strict=True)))
             for side in (0, 1):
                 await sql.scan(unit, comparison.scans(side))
@@ -291,6 +309,48 @@ async def compare_with_version(
         if not sql.is_busy(error):
             raise
         raise ProjectionRebuildError(f"Batches of {projection.name!r} or {other.name!r} do not end") from error
+
+
+class Meeting:
+    """Where two versions are at one position: in each partition the same one, or with nothing between that concerns them.
+
+    Args:
+        versions: Both.
+        readers: One for each partition, by the name of its checkpoint; of both versions, in the same order.
+    """
+
+    def __init__(
+        self,
+        versions: tuple[DurableProjection, DurableProjection],
+        readers: tuple[Mapping[str, Reader], Mapping[str, Reader]],
+    ) -> None:
+        self._versions = versions
+        self._pairs = list(zip(readers[0].items(), readers[1].items(), strict=True))
+        self._as_good: set[tuple[int, int, int]] = set()
+
+    def is_in(self, found: Mapping[str, int]) -> bool:
+        """Return whether stored positions are those of a meeting."""
+        return all(here == there or (part, here, there) in self._as_good for part, here, there in self._places(found))
+
+    def position(self, found: Mapping[str, int]) -> int:
+        """Return the position that both sides have reached in every partition."""
+        return min(max(here, there) for _, here, there in self._places(found))
+
+    async def look(self, found: Mapping[str, int]) -> None:
+        """Find out where only events that do not concern the side behind are between the two."""
+        for part, here, there in self._places(found):
+            side = 0 if here < there else 1
+            _, reader = self._pairs[part][side]
+            batch = [] if here == there else await reader.read(min(here, there), _NEAR)
+            # A full batch that ends before the other side: too far apart to be looked through again and again.
+            if len(batch) == _NEAR and batch[-1][1] < max(here, there):
+                continue
+            between = [event for event, position in batch if position <= max(here, there)]
+            if not any(map(self._versions[side].can_handle, between)):
+                self._as_good.add((part, here, there))
+
+    def _places(self, found: Mapping[str, int]) -> list[tuple[int, int, int]]:
+        return [(part, found.get(mine, 0), found.get(its, 0)) for part, ((mine, _), (its, _)) in enumerate(self._pairs)]
 
 
 class _Undo(Exception):

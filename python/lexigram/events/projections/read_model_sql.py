@@ -22,6 +22,7 @@ _VIEW_MILLISECONDS: Final = 100
 
 TakeRows = Callable[[Sequence[Sequence[Any]]], None]
 Scans = Sequence[tuple[str, TakeRows]]
+Wanted = Callable[[dict[str, int]], bool]
 
 
 class ReadModelSql(ABC):
@@ -71,12 +72,13 @@ class ReadModelSql(ABC):
         """Return the columns of a table, and those of its primary key."""
 
     @abstractmethod
-    async def in_snapshot(self, names: Sequence[str], scans: Scans) -> dict[str, int]:
+    async def in_snapshot(self, names: Sequence[str], scans: Scans, wanted: Wanted = lambda _: True) -> dict[str, int]:
         """Hand over all rows of queries, and return the stored positions of the same moment; others go on meanwhile.
 
         Args:
             names: Names of checkpoints.
             scans: Queries, and who takes their rows in chunks.
+            wanted: Says by the positions whether the rows are to be read.
         """
 
     @abstractmethod
@@ -117,13 +119,14 @@ class SqliteReadModels(ReadModelSql):
         keys = sorted((row[1], row[0]) for row in rows if row[1])
         return [row[0] for row in rows], [name for _, name in keys]
 
-    async def in_snapshot(self, names: Sequence[str], scans: Scans) -> dict[str, int]:
+    async def in_snapshot(self, names: Sequence[str], scans: Scans, wanted: Wanted = lambda _: True) -> dict[str, int]:
         """Read in one transaction of a reader thread."""
         sql = _positions_sql(self.checkpoints, len(names))
 
         def read(connection: Any) -> dict[str, int]:
             found = {row[0]: int(row[1]) for row in connection.execute(sql, tuple(names)).fetchall()}
-            _scan_sqlite(connection, scans)
+            if wanted(found):
+                _scan_sqlite(connection, scans)
             return found
 
         positions: dict[str, int] = await self.store.engine.read(read, snapshot=True)
@@ -205,13 +208,14 @@ class PostgresReadModels(ReadModelSql):
         keys = sorted((row[1], row[0]) for row in rows if row[1] is not None)
         return [row[0] for row in rows], [name for _, name in keys]
 
-    async def in_snapshot(self, names: Sequence[str], scans: Scans) -> dict[str, int]:
+    async def in_snapshot(self, names: Sequence[str], scans: Scans, wanted: Wanted = lambda _: True) -> dict[str, int]:
         """Read in one transaction of its own snapshot."""
         unit: Any
         async with self.store.unit_of_work(timeout_seconds=_SCAN_SECONDS) as unit:
             await unit.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             found = await self.positions(unit, names)
-            await self.scan(unit, scans)
+            if wanted(found):
+                await self.scan(unit, scans)
         return found
 
     async def scan(self, unit: Any, scans: Scans) -> None:
