@@ -148,7 +148,6 @@ async def measure(url: str, seconds: float) -> None:
         load = statistics.median(times) * 1000
         show(Figure("PostgreSQL: repository load of 1,000 events", load, "ms", at_most=4))
         await decide(store, seconds)
-    await grow(url)
 
 
 async def decide(store: PostgresEventStore, seconds: float) -> None:
@@ -163,29 +162,6 @@ async def decide(store: PostgresEventStore, seconds: float) -> None:
         await store.append(f"r{count}", [event()], condition=condition)
 
     show_rate("PostgreSQL: read, decide, append; 15 rows read", 1, await rate(one, 1, seconds), 1_400)
-
-
-async def grow(url: str, goal: int = 100_000) -> None:
-    """Measure single appends and reads of the last 100 events as a log of its own grows."""
-    config = PostgresEventStoreConfig(dsn=url, schema_name=f"grow_{uuid4().hex[:8]}")
-    async with PostgresEventStore(config) as store:
-
-        async def one(writer: int, _: int) -> None:
-            await store.append(f"one{writer}", [event()])
-
-        async def tail(*_: int) -> None:
-            await store.read_all(await store.head() - 100)
-
-        size = 1_000
-        while size <= goal:
-            while (head := await store.head()) < size:
-                await store.append(f"g{head % 100}", [event() for _ in range(min(500, size - head))])
-            appends, _, _ = await rate(one, 8, 0.5)
-            tails, _, _ = await rate(tail, 1, 0.5)
-            print(
-                f"at {size:>9,} events: {appends:>7,.0f} appends/s (8 writers), {1000 / tails:.2f} ms for head and last 100"
-            )
-            size *= 10
 
 
 def main() -> None:

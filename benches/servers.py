@@ -18,6 +18,8 @@ RATES: Final = {
     "SQLite, `synchronous=FULL`, full schema": ("benches.sqlite_rates", ()),
     "The flights demo, one SQLite file, `synchronous=FULL`": ("benches.demo_rate", ()),
     "PostgreSQL": ("benches.postgres_rates", ("postgres",)),
+    "PostgreSQL against eventsourcing's recorder": ("benches.recorder_rates", ("postgres",)),
+    "Logs that grow, SQLite and PostgreSQL": ("benches.growth_rates", ("postgres",)),
     "MongoDB's protocol (FerretDB over PostgreSQL)": ("benches.mongo_rates", ("mongo",)),
     "Redis, `appendfsync always`": ("benches.redis_rates", ()),
     "Projections, exactly once": ("benches.projection_rates", ("postgres",)),

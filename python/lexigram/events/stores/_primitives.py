@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lexigram.events.exceptions import EventPersistenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from lexigram.events.stores.condition import ResolvedCondition, ResolvedQuery
     from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
@@ -75,14 +75,14 @@ class EventStorePrimitives(ABC):
         """Release everything. Called once for each `_open`."""
 
     @abstractmethod
-    async def _append(
+    def _append(
         self,
         stream_id: str,
         events: Sequence[Any],
         expected_version: int | None,
         condition: ResolvedCondition | None,
         unit_of_work: AbstractUnitOfWork | None,
-    ) -> Appended:
+    ) -> Awaitable[Appended]:
         """Store all events or none.
 
         In this order: (1) if every event id is already stored in this stream, in this order and without others between

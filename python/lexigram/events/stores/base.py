@@ -169,7 +169,8 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         expected_version = check_optional(expected_version, "expected_version")
         check_events(events)
         resolved = self._resolve(condition)
-        await self._ready()
+        if not self._is_open:
+            await self._ready()
         if not events:
             return (await self._bounds(stream_id)).version
         prepared = [prepare(event) for event in events]

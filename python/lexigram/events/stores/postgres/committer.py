@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError
 from lexigram.events.stores._settled import ended
@@ -30,9 +30,7 @@ MAX_WAITING: Final = 16_384
 _TRIES: Final = 10
 
 
-class _Waiting(NamedTuple):
-    future: asyncio.Future[Any]
-    request: AppendRequest
+_Waiting = tuple[asyncio.Future[Any], AppendRequest]
 
 
 class Committer:
@@ -68,6 +66,7 @@ class Committer:
         self._committed = committed
         self._queue: deque[_Waiting] = deque()
         self._unanswered = 0
+        self._loop: asyncio.AbstractEventLoop
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -80,6 +79,7 @@ class Committer:
     def start(self, connection: Any) -> None:
         """Begin with a connection that is open already."""
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(), name="lexigram-events-committer")
 
     async def stop(self) -> None:
@@ -90,18 +90,23 @@ class Committer:
             await ended(self._task)
         await self._end()  # it may have been cancelled before it began
 
-    async def append(self, request: AppendRequest) -> Any:
-        """Store one append together with its neighbours and return where; cancelling it while it waits drops it."""
+    def append(self, request: AppendRequest) -> Awaitable[Any]:
+        """Store one append together with its neighbours; await where. Cancelling it while it waits drops it."""
+        if len(self._queue) >= MAX_WAITING:
+            return self._append_later(request)
+        if self._closing:
+            raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.append((future, request))
+        if not self._wake.is_set():
+            self._wake.set()
+        return future
+
+    async def _append_later(self, request: AppendRequest) -> Any:
         while len(self._queue) >= MAX_WAITING:
             self._room.clear()
             await self._room.wait()
-        if self._closing:
-            raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(future, request))
-        if not self._wake.is_set():
-            self._wake.set()
-        return await future
+        return await self.append(request)
 
     async def _run(self) -> None:
         try:
@@ -120,8 +125,8 @@ class Committer:
     async def _end(self) -> None:
         """Answer those who wait, and give the connection back."""
         self._closing = True
-        for waiting in self._queue:
-            _answer(waiting, EventStoreConnectionError("the PostgreSQL store was closed"))
+        for future, _ in self._queue:
+            _answer(future, EventStoreConnectionError("the PostgreSQL store was closed"))
         self._queue.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -137,7 +142,8 @@ class Committer:
             future, request = queue[0]
             if not future.done():
                 events += len(request.events)
-                size += sum(map(_size, request.events))
+                for event in request.events:
+                    size += len(event.payload)
                 if batch and (events > MAX_EVENTS or size > MAX_BYTES):
                     break
                 batch.append(queue[0])
@@ -147,7 +153,7 @@ class Committer:
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
         try:
-            answers = await self._store([waiting.request for waiting in batch])
+            answers = await self._store([request for _, request in batch])
         except BaseException as error:
             failure = clear_error(error, self._where, EventPersistenceError)
             answers = [_alone(failure) for _ in batch]
@@ -157,7 +163,7 @@ class Committer:
         if self._queue:
             # The next batch is sent first, so that the server works while the callers of this one go on.
             self._unanswered = len(batch)
-            asyncio.get_running_loop().call_soon(self._answer_all, batch, answers)
+            self._loop.call_soon(self._answer_all, batch, answers)
         else:
             self._answer_all(batch, answers)
             # One turn of the loop: callers that were answered queue their next append, so batches stay full.
@@ -166,9 +172,9 @@ class Committer:
     def _answer_all(self, batch: Sequence[_Waiting], answers: Sequence[Any]) -> None:
         self._unanswered = 0
         stored = False
-        for waiting, answer in zip(batch, answers, strict=True):
-            stored = stored or not isinstance(answer, Exception)
-            _answer(waiting, answer)
+        for (future, _), answer in zip(batch, answers, strict=True):
+            stored = stored or not isinstance(answer, BaseException)
+            _answer(future, answer)
         if stored:
             self.commits += 1
             self._committed(len(batch))
@@ -226,12 +232,7 @@ class Committer:
             await self._disconnect(connection, True)
 
 
-def _size(event: Any) -> int:
-    return len(event.payload)
-
-
-def _answer(waiting: _Waiting, answer: Any) -> None:
-    future = waiting.future
+def _answer(future: asyncio.Future[Any], answer: Any) -> None:
     if future.done():
         return
     if isinstance(answer, BaseException):

@@ -298,7 +298,7 @@ class PostgresEngine:
         """Hold a connection of the pool."""
         try:
             connection = await self._connections.acquire()
-            is_broken = False
+            is_broken, is_idle = False, False
             try:
                 if self.settings.transaction_pooling:
                     # Preparing and executing must meet the same server connection.
@@ -306,11 +306,12 @@ class PostgresEngine:
                         yield connection
                 else:
                     yield connection
+                is_idle = True
             except BaseException as error:
                 is_broken = is_lost(error)
                 raise
             finally:
-                await self._connections.release(connection, is_broken)
+                await self._connections.release(connection, is_broken, is_idle=is_idle)
         except Exception as error:
             if error_of is None:
                 raise
@@ -337,7 +338,7 @@ class PostgresEngine:
             except Exception:
                 await self._connections.release(connection, True)
                 return
-        await self._connections.release(connection)
+        await self._connections.release(connection, is_idle=is_done)
 
     def application_error(self, error: BaseException) -> BaseException:
         """Return what a failed statement of the application raises: its own error, unless the connection is lost."""

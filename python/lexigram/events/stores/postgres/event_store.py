@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -16,6 +16,7 @@ from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.postgres.database import Database
 from lexigram.events.stores.postgres.statements import EventStatements
+from lexigram.events.stores.unit_of_work import innermost_unit_of_work
 
 if TYPE_CHECKING:
     from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
@@ -143,21 +144,23 @@ class PostgresEventStore(AbstractEventStore):
         await self.database.close()
 
     def _unit_of_work(self) -> AbstractUnitOfWork | None:
+        if innermost_unit_of_work() is None:
+            self._engine.check_open()
+            return None
         return self._engine.current_unit()
 
-    async def _append(
+    def _append(  # gives the committer's own future out, instead of awaiting it
         self,
         stream_id: str,
         events: Sequence[Any],
         expected_version: int | None,
         condition: ResolvedCondition | None,
         unit_of_work: AbstractUnitOfWork | None,
-    ) -> Appended:
+    ) -> Awaitable[Appended]:
         encode = self._codec.encode
         encoded = [encode(event) for event in events]
         unit: Any = unit_of_work
-        stored: Appended = await self._engine.append(stream_id, encoded, expected_version, condition, unit)
-        return stored
+        return self._engine.append(stream_id, encoded, expected_version, condition, unit)
 
     async def _append_all_in(self, unit: Any, appends: Sequence[tuple[Any, ...]]) -> list[int | Exception]:
         """Append several times inside a unit of work, in one call; a conflict is the outcome of that append."""

@@ -26,6 +26,8 @@ class Connections:
         self._settings = settings
         self._given = given
         self._pool: Any = given
+        self._idle: list[Any] = []
+        self._waiting = 0
 
     async def open(self) -> None:
         """Create the pool.
@@ -57,6 +59,8 @@ class Connections:
         pool, self._pool = self._pool, None
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
+                while self._idle:
+                    await pool.release(self._idle.pop())
                 await pool.close()
         except Exception:
             pool.terminate()
@@ -100,15 +104,32 @@ class Connections:
         """Borrow a connection of the pool."""
         if self._pool is None:
             raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
-        return await self._pool.acquire(timeout=self._settings.command_timeout_seconds)
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            await self.release(connection)
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=self._settings.command_timeout_seconds)
+        finally:
+            self._waiting -= 1
 
-    async def release(self, connection: Any, is_broken: bool = False, reset: bool = False) -> None:
+    async def release(
+        self, connection: Any, is_broken: bool = False, reset: bool = False, *, is_idle: bool = False
+    ) -> None:
         """Give a borrowed connection back; never raises.
 
         Args:
             is_broken: Cut it.
             reset: The application has used it: drop what it may have left in the session.
+            is_idle: Its last statement was answered and it is in no transaction: the next one to ask may have it at once.
+                Giving it back to the pool and borrowing it again takes longer than a small query.
         """
+        is_ours = self._given is None and self._pool is not None
+        if is_idle and is_ours and not self._waiting and len(self._idle) < self._settings.pool_min_size:
+            self._idle.append(connection)
+            return
         with suppress(Exception):
             if reset and not is_broken and not self._settings.transaction_pooling:
                 await connection.reset(timeout=_CLOSE_SECONDS)

@@ -105,6 +105,8 @@ class PostgresSettings:
             "jit": "off",
             # A plan made while the log was empty would scan it for ever.
             "enable_seqscan": "off",
+            # Rows in the order of an index are read as they come, and not collected and sorted first.
+            "random_page_cost": "1.1",
             "lock_timeout": f"{round(self.lock_timeout_seconds * 1000)}ms",
             "statement_timeout": f"{round(self.command_timeout_seconds * 1000)}ms",
         }

@@ -1,6 +1,8 @@
 """The SQL that reads events, made once for the tables of one log.
 
-Positions are selected first, in order and from one index for each alternative, then the rows of one page are joined.
+Positions are selected in order from one index for each alternative, then each row of the page is looked up. Look-ups are
+lateral with a limit, which leaves the planner no other way: a join would let it sort or merge the whole rest of the log
+for each page.
 """
 
 from __future__ import annotations
@@ -74,20 +76,18 @@ class EventStatements:
         Its rows are type key, payload, version, position, stream id (or NULL) and the head, all of one snapshot. One row is there in any case; its
         position is NULL if nothing was found.
         """
-        positions, params = self._positions(request, len(request_params(request)))
-        params = [*request_params(request), *params]
-        names, filters = self.names, self._filters(request)
-        stream = "s.stream_id" if request.with_stream_ids else "NULL::text"
-        joined = f" JOIN {names.streams} s ON s.key = e.stream" if request.with_stream_ids or filters else ""
-        if request.query is None:
-            rows = (
-                f"SELECT {self._columns}, {stream} FROM {names.events} e{joined} "
-                f"WHERE e.position > $1{filters} ORDER BY e.position LIMIT $2"
-            )
+        names, before = self.names, request_params(request)
+        stream = f"(SELECT s.stream_id FROM {names.streams} s WHERE s.key = e.stream)"
+        columns = f"{self._columns}, {stream if request.with_stream_ids else 'NULL::text'}"
+        items = [_EVERYTHING] if request.query is None else list(request.query)
+        if len(items) == 1 and not items[0].tags and (items[0].types is None or len(items[0].types) == 1):
+            # One index has these in order: no row needs to be looked up.
+            rows, params = self._arm(items[0], request, len(before), columns)
         else:
-            tables = f"({positions}) p JOIN {names.events} e ON e.position = p.position{joined}"
-            rows = f"SELECT {self._columns}, {stream} FROM {tables} ORDER BY p.position"
-        return f"SELECT r.*, h.position FROM {names.head} h LEFT JOIN LATERAL ({rows}) r ON true", params
+            positions, params = self._positions(request, len(before))
+            rows = f"SELECT {columns} FROM ({positions}) p {self._event_at('p')}"
+        head = f"(SELECT position FROM {names.head} LIMIT 1)"  # one row, which the planner does not know
+        return f"SELECT r.*, h.position FROM {head} h LEFT JOIN LATERAL ({rows}) r ON true", [*before, *params]
 
     def count(self, request: ReadRequest) -> Sql:
         """Return the statement that counts what the request selects."""
@@ -111,34 +111,27 @@ class EventStatements:
             return arms[0][1:-1], params
         return f"SELECT position FROM ({' UNION '.join(arms)}) a ORDER BY position LIMIT $2", params
 
-    def _arm(self, item: ResolvedItem, request: ReadRequest, taken: int) -> Sql:
-        names = self.names
-        filters = self._filters(request)
+    def _arm(self, item: ResolvedItem, request: ReadRequest, taken: int, columns: str = "e.position") -> Sql:
         if item.tags:
-            return self._tag_arm(item, filters, taken)
+            return self._tag_arm(item, request, taken)
+        events = f"SELECT {columns} FROM {self.names.events} e{self._partitions(request)}"
+        where = f"e.position > $1{self._filters(request)} ORDER BY e.position LIMIT $2"
         if item.types is None:
-            tables, where = f"{names.events} e", "e.position > $1"
-            if filters:
-                tables += f" JOIN {names.streams} s ON s.key = e.stream"
-            return f"SELECT e.position FROM {tables} WHERE {where}{filters} ORDER BY e.position LIMIT $2", []
-        one_type = (
-            f"SELECT e.position FROM {names.events} e"
-            + (f" JOIN {names.streams} s ON s.key = e.stream" if filters else "")
-            + f" WHERE e.type = k.key AND e.position > $1{filters} ORDER BY e.position LIMIT $2"
-        )
-        types = selected_types(names, f"${taken + 1}::text[]")
+            return f"{events} WHERE {where}", []
+        types = selected_types(self.names, f"${taken + 1}::text[]")
+        one_type = f"{events} WHERE e.type = k.key AND {where}"
         return (
-            f"SELECT f.position FROM ({types}) k CROSS JOIN LATERAL ({one_type}) f ORDER BY f.position LIMIT $2",
+            f"SELECT f.* FROM ({types}) k CROSS JOIN LATERAL ({one_type}) f ORDER BY f.position LIMIT $2",
             [sorted(item.types)],
         )
 
-    def _tag_arm(self, item: ResolvedItem, filters: str, taken: int) -> Sql:
-        names = self.names
+    def _tag_arm(self, item: ResolvedItem, request: ReadRequest, taken: int) -> Sql:
+        names, filters = self.names, self._filters(request)
         first, *others = sorted(item.tags)
         params: list[Any] = [first]
-        tables = f"{names.tags} g JOIN {names.events} e ON e.position = g.position"
-        if filters:
-            tables += f" JOIN {names.streams} s ON s.key = e.stream"
+        tables = f"{names.tags} g"
+        if filters or request.limit is not None:
+            tables += f" {self._event_at('g')}{self._partitions(request)}"
         where = f"g.tag = ${taken + 1} AND g.position > $1{filters}"
         if len(others) > MAX_JOINED_TAGS:  # one index lookup for each, too, and planned at once
             params.append(others)
@@ -152,6 +145,16 @@ class EventStatements:
             params.append(sorted(item.types))
             where += f" AND g.type IN ({selected_types(names, f'${taken + len(params)}::text[]')})"
         return f"SELECT g.position FROM {tables} WHERE {where} ORDER BY g.position LIMIT $2", params
+
+    def _event_at(self, place: str) -> str:
+        """Return the joined look-up of the event `e` at the position of another table."""
+        return f"CROSS JOIN LATERAL (SELECT * FROM {self.names.events} WHERE position = {place}.position LIMIT 1) e"
+
+    def _partitions(self, request: ReadRequest) -> str:
+        """Return the joined look-up of the stream `s` of `e`, if only those of one partition are wanted."""
+        if request.partition is None:
+            return ""
+        return f" CROSS JOIN LATERAL (SELECT partition_hash FROM {self.names.streams} WHERE key = e.stream LIMIT 1) s"
 
     def _filters(self, request: ReadRequest) -> str:
         """Return further conditions on `e` and `s`; their parameters are those of `request_params`."""
