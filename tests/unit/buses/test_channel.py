@@ -38,6 +38,19 @@ async def test_items_come_out_in_order() -> None:
     assert bool(channel)
 
 
+async def test_what_is_passed_may_be_said() -> None:
+    """`BoundedChannel[int]` works when the program runs, as an annotation, as a base and to make a channel."""
+
+    class Numbers(BoundedChannel[int]):
+        pass
+
+    channels: list[BoundedChannel[int]] = [BoundedChannel[int](2), Numbers(2), BoundedChannel(2)]
+    for channel in channels:
+        await channel.put(7)
+        assert channel.put_nowait(8)
+        assert (await channel.get(), await channel.get_many(5)) == (7, [8])
+
+
 async def test_the_capacity_is_the_bound() -> None:
     """A put beyond it waits; put_nowait says no."""
     channel = BoundedChannel(2)

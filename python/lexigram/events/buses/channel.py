@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from lexigram.events._core import ChannelBase
 from lexigram.events.exceptions import EventValidationError
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)  # so that `BoundedChannel(64)` is complete for type checkers
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 _NOTHING = object()
 
 
-class BoundedChannel(ChannelBase):
+class BoundedChannel(ChannelBase, Generic[T]):
     """Passes items from those who `put` to those who `get`, in order, holding at most `capacity` of them.
 
     Nobody who waits is overtaken. Whoever is cancelled while it waits has put or taken nothing. It belongs to one event
@@ -25,16 +36,22 @@ class BoundedChannel(ChannelBase):
         EventValidationError: `capacity` is below 1 (LEX_ERR_EVT_024).
     """
 
-    async def get(self) -> Any:
+    if TYPE_CHECKING:
+
+        def put(self, item: T, /) -> Awaitable[None]: ...
+        def put_nowait(self, item: T, /) -> bool: ...
+
+    async def get(self) -> T:
         """Take the oldest item, waiting for one if there is none.
 
         Raises:
             ChannelClosedError: The channel is closed and empty.
         """
-        item = self._take(_NOTHING)
-        return item if item is not _NOTHING else await self._get_later(0)
+        item: Any = self._take(_NOTHING)
+        taken: T = item if item is not _NOTHING else await self._get_later(0)
+        return taken
 
-    async def get_many(self, limit: int) -> list[Any]:
+    async def get_many(self, limit: int) -> list[T]:
         """Take 1 to `limit` of the oldest items, waiting if there is none.
 
         Raises:
@@ -43,7 +60,7 @@ class BoundedChannel(ChannelBase):
         """
         if limit < 1:
             raise EventValidationError(f"limit must be at least 1, not {limit}", field="limit")
-        items: list[Any] = self._take_many(limit) or await self._get_later(limit)
+        items: list[T] = self._take_many(limit) or await self._get_later(limit)
         return items
 
     async def close(self) -> None:
@@ -58,7 +75,7 @@ class BoundedChannel(ChannelBase):
     send = ChannelBase.put
     receive = get
 
-    async def _put_later(self, item: Any) -> None:
+    async def _put_later(self, item: T) -> None:
         """Put `item` as soon as there is room."""
         if self.put_nowait(item):
             return
