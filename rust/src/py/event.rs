@@ -487,8 +487,10 @@ pub struct Planned<'a, 'py> {
 impl<'a, 'py> Planned<'a, 'py> {
     /// The handle of `object` if it is an event, command or query of ours.
     pub fn cast(object: &'a Bound<'py, PyAny>) -> Option<Self> {
-        let message = MessageRef::cast(object)?;
-        Some(Planned { message, plan: message.plan()? })
+        // SAFETY: `object` is alive for 'a.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        // Only classes of ours have plans, and an instance exists only once its class has one.
+        cached_plan(class).map(|plan| Planned { message: MessageRef(object.as_borrowed()), plan })
     }
 
     /// A handle on an object that `allocate` made; None if its class is not that of the plan.

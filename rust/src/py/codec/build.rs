@@ -155,8 +155,21 @@ impl<'p, 'py> Parts<'p, 'py> {
     }
 
     /// Makes the object.
-    #[inline]
-    pub fn build(mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
+    #[inline(always)]
+    pub fn build(self, known: &Known) -> Res<Bound<'py, PyAny>> {
+        if self.is_complete() && self.extra.is_none() {
+            match self.target {
+                Target::Message(builder) if self.has_id && self.has_time => return Ok(builder.into_object()),
+                Target::Slots(object, _) | Target::Attributes(object) => return Ok(object),
+                target => return Self { target, ..self }.finish(known),
+            }
+        }
+        self.finish(known)
+    }
+
+    /// Makes an object that is not of the usual kinds, or for which something was missing or too much.
+    #[inline(never)]
+    fn finish(mut self, known: &Known) -> Res<Bound<'py, PyAny>> {
         match self.plan.style {
             Style::Event | Style::Message => self.message(),
             Style::NamedTuple => self.named_tuple(),

@@ -115,28 +115,38 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
     }
 
     /// Begins an object; in binary that is its shape.
+    #[inline(always)]
     fn begin_record(&mut self, fields: &Fields, plan: &RecordPlan, open: bool) {
         if !S::BINARY {
             self.sink.out().push(b'{');
             return;
         }
-        let address = std::ptr::from_ref(plan) as usize;
-        if self.last_shape.0 != address {
-            let known = self.shapes.iter().position(|shape| *shape == address);
-            self.last_shape = (address, known.map_or(0, |index| index as u64 + 1));
-        }
         let tag = if open { wire::OPEN_RECORD } else { wire::RECORD };
-        let out = self.sink.out();
-        if self.last_shape.1 == 0 {
-            out.extend_from_slice(&[tag, 0]);
-            out.extend_from_slice(&fields.header);
-            self.shapes.push(address);
-            self.last_shape.1 = self.shapes.len() as u64;
-        } else if self.last_shape.1 < 0x80 {
-            out.extend_from_slice(&[tag, self.last_shape.1 as u8]);
+        let (address, number) = self.last_shape;
+        if address == std::ptr::from_ref(plan) as usize && number < 0x80 {
+            self.sink.out().extend_from_slice(&[tag, number as u8]);
         } else {
-            out.push(tag);
-            binary::write_varint(out, self.last_shape.1);
+            self.begin_shape(fields, plan, tag);
+        }
+    }
+
+    /// Begins an object of another shape than the last one.
+    #[inline(never)]
+    fn begin_shape(&mut self, fields: &Fields, plan: &RecordPlan, tag: u8) {
+        let address = std::ptr::from_ref(plan) as usize;
+        let out = self.sink.out();
+        match self.shapes.iter().position(|shape| *shape == address) {
+            Some(index) => {
+                self.last_shape = (address, index as u64 + 1);
+                out.push(tag);
+                binary::write_varint(out, self.last_shape.1);
+            }
+            None => {
+                out.extend_from_slice(&[tag, 0]);
+                out.extend_from_slice(&fields.header);
+                self.shapes.push(address);
+                self.last_shape = (address, self.shapes.len() as u64);
+            }
         }
     }
 

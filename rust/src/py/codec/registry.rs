@@ -85,35 +85,35 @@ impl Names {
 
     /// Returns the plan and the stored name of a class of events, None if it is no such class.
     #[inline]
-    pub fn of_event_class(
+    pub fn of_event_class<'py>(
         &self,
-        class: &Bound<'_, PyType>,
+        class: &Bound<'py, PyType>,
         known: &Known,
-    ) -> PyResult<Option<(Py<RecordPlan>, Py<PyString>)>> {
+    ) -> PyResult<Option<(Bound<'py, RecordPlan>, Py<PyString>)>> {
         let (py, address) = (class.py(), class.as_ptr());
         let changes = CHANGES.load(Ordering::Relaxed);
         let found = RECENT.with(|recent| {
             let recent = recent.try_borrow().ok()?;
             let recent = recent[line(address as usize)].as_ref()?;
             let is_it = recent.class.as_ptr() == address && recent.names == self.number && recent.changes == changes;
-            is_it.then(|| (recent.plan.clone_ref(py), recent.type_name.clone_ref(py)))
+            is_it.then(|| (recent.plan.bind(py).clone(), recent.type_name.clone_ref(py)))
         });
         if found.is_some() { Ok(found) } else { self.find_event_class(class, changes, known) }
     }
 
     #[cold]
-    fn find_event_class(
+    fn find_event_class<'py>(
         &self,
-        class: &Bound<'_, PyType>,
+        class: &Bound<'py, PyType>,
         changes: u64,
         known: &Known,
-    ) -> PyResult<Option<(Py<RecordPlan>, Py<PyString>)>> {
+    ) -> PyResult<Option<(Bound<'py, RecordPlan>, Py<PyString>)>> {
         let py = class.py();
         let Entry::Record(plan, type_name) = self.of_class(class, known)? else { return Ok(None) };
         match plan.get().style {
             Style::Event => {}
             // A class that need not live for ever is not kept here, where the collector does not look.
-            Style::Contract => return Ok(Some((plan, type_name))),
+            Style::Contract => return Ok(Some((plan.into_bound(py), type_name))),
             _ => return Ok(None),
         }
         let (class, kept_plan, kept_name) = (class.clone().unbind(), plan.clone_ref(py), type_name.clone_ref(py));
@@ -122,7 +122,7 @@ impl Names {
         let former =
             RECENT.with(|recent| recent.try_borrow_mut().ok().and_then(|mut recent| recent[place].replace(kept)));
         drop(former);
-        Ok(Some((plan, type_name)))
+        Ok(Some((plan.into_bound(py), type_name)))
     }
 
     /// Shows the collector what is held here. The lock is free: the collector never starts while it is held.
