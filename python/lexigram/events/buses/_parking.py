@@ -6,6 +6,8 @@ import logging
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterStore, Lane
+from lexigram.events.buses.dead_letter_entry import lane_of
+from lexigram.events.exceptions import SerializationError
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class Parking:
 
     def blocks(self, event: DomainEvent, handler_name: str) -> bool:
         """Return whether the handler probably must not see the event yet."""
-        return event.aggregate_id is not None and (handler_name, str(event.aggregate_id)) in self.lanes
+        return event.aggregate_id is not None and lane_of(event, handler_name) in self.lanes
 
     async def read(self) -> None:
         """Learn which lanes were parked before this bus existed."""
@@ -38,8 +40,8 @@ class Parking:
 
     async def park(self, event: DomainEvent, handler_name: str) -> bool:
         """Park the event behind its lane; return False if nothing is left there by now."""
-        lane, store = (handler_name, str(event.aggregate_id)), self.store
-        if store is None:
+        lane, store = lane_of(event, handler_name), self.store
+        if store is None or lane is None:
             return False
         async with store.holding(lane):
             parked = any(entry.lane == lane for entry in self.unsaved) or await store.is_parked(lane)
@@ -69,9 +71,20 @@ class Parking:
         while self.unsaved and self.store is not None:
             entry = self.unsaved[0]
             try:
-                await self.store.save(entry)
+                await _save(self.store, entry)
             except Exception as error:
                 _log.error("dead letter of %s for %s is not stored: %s", entry.event_type, entry.handler_name, error)
                 return
             if self.unsaved and self.unsaved[0] is entry:
                 del self.unsaved[0]
+
+
+async def _save(store: DeadLetterStore, entry: DeadLetterEntry) -> None:
+    """Store a dead letter; without its event where that cannot be stored, so that it never holds up the others."""
+    try:
+        await store.save(entry)
+    except SerializationError as error:
+        _log.error(
+            "dead letter of %s for %s is stored without its event: %s", entry.event_type, entry.handler_name, error
+        )
+        await store.save(entry.without_event())

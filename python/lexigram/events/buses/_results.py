@@ -31,12 +31,19 @@ class DispatchResult:
 
 @dataclass(frozen=True)
 class CloseReport:
-    """How closing went: `left` are events with unfinished handlers, `parked` how many dead letters they became."""
+    """How closing went.
+
+    Attributes:
+        left: Events with unfinished handlers.
+        parked: How many dead letters they became.
+        unsaved: How many dead letters their store did not take; they are lost with this process.
+    """
 
     left: tuple[DomainEvent, ...] = ()
     parked: int = 0
+    unsaved: int = 0
 
     @property
     def drained(self) -> bool:
-        """Whether everything was handled within the deadline."""
-        return not self.left
+        """Whether everything was handled within the deadline and every dead letter was stored."""
+        return not self.left and not self.unsaved

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.messages.clock import now
+from lexigram.events.messages.texts import storable
 
 Lane = tuple[str, str]
 """Handler name and aggregate id."""
+
+
+def lane_of(event: DomainEvent, handler_name: str) -> Lane | None:
+    """Return the lane of an event for a handler; None for an event without aggregate id."""
+    return None if event.aggregate_id is None else (handler_name, storable(str(event.aggregate_id)))
 
 
 @dataclass
@@ -20,8 +25,10 @@ class DeadLetterEntry:
     """One event that one handler has not handled.
 
     Args:
-        event: The event itself; durable stores keep it through the codec, so its class and types survive.
+        event: The event itself; durable stores keep it through the codec, so its class and types survive. None where
+            they cannot: such an entry is replayed once `edit` has given it an event that can be stored.
         event_data: The event as a readable dictionary, for display.
+        error: Its words; what a database could not store is escaped.
         error_type: Class name of the last error; empty while the entry only waits.
         attempts: How often the handler was called, replays included.
         aggregate_id: The lane's aggregate, or None for an event without one.
@@ -44,6 +51,14 @@ class DeadLetterEntry:
     waiting: bool = False
     position: int = 0
 
+    def __post_init__(self) -> None:
+        self.error = storable(self.error)
+
+    def without_event(self) -> DeadLetterEntry:
+        """Return a copy for stores that cannot keep the event; its dictionary shows what they cannot keep as text."""
+        data = {name: _plain(value) for name, value in self.event_data.items()}
+        return replace(self, event=None, event_data=data)
+
     @property
     def lane(self) -> Lane | None:
         """Handler and aggregate whose order this entry keeps; None for an event without aggregate id."""
@@ -54,20 +69,30 @@ class DeadLetterEntry:
         cls, event: DomainEvent, handler_name: str, error: BaseException | None = None, attempts: int = 0
     ) -> DeadLetterEntry:
         """Build the entry for `event`; without `error` it waits behind an earlier entry of its lane."""
-        data: dict[str, Any] = {}
-        with suppress(Exception):  # the dictionary is for display only; the event itself is kept
-            data = event.to_dict()
+        lane = lane_of(event, handler_name)
         return cls(
-            event_type=event.event_type or type(event).__name__,
-            event_data=data,
+            event_type=storable(event.event_type or type(event).__name__),
+            event_data=_displayed(event),
             handler_name=handler_name,
             error="" if error is None else str(error),
             error_type="" if error is None else type(error).__name__,
             attempts=attempts,
             event=event,
-            aggregate_id=None if event.aggregate_id is None else str(event.aggregate_id),
+            aggregate_id=None if lane is None else lane[1],
             waiting=error is None,
         )
+
+
+def _displayed(event: DomainEvent) -> dict[str, Any]:
+    """Return an event as a dictionary for display; the event itself is kept beside it."""
+    try:
+        return event.to_dict()
+    except Exception:  # it has a value that cannot be stored
+        return {f.name: _plain(getattr(event, f.name, None)) for f in fields(event)}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else storable(repr(value))
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         if self._backlog.busy:
             return await self._abandon()
         await self._parking.store_unsaved()
-        return CloseReport()
+        return CloseReport(unsaved=len(self._parking.unsaved))
 
     async def _abandon(self) -> CloseReport:
         """Stop the workers and turn what is left into dead letters."""
@@ -275,7 +275,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
             for subscription in delivery.subscriptions[delivery.index :]:
                 parked += await self._abandon_call(delivery, subscription)
         self._stopping = False
-        return CloseReport(tuple(delivery.event for delivery in left), parked)
+        return CloseReport(tuple(delivery.event for delivery in left), parked, len(self._parking.unsaved))
 
     async def _abandon_call(self, delivery: Delivery, subscription: Subscription) -> bool:
         """Make a dead letter of a handler call that will not happen; return whether it was kept."""

@@ -236,6 +236,7 @@ class EventsProvider(Provider):
                 "events.shutdown.unfinished",
                 events=len(report.left),
                 dead_letters=report.parked,
+                dead_letters_not_stored=report.unsaved,
                 deadline_seconds=seconds,
             )
 

@@ -87,6 +87,9 @@ def check_events(events: object) -> Sequence[Any]:
             raise EventValidationError(
                 f"events[{index}] must be a DomainEvent, got {type(event).__name__}", field=f"events[{index}]"
             )
+        own = event.event_type
+        if own != type(event).__name__ and own is not None:
+            check_text(own, f"events[{index}].event_type")
     if len(events) > 1 and len({event.event_id for event in events}) != len(events):
         raise EventValidationError("events holds the same event id twice; one event is stored once", field="events")
     return events

@@ -12,6 +12,7 @@ from lexigram.contracts.core.result import Err, Ok
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.exceptions import EventError, EventHandlerError
+from lexigram.events.messages.event import Event
 from lexigram.events.testing.samples import ItemAdded, ItemRemoved, added
 
 
@@ -71,6 +72,24 @@ class FailureContract:
         (entry,) = await letters(bus).list_entries()
         assert entry.error_type == "EventError"
         assert entry.attempts == 4
+
+    async def test_an_event_that_cannot_be_stored_holds_up_no_other_dead_letter(self, bus: EventBusImpl) -> None:
+        """Its entry is there too, in its place in its lane, with what can be shown of it."""
+
+        @bus.handler(Event)
+        async def broken(event: Any) -> None:
+            raise ValueError("boom")
+
+        aggregate = uuid4()
+        await bus.publish(Event(tool=object(), name="a", aggregate_id=aggregate))
+        await bus.publish([Event(name="b"), Event(name="c", aggregate_id=aggregate)])
+        await bus.flush()
+        entries = {entry.event_data["name"]: entry for entry in await letters(bus).list_entries()}
+        assert set(entries) == {"a", "b", "c"}
+        assert "object object" in entries["a"].event_data["tool"]
+        assert (entries["a"].error, entries["a"].lane) == ("boom", entries["c"].lane)
+        assert entries["c"].waiting
+        assert (await bus.close()).drained
 
     async def test_a_failing_handler_is_retried(self, bus: EventBusImpl) -> None:
         """As often as configured; success in between ends it."""

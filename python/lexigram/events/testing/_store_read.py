@@ -165,6 +165,13 @@ class ReadContract:
         assert await store.append("a", added("3")) == 3
         assert positions(await collect(store.stream_all())) == [3, 4]
 
+    async def test_bad_event_types_are_refused(self, store: AbstractEventStore) -> None:
+        """A type of its own that some backend could not store; nothing is written."""
+        for bad in ("a\0b", "\ud800", "x" * 256):
+            events = [ItemAdded(sku="1"), ItemAdded(sku="2", event_type=bad)]
+            await refuses(store.append("a", events), "events[1].event_type")
+        assert await store.head() == 0
+
     @pytest.mark.parametrize("stream_id", ["", "x" * 256, "a\x00b", "\ud800", 5, None, uuid4()])
     async def test_bad_stream_ids_are_refused_everywhere(self, store: AbstractEventStore, stream_id: Any) -> None:
         """One clear error that names the field, whatever the method."""

@@ -100,6 +100,15 @@ class DeadLetterStoreContract:
         assert abs(kept.failed_at - datetime.now(UTC)) < timedelta(minutes=1)
         assert kept.event_data["sku"] == "1"
 
+    @pytest.mark.parametrize("error", ["a\0b", "\ud800", "x" * 100_000, "\U0001f600"])
+    async def test_any_error_text_can_be_stored(self, store: DeadLetterStore, error: str) -> None:
+        """What no database takes is escaped."""
+        entry = DeadLetterEntry.of(ItemAdded(sku="1"), "app.mail", ValueError(error), 1)
+        await store.save(entry)
+        (kept,) = await store.list_entries()
+        assert kept.error == entry.error
+        assert kept.error in (error, r"a\x00b", r"\ud800")
+
     async def test_positions_count_up_and_order_the_list(self, store: DeadLetterStore) -> None:
         """Saving again keeps the place; listing pages by position."""
         entries = [letter(sku) for sku in "abc"]
