@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
-from lexigram.events import DomainEvent, EventCodec, EventValidationError, event_type
+from lexigram.events import Command, DomainEvent, EventCodec, EventValidationError, event_type
 from lexigram.events.messages.registry import EventTypeRegistry, default_registry, full_name
 
 
@@ -225,3 +225,47 @@ def test_a_script_s_classes_are_stored_under_the_script_s_name(tmp_path: Path) -
             [sys.executable, "-c", read], cwd=tmp_path, input=payload, capture_output=True, check=True
         )
         assert answer.stdout.split() == [b"Sold", b"x"]
+
+
+def test_a_restarted_script_finds_its_own_commands_and_values(tmp_path: Path) -> None:
+    """What a saga or an outbox has stored of them outlives the process, though `__main__` is no module of that name."""
+    script = tmp_path / "shop_script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import dataclasses, sys
+            from lexigram.events import Command, DomainEvent, EventCodec
+
+            class Sold(DomainEvent):
+                sku: str
+
+            @dataclasses.dataclass
+            class Price:
+                cents: int
+
+            class Ship(Command[None]):
+                sku: str
+
+            if sys.argv[1:] == ["write"]:
+                sys.stdout.buffer.write(EventCodec().encode_value([Ship(sku="x"), Price(3)]))
+            else:
+                print(*[type(value).__name__ for value in EventCodec().decode_value(sys.stdin.buffer.read())])
+            """
+        )
+    )
+    for command in ([str(script)], ["-m", "shop_script"]):
+        program = [sys.executable, *command]
+        stored = subprocess.run([*program, "write"], cwd=tmp_path, capture_output=True, check=True).stdout
+        read = subprocess.run(program, cwd=tmp_path, input=stored, capture_output=True, check=True)
+        assert read.stdout.split() == [b"Ship", b"Price"]
+
+
+def test_commands_are_found_where_no_events_are_defined() -> None:
+    """A package of commands alone; and a class that is no plain data is not found even so."""
+
+    class Pack(Command[None]):
+        box: str
+
+    registry = EventTypeRegistry()
+    assert registry.resolve_value(full_name(Pack)) is Pack
+    assert registry.resolve_value(f"{HERE}.nothing") is None

@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
+from lexigram.contracts.events.messages import Message
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
 
@@ -27,15 +28,22 @@ MAX_NAME_LENGTH = 255
 
 def module_name(cls: type) -> str:
     """Return the module a class is stored under: the script's own name where the class lives in `__main__`."""
-    module = cls.__module__
-    if module != "__main__":
-        return module
+    return cls.__module__ if cls.__module__ != "__main__" else _script_name()
+
+
+def _script_name() -> str:
+    """Return the name that `__main__` would have as a module, where Python knows it."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
         return str(spec.name)
     path = getattr(main, "__file__", None)
-    return PurePath(path).stem if path else module
+    return PurePath(path).stem if path else "__main__"
+
+
+def _loaded(module: str) -> Any:
+    """Return the loaded module under whose name classes are stored, or None."""
+    return sys.modules.get(module) or (sys.modules.get("__main__") if module == _script_name() else None)
 
 
 def full_name(cls: type) -> str:
@@ -177,28 +185,37 @@ class EventTypeRegistry:
         return [cls for cls in self._short.get(short, ()) if self._names.get(full_name(cls)) is cls]
 
     def resolve_value(self, name: str) -> type | None:
-        """Return the class of a nested value, or None.
+        """Return the class of a nested value, command or query, or None.
 
         Looks at registered classes, then at plain data classes of modules that are already loaded and belong to a
-        package that defines events. Never imports anything, and never returns a class that is not plain data.
+        package that defines events, then at all commands and queries. Never imports anything, and never returns a class
+        that is not plain data.
         """
         found = self._names.get(name)
         if found is not None:
             return found
+        value = self._plain_data(name)
+        if value is not None:
+            self.register(value)
+            return self._names.get(name)
+        for cls in _subclasses(Message):
+            if cls not in self._stored:
+                self.register(cls)
+        found = self._names.get(name)
+        return found if is_value_class(found) else None
+
+    def _plain_data(self, name: str) -> type | None:
         if name.partition(".")[0] not in self._packages():
             return None
         module, _, qualname = name.rpartition(".")
         path = [qualname]
-        while module and module not in sys.modules:
+        while module and _loaded(module) is None:
             module, _, part = module.rpartition(".")
             path.insert(0, part)
-        value: Any = sys.modules.get(module) if module else None
+        value: Any = _loaded(module) if module else None
         for part in path:
             value = getattr(value, "__dict__", {}).get(part)
-        if not is_value_class(value) or full_name(value) != name:
-            return None
-        self.register(value)
-        return self._names.get(name)
+        return value if is_value_class(value) and full_name(value) == name else None
 
     def _packages(self) -> set[str]:
         roots = {module_name(cls).partition(".")[0] for cls in list(self._stored) if issubclass(cls, ContractEvent)}
