@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from pymongo import AsyncMongoClient, ReadPreference
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.event import Event
 from lexigram.events.sagas.mongodb import MongoDBSagaStore
@@ -131,3 +131,30 @@ class TestMongoDBDeadLetterStore(OwnDatabase, DurableDeadLetterStoreContract):
     async def reopen(self, store: Any) -> DeadLetterStore:
         await store.close()
         return MongoDBDeadLetterStore(store.mongo.settings)
+
+
+async def test_logs_in_one_database_do_not_see_each_other(mongo_url: str) -> None:
+    """Not even what compaction removed, whose counters they may share; a collection has one purpose."""
+    database = f"lx_{uuid4().hex}"
+    try:
+        stores = [
+            MongoDBEventStore(None, MongoDBConfig(uri=mongo_url, database=database, events_collection=name))
+            for name in ("one", "two")
+        ]
+        async with stores[0] as one, stores[1] as two:
+            await one.append("a", added("1", "2", "3"))
+            assert await one.compact("a", 2) == 2
+            assert await two.get_stream_version("a") == 0
+            assert await two.append("a", added("1"), 0) == 1
+            assert await two.get_stream_version("a") == 1
+            assert await two.compact("a", 1) == 1
+            assert [event.version for event in await one.read("a")] == [3]
+            assert await one._removals() == {"a": 2}
+            assert await two._removals() == {"a": 1}
+    finally:
+        async with AsyncMongoClient[Any](mongo_url) as client:
+            await client.drop_database(database)
+    with pytest.raises(EventValidationError, match="must differ"):
+        MongoDBEventStore(None, MongoDBConfig(uri=mongo_url, events_collection="x", snapshots_collection="x"))
+    with pytest.raises(EventValidationError, match="needs pymongo's AsyncMongoClient"):
+        MongoDBEventStore(MongoClient(mongo_url, connect=False))

@@ -58,6 +58,12 @@ class MongoSettings:
     def __post_init__(self) -> None:
         for field in ("events", "snapshots", "counters"):
             validate_table_name(getattr(self, field), f"{field}_collection")
+        if len({self.events, self.snapshots, self.counters}) < 3:
+            raise EventValidationError(
+                "events_collection, snapshots_collection and counters_collection must differ, "
+                f"got {self.events!r}, {self.snapshots!r} and {self.counters!r}",
+                field="events_collection",
+            )
         if not self.database or len(self.database) > 63 or set(self.database) & set('/\\. "$\0'):
             raise EventValidationError(
                 f"database must be the name of a MongoDB database, got {self.database!r}", field="database"

@@ -59,7 +59,7 @@ class MongoDatabase:
         self._given: Any = None
         if self._parent is not None:
             self.settings = self._parent.settings
-        elif isinstance(source, AsyncMongoClient | AsyncDatabase) or hasattr(source, "collection"):
+        elif isinstance(source, AsyncMongoClient | AsyncDatabase) or _is_document_store(source):
             self.settings = MongoSettings.of(config)
             self._given, self._provider = _split(source)
         else:
@@ -201,6 +201,16 @@ class MongoDatabase:
             "durable. Pass a pymongo AsyncDatabase, or the address in config",
             field="document_store",
         )
+
+
+def _is_document_store(source: object) -> bool:
+    """Whether this is a framework document store; raises for the clients of other drivers, which have any attribute."""
+    if type(source).__module__.partition(".")[0] in ("pymongo", "motor"):
+        raise EventValidationError(
+            f"a MongoDB store needs pymongo's AsyncMongoClient or a database of it, got {type(source).__name__}",
+            field="document_store",
+        )
+    return hasattr(source, "collection")
 
 
 def _split(source: Any) -> tuple[Any, Any]:

@@ -324,7 +324,8 @@ class MongoDBEventStore(AbstractEventStore):
 
     async def _removed(self, stream_id: str) -> int:
         """Return the last version that compaction has removed."""
-        mark = await self.mongo.read(lambda: self.counters.find_one({"_id": stream_id}), "reading a stream's beginning")
+        key = {"_id": self._counter(stream_id)}
+        mark = await self.mongo.read(lambda: self.counters.find_one(key), "reading a stream's beginning")
         return 0 if mark is None else int(mark["removed"])
 
     async def _head(self) -> int:
@@ -346,7 +347,7 @@ class MongoDBEventStore(AbstractEventStore):
 
     async def _mark_removed(self, stream_id: str, up_to: int) -> int:
         """Raise a stream's mark of removed versions and return what it was."""
-        key, counters = {"_id": stream_id}, self.counters
+        key, counters = {"_id": self._counter(stream_id)}, self.counters
 
         async def mark() -> Any:
             found = await counters.find_one_and_update(key, {"$max": {"removed": up_to}})
@@ -359,8 +360,13 @@ class MongoDBEventStore(AbstractEventStore):
         return int(await self.mongo.write(mark, "marking removed events"))
 
     async def _removals(self) -> dict[str, int]:
-        marks = await self.mongo.read(lambda: self.counters.find({}).to_list(None), "reading what was removed")
-        return {mark["_id"]: int(mark["removed"]) for mark in marks}
+        own = {"_id": {"$gte": self._counter(""), "$lt": f"{self.mongo.settings.events};"}}
+        marks = await self.mongo.read(lambda: self.counters.find(own).to_list(None), "reading what was removed")
+        return {mark["_id"].partition(":")[2]: int(mark["removed"]) for mark in marks}
+
+    def _counter(self, stream_id: str) -> str:
+        """Return the id of a stream's counter; several logs may have one collection of counters."""
+        return f"{self.mongo.settings.events}:{stream_id}"
 
     async def _stream_ids(self) -> list[str]:
         pipeline: list[Document] = [{"$match": HELD}, {"$unwind": "$e"}, {"$group": {"_id": "$e.s"}}]
