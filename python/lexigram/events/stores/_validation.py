@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MAX_POSITION: Final = 2**63 - 1
 """Largest version or position: a signed 64-bit integer, as databases have it."""
 
+FOREVER_SECONDS: Final = 200_000_000_000.0
+"""About 6,000 years: with longer durations databases run out of dates."""
+
 
 def check_text(value: object, field: str, max_length: int = MAX_STREAM_ID_LENGTH) -> str:
     """Return `value` if it is a non-empty string of at most `max_length` characters that every backend can store."""

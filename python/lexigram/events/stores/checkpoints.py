@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
-from lexigram.events.stores._validation import check_number, check_optional, check_text
+from lexigram.events.stores._validation import FOREVER_SECONDS, check_number, check_optional, check_text
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class AbstractCheckpointStore(ABC):
         check_text(owner, "owner")
         if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
             raise EventValidationError(f"timeout must be a number of seconds above 0, got {timeout!r}", field="timeout")
-        return await self._acquire(check_text(name, "name"), owner, float(timeout))
+        return await self._acquire(check_text(name, "name"), owner, min(float(timeout), FOREVER_SECONDS))
 
     async def release_lock(self, name: str, owner: str, *, fault: str | None = None) -> None:
         """Give the lock back; does nothing if this owner does not have it.

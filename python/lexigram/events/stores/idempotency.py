@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from lexigram.events.exceptions import EventValidationError
-from lexigram.events.stores._validation import check_id, check_text
+from lexigram.events.stores._validation import FOREVER_SECONDS, check_id, check_text
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class AbstractIdempotencyStore(ABC):
 
 
 def check_expiry(expires_in: float | None) -> float | None:
-    """Return `expires_in` if it is None or a number of seconds above 0."""
+    """Return `expires_in` if it is None or a number of seconds above 0; more than the calendar has is never (None)."""
     if expires_in is None:
         return None
     if not isinstance(expires_in, int | float) or isinstance(expires_in, bool) or not expires_in > 0:
         raise EventValidationError(
             f"expires_in must be a number of seconds above 0, got {expires_in!r}", field="expires_in"
         )
-    return float(expires_in)
+    return None if expires_in > FOREVER_SECONDS else float(expires_in)
 
 
 class InMemoryIdempotencyStore(AbstractIdempotencyStore):

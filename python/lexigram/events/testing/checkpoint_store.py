@@ -127,6 +127,8 @@ class CheckpointStoreContract:
             await refuses(store.acquire_lock("orders", bad), "owner")
         await refuses(store.save_checkpoint("orders", -1), "position")
         await refuses(store.acquire_lock("orders", "a", timeout=0), "timeout")
+        assert await store.acquire_lock("kept", "a", timeout=float("inf"))
+        assert not await store.acquire_lock("kept", "b")
 
 
 class IdempotencyStoreContract:
@@ -182,3 +184,5 @@ class IdempotencyStoreContract:
         await refuses(store.mark_processed("c", ""), "message_id")
         await refuses(store.mark_processed("c", 5), "message_id")  # type: ignore[arg-type]
         await refuses(store.mark_processed("c", "m", expires_in=0), "expires_in")
+        await store.mark_processed("c", "for ever", expires_in=float("inf"))
+        assert await store.is_processed("c", "for ever")
