@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from lexigram.events import (
     ProjectionManager,
 )
 from lexigram.events.exceptions import EventStoreError
-from tests.backends import MakeStore, make_store
+from tests.backends import MakeStore, address, make_store, open_store
 
 __all__ = ["make_store"]
 
@@ -52,6 +53,15 @@ class Model:
         self.pauses = False
         self.projection: Any = self._in_memory() if backend == "memory" else self._durable(batches)
         self.projection.inline = True
+
+    @classmethod
+    def like(cls, other: Model) -> Model:
+        """Return the same read model as another process has it."""
+        found = cls(other.backend)
+        found.name = other.name
+        found.projection = found._durable(False)
+        found.projection.inline = True
+        return found
 
     def _in_memory(self) -> InlineProjection:
         projection = InlineProjection(self.name)
@@ -356,3 +366,60 @@ async def test_a_deferred_unit_of_work_includes_it(make_store: MakeStore) -> Non
                 async with store.deferred_unit_of_work():  # type: ignore[attr-defined]
                     await store.append("a", [Booked(seat="1c")], 7)
             assert await store.head() == 2
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "postgres"])
+async def test_a_rebuild_does_not_meet_appends_that_have_begun(make_store: MakeStore, backend: str) -> None:
+    """Rebuilt or reset again and again while appends are in their handlers: nothing counts twice, nothing fails."""
+    model = Model(backend)
+    async with make_store(backend) as store:
+        manager = ProjectionManager(store)
+        manager.register(model.projection)
+        async with manager:
+            model.pauses = True
+            await store.append("s", [Booked(seat="1a") for _ in range(30)])
+
+            async def append(number: int) -> None:
+                for _ in range(6):
+                    await store.append(f"s{number}", [Booked(seat="1a")])
+                    await asyncio.sleep(0.001 * number)
+
+            appending = [asyncio.create_task(append(number)) for number in range(4)]
+            while not all(task.done() for task in appending):
+                assert await manager.rebuild(model.name, batch_size=7) >= 30
+                await manager.reset_all()
+                await asyncio.sleep(0)
+            await asyncio.gather(*appending)
+            await manager.wait_for(model.name, await store.head(), timeout=10)
+            assert await model.rows(store) == {"1a": 54}
+            await store.append("s", [Booked(seat="1b")])
+            assert await model.rows(store) == {"1a": 54, "1b": 1}
+
+
+@SQL
+async def test_a_rebuild_goes_on_while_another_process_appends(
+    backend: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Its appends apply what the rebuild has not come to yet; each goes on where the other one was."""
+    model = Model(backend)
+    where = address(backend, request, tmp_path, 0)
+    async with open_store(backend, where) as store, open_store(backend, where) as elsewhere:
+        managers = ProjectionManager(store), ProjectionManager(elsewhere)
+        for manager in managers:
+            manager.register(model.projection if manager is managers[0] else Model.like(model).projection)
+        async with managers[0], managers[1]:
+            await store.append("s", [Booked(seat="1a") for _ in range(30)])
+
+            async def append() -> None:
+                for _ in range(12):
+                    await elsewhere.append("t", [Booked(seat="1a")])
+
+            appending = asyncio.create_task(append())
+            while not appending.done():
+                await managers[0].rebuild(model.name, batch_size=10)
+            await appending
+            for manager in managers:
+                await manager.wait_for(model.name, await store.head(), timeout=10)
+            assert await model.rows(store) == {"1a": 42}
+            await elsewhere.append("t", [Booked(seat="1b")])
+            assert await model.rows(store) == {"1a": 42, "1b": 1}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
+from lexigram.events.exceptions import AdapterConnectionError, EventValidationError, ProjectionBuildError
 from lexigram.events.projections.applier import BatchApplier, Positioned
 from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
 from lexigram.events.projections.durable import DurableProjection, takes_numbered
@@ -20,6 +20,7 @@ from lexigram.events.projections.runner import ProjectionRunner
 from lexigram.events.stores._inline import MAX_APPENDS, InlineAppends
 from lexigram.events.stores._memory_unit import MemoryUnitOfWork
 from lexigram.events.stores.memory import InMemoryEventStore
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 from lexigram.events.types import ProjectionState
 
 _PAGE: Final = 1000
@@ -122,8 +123,8 @@ class InlineRunner(ProjectionRunner):
         """
         try:
             if self._in_memory:
-                while batch := [(event, event.sequence_number) for event in await self._rest()]:
-                    await self.apply(batch, strict=True)
+                async with self._lock:  # not while it is rebuilt, or an append is applied
+                    await self._catch_up_in_memory()
                 return
             more = True
             while more:
@@ -133,18 +134,50 @@ class InlineRunner(ProjectionRunner):
             self._fault(error)
             raise
 
-    async def _rest(self) -> list[Any]:
-        found: list[Any] = await self._store.read_all(self.projection.position, _PAGE)
-        return found
+    async def _catch_up_in_memory(self) -> None:
+        while events := await self._store.read_all(self.projection.position, _PAGE):
+            await self.apply([(event, event.sequence_number) for event in events], strict=True)
+
+    async def apply(self, batch: list[Positioned], *, strict: bool = False) -> int:
+        """Apply events that lie after the position, unless appends, perhaps of another process, have done so meanwhile."""
+        if self._in_memory:
+            return await super().apply(batch, strict=strict)
+        count = 0
+        try:
+            async with self._store.unit_of_work() as unit:
+                await self._take_turn(unit)
+                stored = await self.applier.stored_position()
+                fresh = [item for item in batch if item[1] > stored] if stored >= self.projection.position else []
+                if fresh:
+                    count = await self.applier.join(fresh)
+                    unit.on_commit(lambda: self._took(batch[-1][1], count))
+        except AdapterConnectionError:
+            raise
+        except Exception as error:
+            self._fault(error)
+            raise
+        if not fresh:
+            self.projection.checkpoint.position = stored
+        return count
+
+    async def flush(self) -> None:
+        """Nothing to do: what was applied is stored, and appends move the position too."""
+        if self._in_memory:
+            await super().flush()
+
+    async def before_reset(self) -> None:
+        """Let an append that has begun end, and take over what it has stored; later ones wait for the transaction."""
+        unit = current_unit_of_work()
+        if unit is not None:
+            await self._take_turn(unit)
+            self.applier.forget()
+            await self.applier.prepare()
 
     async def _apply_page(self, unit: Any) -> bool:
         """Apply the next events in the current transaction; return whether there may be more."""
         if self.projection.status is not ProjectionStatus.RUNNING:
             return False
-        if takes_numbered(unit):
-            # On SQLite the transaction is alone anyway. Here an append already has the log's lock, catching up has none.
-            name = f"inline {self._store.database.names.checkpoints} {self.applier.checkpoint_name}"
-            await unit.fetch_one("SELECT pg_advisory_xact_lock(hashtext($1))", (name,))
+        await self._take_turn(unit)
         events = await self._store.read_all(await self.applier.stored_position(), _PAGE)
         if not events:
             return False
@@ -153,13 +186,21 @@ class InlineRunner(ProjectionRunner):
         unit.on_commit(lambda: self._took(batch[-1][1], count))
         return len(events) == _PAGE
 
+    async def _take_turn(self, unit: Any) -> None:
+        """Let one transaction at a time apply events. On SQLite it is alone anyway once it has begun."""
+        if takes_numbered(unit):
+            # An append already has the log's lock, catching up and rebuilding have none.
+            name = f"inline {self._store.database.names.checkpoints} {self.applier.checkpoint_name}"
+            await unit.fetch_one("SELECT pg_advisory_xact_lock(hashtext($1))", (name,))
+
     async def _take(self, batch: list[Positioned]) -> None:
         """Apply what is about to be stored in memory."""
-        if self.projection.status is ProjectionStatus.RUNNING:
-            if batch[0][1] > self.projection.position + 1:
-                await self.catch_up()
-            await self.applier.join(batch)
-            self._took(batch[-1][1], 0)
+        async with self._lock:  # not while it is rebuilt
+            if self.projection.status is ProjectionStatus.RUNNING:
+                if batch[0][1] > self.projection.position + 1:
+                    await self._catch_up_in_memory()
+                await self.applier.join(batch)
+                self._took(batch[-1][1], 0)
 
     def _took(self, position: int, count: int) -> None:
         before, self._passed = self.projection.position, 0

@@ -66,7 +66,7 @@ async def rebuild(
                     for part, runner in enumerate(runners)
                 ]
             for runner in runners:
-                await runner.applier.flush()
+                await runner.flush()
     except BaseException as error:
         cause = _first(error)
         for runner in runners:
@@ -107,6 +107,7 @@ async def _empty(runners: Sequence[ProjectionRunner], position: int) -> None:
     first, *others = runners
     try:
         async with first.applier.transaction():  # positions and rows, of all partitions, or nothing
+            await first.before_reset()
             for runner in others:
                 await runner.applier.restart(position)
             await first.applier.reset(position)

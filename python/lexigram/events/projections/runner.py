@@ -195,6 +195,13 @@ class ProjectionRunner:
         finally:
             self._moved(self.projection.position - started)
 
+    async def flush(self) -> None:
+        """Store the position, where it lags behind what was processed."""
+        await self.applier.flush()
+
+    async def before_reset(self) -> None:
+        """Called in the transaction of a reset before it changes anything."""
+
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
         """Keep the following task away: for a rebuild, a reset, or events handed in by hand."""
