@@ -77,7 +77,8 @@ class Reader:
     async def _run_postgres(self, queries: list[str]) -> None:
         import asyncpg
 
-        connection = await asyncpg.connect(self.where.split("|")[0])
+        url, schema = self.where.split("|")
+        connection = await asyncpg.connect(url, server_settings={"search_path": schema})
 
         async def read() -> list[list[Any]]:
             level = "repeatable_read" if self.snapshot else "read_committed"

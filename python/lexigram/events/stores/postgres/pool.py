@@ -28,6 +28,7 @@ class Connections:
         self._pool: Any = given
         self._idle: list[Any] = []
         self._waiting = 0
+        self._unwanted: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Create the pool.
@@ -48,12 +49,29 @@ class Connections:
                 # What a unit of work may have changed is reset when it ends: not after every read.
                 reset=_keep,
                 init=self._begin_session,
+                connect=self._connected,
             )
         except Exception as error:
             raise clear_error(error, settings.where, EventStoreConnectionError) from error
 
+    async def _connected(self, *address: Any, **options: Any) -> Any:
+        """Return a new connection. A task that is cancelled meanwhile leaves it to be completed and closed.
+
+        Cut in the middle, asyncpg leaves a future behind with an error that nobody retrieves, and the loop complains of it.
+        """
+        connecting = asyncio.ensure_future(asyncpg.connect(*address, **options))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            unwanted = asyncio.ensure_future(_discard(connecting))
+            self._unwanted.add(unwanted)
+            unwanted.add_done_callback(self._unwanted.discard)
+            raise
+
     async def close(self) -> None:
         """Close our pool; connections still in use are cut."""
+        if self._unwanted:
+            await asyncio.wait(self._unwanted, timeout=_CLOSE_SECONDS)
         if self._given is not None or self._pool is None:
             return
         pool, self._pool = self._pool, None
@@ -69,7 +87,7 @@ class Connections:
         """Return a connection that is kept for long."""
         if self._given is not None:
             return await self._given.acquire()
-        return await asyncpg.connect(**self._options())
+        return await self._connected(**self._options())
 
     async def disconnect(self, connection: Any, is_broken: bool) -> None:
         """Give back what `connect` returned; never raises."""
@@ -165,6 +183,12 @@ def find_also(schema: str, *, is_local: bool = False) -> str:
     """
     local = "true" if is_local else "false"
     return f"""SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), '"{schema}"'), {local})"""
+
+
+async def _discard(connecting: asyncio.Future[Any]) -> None:
+    """Close a connection that nobody waits for any more, as soon as it is there."""
+    with suppress(Exception):
+        await (await connecting).close(timeout=_CLOSE_SECONDS)
 
 
 async def _keep(connection: Any) -> None:
