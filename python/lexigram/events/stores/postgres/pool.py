@@ -70,8 +70,9 @@ class Connections:
 
     async def close(self) -> None:
         """Close our pool; connections still in use are cut."""
-        if self._unwanted:
-            await asyncio.wait(self._unwanted, timeout=_CLOSE_SECONDS)
+        unwanted = [task for task in self._unwanted if not task.done()]
+        if unwanted:
+            await asyncio.wait(unwanted, timeout=_CLOSE_SECONDS)
         if self._given is not None or self._pool is None:
             return
         pool, self._pool = self._pool, None
