@@ -294,6 +294,7 @@ def test_errors_never_show_secrets(values: dict[str, Any]) -> None:
         ({"event_bus": 3}, r"events\.event_bus: expected a mapping or EventBusConfig, got int"),
         ({"sqlite": {"database": ""}}, r"events\.sqlite\.database: expected the path of a file"),
         ({"sqlite": {"database": "a\0b"}}, r"events\.sqlite\.database"),
+        ({"sqlite": {"url": "postgresql://u:secret@h/x"}}, r"events\.sqlite\.database: expected the path of a file"),
         ({"sqlite": {"pragmas": 3}}, r"events\.sqlite\.pragmas: expected a mapping"),
         ({"sqlite": {"synchronous": "SOMETIMES"}}, r"expected one of FULL, NORMAL, OFF, EXTRA"),
         ({"metrics_middleware": {"histogram_buckets": [1, "x"]}}, r"histogram_buckets\[1\]: expected a number"),

@@ -46,9 +46,9 @@ class SqliteConfig(ConfigSection):
     def validate_database(cls, v: str) -> str:
         """Return a path: `sqlite:///events.db` and `sqlite:////var/events.db` are paths too; NUL and empty are not."""
         path = v.removeprefix("sqlite:///").removeprefix("sqlite://") or ":memory:" if v.startswith("sqlite:") else v
-        if not path.strip() or "\0" in path:
+        if not path.strip() or "\0" in path or ("://" in path and not path.startswith(("file:", "sqlite+"))):
             raise EventValidationError(
-                "events.sqlite.database: expected the path of a file", field="events.sqlite.database"
+                "events.sqlite.database: expected the path of a file or sqlite:///path", field="events.sqlite.database"
             )
         return path
 

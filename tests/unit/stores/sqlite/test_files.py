@@ -317,6 +317,14 @@ async def test_urls_paths_and_configuration_name_the_same_file(tmp_path: Path, m
         await store.close()
 
 
+@pytest.mark.parametrize("address", ["postgresql://u:secret@h/x", "redis://:secret@h", "mongodb://u:secret@h"])
+def test_the_address_of_another_database_is_no_file_name(address: str) -> None:
+    """It is refused without showing the password that may be in it."""
+    with pytest.raises(EventValidationError, match=r"got a .*:// address") as caught:
+        SqliteEventStore(address)
+    assert "secret" not in str(caught.value)
+
+
 async def test_pragmas_and_journal_mode_are_applied(tmp_path: Path) -> None:
     """The configuration decides; durable is the default."""
     async with SqliteEventStore(str(tmp_path / "default.db")) as store:

@@ -79,6 +79,11 @@ def normalise_path(database: object) -> str:
         raise EventValidationError(
             f"database must be a file path, an sqlite:// URL or ':memory:', got {database!r}", field="database"
         )
+    other = re.match(r"(?!sqlite|file:)([A-Za-z][A-Za-z0-9+.-]*)://", database)
+    if other:  # it may hold a password, so it is not shown
+        raise EventValidationError(
+            f"database must be a file path or an sqlite:// URL, got a {other[1]}:// address", field="database"
+        )
     match = re.match(r"sqlite(?:\+\w+)?://(?P<rest>.*)", database, re.DOTALL)
     if match:
         rest = match["rest"].partition("?")[0]
