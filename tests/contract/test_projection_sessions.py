@@ -140,6 +140,27 @@ async def test_the_drivers_connection_is_handed_in(store: Any) -> None:
     assert await rows(store) == {"ann": 1}
 
 
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+async def test_a_handler_that_ends_the_transaction_is_told_so(store: Any, statement: str) -> None:
+    """Its rows and the checkpoint would no longer be stored together."""
+
+    class Ending(Customers):
+        name = "ending"
+
+        async def handle_event(self, event: Ordered) -> None:
+            await self.db.execute(statement)
+
+    await store.append("s", [Ordered(customer="ann")])
+    async with ProjectionManager(store) as manager:
+        manager.register(Ending())
+        with pytest.raises(ProjectionBuildError, match="commit or roll back"):
+            await manager.wait_for("ending", 1, timeout=30)
+        status = manager.get_status("ending")
+        assert status is not None
+        assert (status["state"], status["position"]) == ("faulted", 0)
+    assert await store.append("s", [Ordered(customer="bob")]) == 2
+
+
 async def test_over_a_framework_provider_the_error_says_what_to_change(tmp_path: Path) -> None:
     """Nothing is written."""
     provider = MinimalProvider(str(tmp_path / "events.db"))

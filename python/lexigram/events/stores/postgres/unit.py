@@ -71,7 +71,8 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         """Hold the transaction's connection; tasks of one unit of work take turns.
 
         Raises:
-            EventStoreError: LEX_ERR_EVT_013, the unit of work has ended or took longer than its timeout.
+            EventStoreError: LEX_ERR_EVT_013, the unit of work has ended, took longer than its timeout, or the block has
+                ended the transaction.
         """
         async with self._turn:
             if not self.is_open:
@@ -85,6 +86,8 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
                 if self._timed_out:
                     raise self._too_long() from error
                 raise self._engine.application_error(error) from error.__cause__
+            if not self._connection.is_in_transaction():
+                raise EventStoreError("the store's transaction was ended from within; do not commit or roll back in it")
 
     async def run(self, fn: Callable[[Any], Awaitable[T] | T]) -> T:
         """Call `fn(connection)` with the asyncpg connection, await what it returns if that can be awaited.
