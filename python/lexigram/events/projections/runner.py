@@ -13,6 +13,7 @@ from lexigram.events.exceptions import AdapterConnectionError, ConcurrencyError,
 from lexigram.events.projections.applier import BatchApplier, Positioned
 from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
 from lexigram.events.projections.log import LogReader, PartitionReader
+from lexigram.events.projections.ownership import Ownership, fault_of
 from lexigram.events.stores._settled import stopped
 from lexigram.events.stores.lease import Claim, LeaseGroup
 from lexigram.events.types import ProjectionState
@@ -51,8 +52,7 @@ class ProjectionRunner:
         self.applier = applier
         self.last_error: str | None = None
         self.reader = reader
-        self.claim = None if lease is None else lease[1]
-        self._group = None if lease is None else lease[0]
+        self._ownership = None if lease is None else Ownership(*lease, applier)
         self._turn = turn
         self._batch_size = batch_size
         self._before = before
@@ -86,19 +86,15 @@ class ProjectionRunner:
     @property
     def is_owner(self) -> bool:
         """Whether this process runs it now; False while another worker has the lease."""
-        return self.claim is None or self.claim.is_held
+        return self._ownership is None or self._ownership.is_held
 
     @property
     def fault(self) -> str | None:
         """The error that stopped it, in whatever process that happened; None if nothing is wrong."""
-        if self._group is None or self.claim is None or self.claim.is_held:
-            return self._own_fault()
-        own = None if self.following else self._own_fault()
-        return own or self._group.faults.get(self.claim.name)
-
-    def _own_fault(self) -> str | None:
-        is_faulted = self.projection.status is ProjectionStatus.ERROR
-        return (self.projection.error or "faulted") if is_faulted else None
+        if self._ownership is None or self._ownership.is_held:
+            return fault_of(self.projection)
+        own = None if self.following else fault_of(self.projection)
+        return own or self._ownership.fault
 
     @property
     def lag(self) -> int:
@@ -153,16 +149,15 @@ class ProjectionRunner:
     def resume(self) -> None:
         """Go on after a pause or a fault; a shared projection that nobody works on because of a fault is taken."""
         self.projection.resume()
-        if self._group is not None and self.claim is not None:
-            self._group.retry(self.claim)
+        if self._ownership is not None:
+            self._ownership.retry()
         self.notify()
 
     async def take_back(self) -> None:
         """Take a shared projection that nobody works on because of a fault; return once that was tried."""
         async with self._lock:  # not while it is being given back
-            if self._group is not None and self.claim is not None and not self.claim.is_held:
-                self._group.retry(self.claim)
-                await self._group.balance()
+            if self._ownership is not None:
+                await self._ownership.take_back()
 
     def notify(self) -> None:
         """Look at the projection's status again: it was paused, resumed or reset."""
@@ -186,7 +181,7 @@ class ProjectionRunner:
             raise
         except ConcurrencyError as error:
             self.applier.forget()
-            if self.claim is None:
+            if self._ownership is None:
                 self._fault(error)
             raise
         except Exception as error:
@@ -206,8 +201,8 @@ class ProjectionRunner:
     async def exclusively(self) -> AsyncIterator[None]:
         """Keep the following task away: for a rebuild, a reset, or events handed in by hand."""
         async with self._lock:
-            if self.claim is not None and self.claim.is_held:
-                self._begin(self.claim)
+            if self._ownership is not None:
+                self._ownership.begin()
             await self._prepare()
             yield
 
@@ -217,8 +212,9 @@ class ProjectionRunner:
         Raises:
             ProjectionBuildError: The projection is or becomes faulted, or is unregistered.
         """
-        if self.claim is not None:
-            await self._wait_for_anybody(position)
+        if self._ownership is not None and (self.following or fault_of(self.projection) is None):
+            self._hurry.set()
+            await self._ownership.wait_for(position)
             return
         if self.projection.position >= position:
             return
@@ -234,26 +230,12 @@ class ProjectionRunner:
             with suppress(ValueError):
                 self._waiters.remove(entry)
 
-    async def _wait_for_anybody(self, position: int) -> None:
-        """Wait for the stored position: another process may be the one that moves it."""
-        assert self._group is not None
-        assert self.claim is not None
-        self._hurry.set()
-        pause = 0.002
-        while await self.applier.stored_position() < position:
-            if not self.claim.retries:
-                await self._group.look(0.0 if self.fault else 0.5)
-                if self.fault is not None and not self.claim.retries:
-                    raise ProjectionBuildError(self.fault)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.05)
-
     async def _follow(self) -> None:
         backoff = 0.05
         while True:
             try:
-                if self.claim is not None:
-                    await self._own(self.claim)
+                if self._ownership is not None:
+                    await self._ownership.hold(self._lock)
                 await self._step()
                 backoff = 0.05
             except AdapterConnectionError as error:
@@ -261,52 +243,20 @@ class ProjectionRunner:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
             except ConcurrencyError as error:
-                if self.claim is not None:  # another worker has taken over meanwhile
-                    self.applier.forget()
-                    self.claim.lose()
+                if self._ownership is not None:  # another worker has taken over meanwhile
+                    self._ownership.lose()
                 elif self.projection.status is not ProjectionStatus.ERROR:
                     self._fault(error)
             except Exception as error:  # apply() has recorded its own; reading or preparing failed
                 if self.projection.status is not ProjectionStatus.ERROR:
                     self._fault(error)
-                elif self.claim is not None:  # that could not be stored for the others
+                elif self._ownership is not None:  # that could not be stored for the others
                     await asyncio.sleep(backoff)
             except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # a handler's own; nobody looks at the end of this task
                 self.applier.forget()
                 self._fault(error)
-
-    async def _own(self, claim: Claim) -> None:
-        """Give the lease back if it faulted or another worker waits for its share; return when it is held."""
-        if claim.should_release or self._own_fault() is not None:
-            async with self._lock:
-                await self._give_back(claim)
-        await claim.wait()
-        if self._begin(claim) and self._own_fault() is not None:
-            self.projection.resume()  # another try
-
-    async def _give_back(self, claim: Claim) -> None:
-        assert self._group is not None
-        fault = self._own_fault()
-        if not claim.is_held or not (claim.should_release or fault is not None):
-            return
-        if self.applier.is_prepared:
-            await self.applier.flush()
-        if fault is None:
-            await self._group.release(claim)
-            return
-        await self._group.fail(claim, fault)
-        if self._own_fault() is None:  # it was resumed meanwhile
-            self._group.retry(claim)
-
-    def _begin(self, claim: Claim) -> bool:
-        """Go on with the stored position if another worker may have moved it; return whether that is so."""
-        if claim.epoch == self.applier.epoch:
-            return False
-        self.applier.epoch = claim.epoch
-        self.applier.forget()
-        return True
 
     async def _step(self) -> None:
         """Apply the next batch, or wait until there is one."""
@@ -336,7 +286,7 @@ class ProjectionRunner:
         if batch:
             return
         self._phase = ProjectionState.LIVE
-        if self.claim is not None:
+        if self._ownership is not None:
             await self.applier.flush()  # other processes wait for the stored position
         await self._wait()
 
@@ -383,7 +333,7 @@ class ProjectionRunner:
         try:
             await asyncio.wait(
                 (growth, change),
-                timeout=None if self.claim is None else _LEASE_CHECK_SECONDS,
+                timeout=None if self._ownership is None else _LEASE_CHECK_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if growth.done():
@@ -432,7 +382,7 @@ class ProjectionRunner:
         if fault is not None:
             status = ProjectionStatus.ERROR
         else:  # an error of its own that others have overcome
-            status = ProjectionStatus.RUNNING if self._own_fault() is not None else projection.status
+            status = ProjectionStatus.RUNNING if fault_of(projection) is not None else projection.status
         return {
             "name": projection.name,
             "status": status.value,
