@@ -699,7 +699,7 @@ async def test_booting_and_using_is_quiet(caplog: pytest.LogCaptureFixture, caps
 
 def test_provider_attributes() -> None:
     """Name, section and priority are those of the documents."""
-    provider = EventsProvider.from_config(EventsConfig(debug=True), handler_modules=["a.b"])
+    provider = EventsProvider.from_config(EventsConfig(debug=True), handler_modules=["a.b"], container=None)
     assert (provider.name, provider.config_key) == ("events", "events")
     assert provider.priority is ProviderPriority.INFRASTRUCTURE
     assert provider.config.debug
@@ -707,6 +707,13 @@ def test_provider_attributes() -> None:
     assert provider.config.event_store_backend == "sqlite"
     with pytest.raises(Exception, match="is not booted yet"):
         _ = provider.event_store
+    for wrong in (5, EventsConfig().event_bus):
+        with pytest.raises(EventValidationError, match="config must be an EventsConfig"):
+            EventsProvider(wrong)  # type: ignore[arg-type]
+        with pytest.raises(EventValidationError, match="config must be an EventsConfig"):
+            provider.config = wrong  # type: ignore[assignment]
+    with pytest.raises(EventValidationError, match="handler_modules must be a list"):
+        EventsProvider(handler_modules="a.b")  # type: ignore[arg-type]
 
 
 async def test_ids_keep_their_type_through_the_container() -> None:

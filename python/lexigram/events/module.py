@@ -6,10 +6,10 @@ from typing import Any
 
 from lexigram.di.module import DynamicModule, Module, module
 from lexigram.events.config import EventsConfig
+from lexigram.events.di.arguments import as_config, as_module_names
 from lexigram.events.di.exports import EXPORTS
 from lexigram.events.di.provider import EventsProvider
 from lexigram.events.di.scope import ScopedHandlersProvider
-from lexigram.events.exceptions import EventValidationError
 from lexigram.events.types import EventStoreBackend
 
 __all__ = ["EventsModule"]
@@ -37,20 +37,8 @@ class EventsModule(Module):
         Raises:
             EventValidationError: LEX_ERR_EVT_024. A setting or a module name is not acceptable.
         """
-        if isinstance(config, dict):
-            config = EventsConfig.from_dict(config)
-        if config is not None and not isinstance(config, EventsConfig):
-            raise EventValidationError(
-                f"config must be an EventsConfig, a mapping or None, got {type(config).__name__}", field="config"
-            )
-        modules = list(handler_modules or [])
-        if isinstance(handler_modules, str) or not all(isinstance(name, str) and name for name in modules):
-            raise EventValidationError(
-                f'handler_modules must be a list of module names like ["myapp.handlers"], got {handler_modules!r}',
-                field="handler_modules",
-            )
         # A class, not an instance: the framework then makes a new provider for every boot.
-        provider = EventsProvider.bound(config=config, handler_modules=modules)
+        provider = EventsProvider.bound(config=as_config(config), handler_modules=as_module_names(handler_modules))
         return DynamicModule(module=cls, providers=[provider], exports=list(EXPORTS), is_global=True)
 
     @classmethod
@@ -80,11 +68,7 @@ class EventsModule(Module):
         Args:
             config: Settings other than the backends.
         """
-        if isinstance(config, dict):
-            config = EventsConfig.from_dict(config)
-        settings = config or EventsConfig()
-        if not isinstance(settings, EventsConfig):
-            return cls.configure(settings)  # raises
+        settings = as_config(config) or EventsConfig()
         memory = settings.model_copy(update={"event_store_backend": EventStoreBackend.MEMORY})
         memory.event_bus = memory.event_bus.model_copy(update={"backend": "memory"})
         memory.rabbitmq = memory.kafka = memory.azure_servicebus = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 from lexigram.contracts.core import ProviderPriority
 from lexigram.di.provider import Provider
 from lexigram.events.config import EventsConfig
+from lexigram.events.di.arguments import as_config, as_module_names
 from lexigram.events.di.injection import Injector, no_module
 from lexigram.events.di.services import ContainerServices
 from lexigram.events.di.sub_providers.bus_provider import BusSubProvider
@@ -59,8 +60,10 @@ class EventsProvider(Provider):
     ) -> None:
         super().__init__()
         config = self.bound_arguments.get("config") if config is None else config
-        self._config: EventsConfig | None = EventsConfig.from_dict(config) if isinstance(config, dict) else config
-        self._handler_modules = handler_modules or list(self.bound_arguments.get("handler_modules", ()))
+        self._config = as_config(config)
+        self._handler_modules = as_module_names(handler_modules) or list(
+            self.bound_arguments.get("handler_modules", ())
+        )
         # The framework would bind the section without repairing precedence between spellings; see `register`.
         self._config_from_factory = True
         self._booted = False
@@ -77,8 +80,8 @@ class EventsProvider(Provider):
 
     @classmethod
     def from_config(cls, config: EventsConfig, **context: Any) -> Self:
-        """Return a provider with this configuration; `handler_modules` may be given too."""
-        return cls(config, **context)
+        """Return a provider with this configuration; of what the framework knows, `handler_modules` is used."""
+        return cls(config, context.get("handler_modules"))
 
     @property
     def config(self) -> EventsConfig:
@@ -87,7 +90,7 @@ class EventsProvider(Provider):
 
     @config.setter
     def config(self, value: EventsConfig | dict[str, Any]) -> None:
-        self._config = EventsConfig.from_dict(value) if isinstance(value, dict) else value
+        self._config = as_config(value)
 
     @property
     def event_store(self) -> AbstractEventStore:
