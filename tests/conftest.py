@@ -24,8 +24,8 @@ def services() -> Iterator[Services]:
 
 @pytest.fixture(scope="session")
 def postgres_url(services: Services) -> str:
-    """URL of a PostgreSQL database; tests isolate themselves by schema."""
-    return services.get("postgres").url
+    """URL of a PostgreSQL database; tests isolate themselves by schema. LEXIGRAM_TEST_POSTGRES_URL names another server."""
+    return os.environ.get("LEXIGRAM_TEST_POSTGRES_URL") or services.get("postgres").url
 
 
 @pytest.fixture(scope="session")

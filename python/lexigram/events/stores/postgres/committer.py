@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, Final
 
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError
@@ -22,8 +22,8 @@ from lexigram.events.stores.postgres.errors import (
 from lexigram.events.stores.postgres.knowledge import Knowledge
 
 MAX_EVENTS: Final = 500
-MIN_SHARE: Final = 64
-"""From twice as many appends on, half of them are stored while the callers of the other half go on."""
+MIN_SHARE: Final = 32
+"""From twice as many appends on, half of them may be stored while the callers of the other half go on."""
 MAX_BYTES: Final = 4_000_000
 MAX_WAITING: Final = 16_384
 """Appends that may wait; coroutines beyond that wait before they queue, so memory stays bounded."""
@@ -65,7 +65,8 @@ class Committer:
         self._binary, self._where, self._reconnect_seconds = binary, where, reconnect_seconds
         self._committed = committed
         self._queue: deque[_Waiting] = deque()
-        self._unanswered = 0
+        self._unanswered = self._answered = 0
+        self._answered_at = self._caller_seconds = self._commit_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -137,7 +138,14 @@ class Committer:
         batch: list[_Waiting] = []
         events = size = 0
         queue = self._queue
-        appends = max(MIN_SHARE, (len(queue) + self._unanswered) // 2)
+        if self._answered:
+            # What the callers of the last batch did before they queued again, if anybody waited for them.
+            self._caller_seconds = (thread_time() - self._answered_at) / self._answered
+            self._answered = 0
+        appends = len(queue) + self._unanswered
+        # Two halves cost a commit more, but client and server work at the same time.
+        if appends >= 2 * MIN_SHARE and self._commit_seconds < appends * self._caller_seconds:
+            appends //= 2
         while queue and len(batch) < appends:
             future, request = queue[0]
             if not future.done():
@@ -152,6 +160,7 @@ class Committer:
         return batch
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        started = monotonic()
         try:
             answers = await self._store([request for _, request in batch])
         except BaseException as error:
@@ -160,11 +169,14 @@ class Committer:
             if not isinstance(error, Exception):
                 self._answer_all(batch, answers)
                 raise
+        # Without what grows with the batch, which takes the server about as long as its callers.
+        self._commit_seconds = monotonic() - started - len(batch) * self._caller_seconds
         if self._queue:
             # The next batch is sent first, so that the server works while the callers of this one go on.
             self._unanswered = len(batch)
             self._loop.call_soon(self._answer_all, batch, answers)
         else:
+            self._answered, self._answered_at = len(batch), thread_time()
             self._answer_all(batch, answers)
             # One turn of the loop: callers that were answered queue their next append, so batches stay full.
             await asyncio.sleep(0)
