@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.messages.clock import now
-from lexigram.events.messages.texts import storable
+from lexigram.events.messages.texts import storable, storable_key
 
 Lane = tuple[str, str]
 """Handler name and aggregate id."""
@@ -17,7 +17,7 @@ Lane = tuple[str, str]
 
 def lane_of(event: DomainEvent, handler_name: str) -> Lane | None:
     """Return the lane of an event for a handler; None for an event without aggregate id."""
-    return None if event.aggregate_id is None else (handler_name, storable(str(event.aggregate_id)))
+    return None if event.aggregate_id is None else (handler_name, storable_key(str(event.aggregate_id)))
 
 
 @dataclass
@@ -71,7 +71,7 @@ class DeadLetterEntry:
         """Build the entry for `event`; without `error` it waits behind an earlier entry of its lane."""
         lane = lane_of(event, handler_name)
         return cls(
-            event_type=storable(event.event_type or type(event).__name__),
+            event_type=storable_key(event.event_type or type(event).__name__),
             event_data=_displayed(event),
             handler_name=handler_name,
             error="" if error is None else str(error),

@@ -109,6 +109,18 @@ class DeadLetterStoreContract:
         assert kept.error == entry.error
         assert kept.error in (error, r"a\x00b", r"\ud800")
 
+    async def test_any_aggregate_id_makes_a_lane(self, store: DeadLetterStore) -> None:
+        """However long it is, and whatever characters it has; different ones make different lanes."""
+        long = "".join(f"{number:x}" for number in range(5_000))
+        names = [long + "a", long + "b", "a\0b", "\ud800"]
+        for name in names:
+            event = ItemAdded(sku="1", aggregate_id=name)
+            await store.save(DeadLetterEntry.of(event, "app.mail", ValueError("x"), 1))
+        kept = await store.list_entries()
+        assert len({entry.lane for entry in kept}) == len(names)
+        assert {entry.lane for entry in kept} == set(await store.pending_lanes())
+        assert [entry.event.aggregate_id for entry in kept if entry.event] == names
+
     async def test_positions_count_up_and_order_the_list(self, store: DeadLetterStore) -> None:
         """Saving again keeps the place; listing pages by position."""
         entries = [letter(sku) for sku in "abc"]
