@@ -26,7 +26,8 @@ METHOD = """
 ## What is compared
 
 - *pure Python* is the best careful code for each operation **without** validation, metadata checks, thread safety,
-  limits or errors that help: it shows what Rust adds at the least. *bare msgspec.Struct* has no id and no time.
+  limits or errors that help: it shows what Rust adds at the least. *bare msgspec.Struct* has no id and no time;
+  like our event it may be part of a cycle, which the one with `gc=False` must never be.
 - `eventsourcing` has no asynchronous API; its synchronous calls are timed as they are. Its recorder stores bytes that are
   ready, while our store takes the event object; its repository also encodes and decodes, ours in memory does not.
 - The published package's publish + flush creates tasks and timeouts for every handler; ours arms a timeout only when a

@@ -197,7 +197,7 @@ class EventLog:
     def learn(self, class_: type, type_name: str) -> None:
         """Tell under which name all events of a class are stored; `append` takes only classes it was told of."""
 
-    def append(self, stream_id: object, events: object, expected_version: object) -> int | None:
+    def append(self, stream_id: object, events: object, expected_version: object, /) -> int | None:
         """Append fresh events of ours and return the new version; None, with nothing done, if anything is unusual.
 
         Raises:
@@ -217,7 +217,9 @@ class EventLog:
     def check(self, batch: _Batch) -> tuple[int, int] | None:
         """Return where a batch is stored already, or None if it may be stored; raise as `store` if it may not."""
 
-    def read(self, stream_id: object, from_version: object, to_version: object, limit: object) -> list[Any] | None:
+    def read(
+        self, stream_id: object, from_version: object, to_version: object, limit: object, /
+    ) -> list[Any] | None:
         """Return a stream's events, both versions inclusive; None if an argument is unusual or wrong."""
 
     def page(

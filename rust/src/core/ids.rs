@@ -28,9 +28,11 @@ enum Halves {
 
 impl Halves {
     fn of(halves: Vec<u64>) -> Self {
-        let first = halves[0];
-        let steps: Result<Box<[u32]>, _> = halves.iter().map(|half| u32::try_from(half - first)).collect();
-        steps.map_or(Self::Far(halves.into_boxed_slice()), |steps| Self::Near { first, steps })
+        let (first, last) = (halves[0], halves[halves.len() - 1]);
+        if last - first > u64::from(u32::MAX) {
+            return Self::Far(halves.into_boxed_slice());
+        }
+        Self::Near { first, steps: halves.iter().map(|half| (half - first) as u32).collect() }
     }
 
     fn at(&self, index: usize) -> u64 {
@@ -67,13 +69,31 @@ impl IdIndex {
             let position = (self.chunks.len() * CHUNK + self.last.len() + 1) as u32;
             self.strays.insert(id, position);
         }
-        if self.last.capacity() == 0 {
+        self.note(first_half(self.top));
+    }
+
+    /// Records the id of the next position, which is above all and told by its item.
+    #[inline]
+    pub fn push_next(&mut self, id: u128) {
+        debug_assert!(self.is_above_all(id));
+        self.top = id;
+        self.note(first_half(id));
+    }
+
+    #[inline]
+    fn note(&mut self, half: u64) {
+        if self.last.len() == self.last.capacity() {
             self.last.reserve_exact(CHUNK);
         }
-        self.last.push(first_half(self.top));
+        self.last.push(half);
         if self.last.len() == CHUNK {
-            self.chunks.push(Halves::of(std::mem::take(&mut self.last)));
+            self.seal();
         }
+    }
+
+    #[cold]
+    fn seal(&mut self) {
+        self.chunks.push(Halves::of(std::mem::take(&mut self.last)));
     }
 
     /// Returns the position at which an id was recorded; `is_at` tells whether the item at a position has this id.

@@ -25,6 +25,21 @@ impl PositionIndex {
         self.len += 1;
     }
 
+    /// Adds the positions `first..=last`, all higher than those there.
+    pub fn extend(&mut self, mut first: u32, last: u32) {
+        while first <= last {
+            // Makes room, or a new chunk.
+            self.push(first);
+            first += 1;
+            if let Some(chunk) = self.chunks.last_mut() {
+                let count = (CHUNK - chunk.len()).min((last + 1 - first) as usize) as u32;
+                chunk.extend(first..first + count);
+                self.len += count as usize;
+                first += count;
+            }
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -86,6 +101,17 @@ mod tests {
         for position in [0, 1, 2, 1022, 1023, 1024, 1025, 5998, 5999, 6000] {
             let expected: Vec<u32> = (0..3000).map(|n| 2 * n + 1).filter(|p| *p > position).collect();
             assert_eq!(index.after(position).collect::<Vec<_>>(), expected, "after {position}");
+        }
+    }
+
+    #[test]
+    fn extend_adds_what_as_many_pushes_would() {
+        for (start, count) in [(1, 0), (1, 1), (7, 511), (7, 512), (7, 513), (600, 2000)] {
+            let (mut at_once, mut one_by_one) = (odd_numbers(), odd_numbers());
+            at_once.extend(6000 + start, 6000 + start + count - 1);
+            (6000 + start..6000 + start + count).for_each(|position| one_by_one.push(position));
+            assert_eq!(at_once.after(0).collect::<Vec<_>>(), one_by_one.after(0).collect::<Vec<_>>());
+            assert_eq!((at_once.len(), at_once.last()), (one_by_one.len(), one_by_one.last()));
         }
     }
 

@@ -5,6 +5,7 @@
 //! after releasing the lock around the log.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -12,10 +13,10 @@ use hashbrown::HashMap;
 use super::ids::IdIndex;
 use super::index::PositionIndex;
 use super::partition::partition_hash;
-use super::select::ItemNames;
+
+pub use super::admit::{Admission, Condition, Refusal, Stored};
 
 pub(super) const CHUNK: usize = 1024;
-const SWEEP_AT_LEAST: usize = 1024;
 
 type Map<V> = HashMap<Arc<str>, V, ahash::RandomState>;
 
@@ -28,7 +29,7 @@ pub(super) struct Slot<T> {
 
 pub(super) struct Chunk<T> {
     pub(super) slots: Vec<Slot<T>>,
-    live: usize,
+    pub(super) live: usize,
     /// Some item was said to be of interest to `traced_items`.
     is_traced: bool,
 }
@@ -37,12 +38,12 @@ pub(super) struct Chunk<T> {
 pub(super) struct Stream {
     key: Arc<str>,
     pub(super) hash: u32,
-    first: u32,
-    positions: VecDeque<u32>,
+    pub(super) first: u32,
+    pub(super) positions: VecDeque<u32>,
 }
 
 impl Stream {
-    fn version(&self) -> u32 {
+    pub(super) fn version(&self) -> u32 {
         self.first + self.positions.len() as u32 - 1
     }
 }
@@ -66,48 +67,16 @@ impl NamedIndex {
     }
 }
 
-/// Where a batch is stored: version and position of its last event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    pub version: u32,
-    pub position: u32,
-}
-
-/// What `admit` allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Push the events; the stream is at this version now.
-    Fresh { version: u32 },
-    /// Exactly these events are stored already.
-    Retry(Stored),
-}
-
-/// Why an append is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    Version { actual: u32 },
-    Condition { position: u32 },
-    PartlyStored,
-    Full,
-}
-
-/// What an append requires: a query, and the last position that was taken into account.
-#[derive(Clone, Debug)]
-pub struct Condition {
-    pub query: Vec<ItemNames>,
-    pub after: u32,
-}
-
 pub struct Log<T> {
     pub(super) chunks: Vec<Option<Box<Chunk<T>>>>,
     pub(super) head: u32,
-    live: usize,
-    removed_since_sweep: usize,
-    stream_numbers: Map<u32>,
+    pub(super) live: usize,
+    pub(super) removed_since_sweep: usize,
+    pub(super) stream_numbers: Map<u32>,
     pub(super) streams: Vec<Stream>,
     pub(super) kinds: NamedIndex,
     pub(super) tags: NamedIndex,
-    ids: IdIndex,
+    pub(super) ids: IdIndex,
 }
 
 impl<T> Default for Log<T> {
@@ -165,7 +134,7 @@ impl<T> Log<T> {
         self.find(id, has_id).is_some()
     }
 
-    fn find(&self, id: u128, has_id: impl Fn(&T, u128) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, id: u128, has_id: impl Fn(&T, u128) -> bool) -> Option<u32> {
         let item = |position| self.slot(position).and_then(|slot| slot.item.as_ref());
         let found = self.ids.find(id, |position| item(position).is_some_and(|item| has_id(item, id)));
         found.filter(|position| item(*position).is_some())
@@ -175,57 +144,6 @@ impl<T> Log<T> {
     #[inline]
     pub fn has_room(&self, count: usize) -> bool {
         count <= (u32::MAX - self.head) as usize
-    }
-
-    /// Decides whether a batch with these ids may be appended. Changes nothing.
-    #[inline]
-    pub fn admit(
-        &self,
-        stream: &str,
-        ids: &[u128],
-        expected: Option<u64>,
-        condition: Option<&Condition>,
-        has_id: impl Fn(&T, u128) -> bool,
-    ) -> Result<Admission, Refusal> {
-        let (number, version) = self.locate(stream);
-        if !ids.iter().all(|id| self.ids.is_above_all(*id))
-            && let Some(stored) = self.find_batch(number, ids, has_id)?
-        {
-            return Ok(Admission::Retry(stored));
-        }
-        if expected.is_some_and(|expected| expected != u64::from(version)) {
-            return Err(Refusal::Version { actual: version });
-        }
-        if let Some(position) = condition.and_then(|condition| self.first_match(condition)) {
-            return Err(Refusal::Condition { position });
-        }
-        if !self.has_room(ids.len()) {
-            return Err(Refusal::Full);
-        }
-        Ok(Admission::Fresh { version })
-    }
-
-    /// Finds a batch that is stored already: Some if all of it is, in this stream and order; None if nothing is.
-    #[cold]
-    fn find_batch(
-        &self,
-        stream: Option<u32>,
-        ids: &[u128],
-        has_id: impl Fn(&T, u128) -> bool,
-    ) -> Result<Option<Stored>, Refusal> {
-        let found: Vec<Option<u32>> = ids.iter().map(|id| self.find(*id, &has_id)).collect();
-        if found.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        let first = found.first().copied().flatten().ok_or(Refusal::PartlyStored)?;
-        let stream = stream.map(|n| &self.streams[n as usize]).ok_or(Refusal::PartlyStored)?;
-        let offset = stream.positions.binary_search(&first).map_err(|_| Refusal::PartlyStored)?;
-        let stored = stream.positions.range(offset..).map(|p| Some(*p)).take(ids.len());
-        if !stored.eq(found.iter().copied()) {
-            return Err(Refusal::PartlyStored);
-        }
-        let last = offset + ids.len() - 1;
-        Ok(Some(Stored { version: stream.first + last as u32, position: stream.positions[last] }))
     }
 
     /// Returns the number of a stream, making it if it is new.
@@ -250,23 +168,53 @@ impl<T> Log<T> {
     /// functions of that name can see the id in the item.
     #[inline]
     pub fn push(&mut self, stream: u32, item: T, id: u128, has_id: bool, kind: u32) -> Stored {
-        self.head += 1;
-        self.live += 1;
-        let position = self.head;
-        if ((position - 1) as usize).is_multiple_of(CHUNK) {
-            let slots = Vec::with_capacity(CHUNK);
-            self.chunks.push(Some(Box::new(Chunk { slots, live: 0, is_traced: false })));
+        self.fill(stream, kind, std::iter::once((item, id)), |ids, id| ids.push(id, has_id))
+    }
+
+    /// Stores items of one kind with their ids, as that many calls of `push` would. The ids, which the items tell, are
+    /// in order and above all others.
+    #[inline]
+    pub fn extend(&mut self, stream: u32, kind: u32, items: impl ExactSizeIterator<Item = (T, u128)>) -> Stored {
+        self.fill(stream, kind, items, IdIndex::push_next)
+    }
+
+    #[inline]
+    fn fill(
+        &mut self,
+        stream: u32,
+        kind: u32,
+        mut items: impl ExactSizeIterator<Item = (T, u128)>,
+        record: impl Fn(&mut IdIndex, u128),
+    ) -> Stored {
+        let count = items.len() as u32;
+        while items.len() > 0 {
+            // The last chunk is only dropped once it is full.
+            let last = self.chunks.last_mut().and_then(Option::as_mut).filter(|chunk| chunk.slots.len() < CHUNK);
+            let Some(chunk) = last else {
+                self.add_chunk();
+                continue;
+            };
+            let before = chunk.slots.len();
+            for (item, id) in items.by_ref().take(CHUNK - before) {
+                record(&mut self.ids, id);
+                chunk.slots.push(Slot { item: Some(item), stream, kind });
+            }
+            let added = chunk.slots.len() - before;
+            chunk.live += added;
+            self.live += added;
         }
-        // The last chunk is only dropped once it is full, so it is there.
-        if let Some(Some(chunk)) = self.chunks.last_mut() {
-            chunk.slots.push(Slot { item: Some(item), stream, kind });
-            chunk.live += 1;
-        }
-        self.ids.push(id, has_id);
-        self.kinds.lists[kind as usize].push(position);
+        let first = self.head + 1;
+        self.head += count;
+        self.kinds.lists[kind as usize].extend(first, self.head);
         let stream = &mut self.streams[stream as usize];
-        stream.positions.push_back(position);
-        Stored { version: stream.version(), position }
+        stream.positions.extend(first..=self.head);
+        Stored { version: stream.version(), position: self.head }
+    }
+
+    #[cold]
+    fn add_chunk(&mut self) {
+        let slots = Vec::with_capacity(CHUNK);
+        self.chunks.push(Some(Box::new(Chunk { slots, live: 0, is_traced: false })));
     }
 
     /// Makes `traced_items` visit the item just pushed (and its neighbours in memory).
@@ -295,26 +243,46 @@ impl<T> Log<T> {
         (if stream.positions.is_empty() { 0 } else { stream.first }, stream.version())
     }
 
-    /// Iterates over a stream's items with from <= version <= to.
-    pub fn read(&self, stream: &str, from: u64, to: Option<u64>) -> impl ExactSizeIterator<Item = &T> {
-        let stream = self.stream_numbers.get(stream).map(|n| &self.streams[*n as usize]);
-        let (low, high) = stream.map_or((0, 0), |stream| {
-            let first = u64::from(stream.first);
-            let length = stream.positions.len() as u64;
-            let high = to.map_or(length, |to| to.saturating_add(1).saturating_sub(first).min(length));
-            (from.saturating_sub(first).min(high) as usize, high as usize)
-        });
-        static NOTHING: VecDeque<u32> = VecDeque::new();
-        let positions = stream.map_or(&NOTHING, |stream| &stream.positions);
-        positions.range(low..high).map(|position| self.item(*position))
+    /// Returns how many items of a stream have from <= version <= to.
+    pub fn count(&self, stream: &str, from: u64, to: Option<u64>) -> usize {
+        self.span(stream, from, to).1.len()
     }
 
+    /// Visits the first `limit` of a stream's items with from <= version <= to.
     #[inline]
-    fn item(&self, position: u32) -> &T {
-        let index = position as usize - 1;
-        let chunk = self.chunks[index / CHUNK].as_ref();
-        // `remove_oldest` takes a position from its stream together with its item.
-        chunk.and_then(|chunk| chunk.slots[index % CHUNK].item.as_ref()).expect("a stream holds only live positions")
+    pub fn read<'a>(&'a self, stream: &str, from: u64, to: Option<u64>, limit: usize, mut visit: impl FnMut(&'a T)) {
+        let (positions, span) = self.span(stream, from, to);
+        let (front, back) = positions.as_slices();
+        let (low, high) = (span.start, span.end.min(span.start.saturating_add(limit)));
+        let front_part = low.min(front.len())..high.min(front.len());
+        let back_part = low.saturating_sub(front.len())..high.saturating_sub(front.len());
+        for part in [&front[front_part], &back[back_part]] {
+            // The chunk of the position before is usually that of the next one.
+            let (mut slots, mut number) = (&[][..], usize::MAX);
+            for position in part {
+                let index = *position as usize - 1;
+                if index / CHUNK != number {
+                    number = index / CHUNK;
+                    slots = self.chunks[number].as_ref().map_or(&[], |chunk| &chunk.slots);
+                }
+                // `remove_oldest` takes a position from its stream together with its item.
+                if let Some(Slot { item: Some(item), .. }) = slots.get(index % CHUNK) {
+                    visit(item);
+                }
+            }
+        }
+    }
+
+    /// The positions of a stream, and which of them have from <= version <= to.
+    fn span(&self, stream: &str, from: u64, to: Option<u64>) -> (&VecDeque<u32>, Range<usize>) {
+        static NOTHING: VecDeque<u32> = VecDeque::new();
+        let Some(stream) = self.stream_numbers.get(stream).map(|n| &self.streams[*n as usize]) else {
+            return (&NOTHING, 0..0);
+        };
+        let first = u64::from(stream.first);
+        let length = stream.positions.len() as u64;
+        let high = to.map_or(length, |to| to.saturating_add(1).saturating_sub(first).min(length));
+        (&stream.positions, from.saturating_sub(first).min(high) as usize..high as usize)
     }
 
     #[inline]
@@ -346,59 +314,6 @@ impl<T> Log<T> {
     /// Returns how many events a stream holds.
     pub fn stream_len(&self, number: u32) -> usize {
         self.streams[number as usize].positions.len()
-    }
-
-    /// Removes a stream's events with version <= up_to and adds them to `removed`.
-    pub fn compact(&mut self, stream: &str, up_to: u64, removed: &mut Vec<T>) {
-        let Some(number) = self.stream_numbers.get(stream).copied() else {
-            return;
-        };
-        let stream = &self.streams[number as usize];
-        let count = up_to.saturating_add(1).saturating_sub(u64::from(stream.first)).min(stream.positions.len() as u64);
-        self.remove_oldest(number, count as usize, removed);
-    }
-
-    /// Removes the oldest events of a stream and adds them to `removed`. Amortised cost: constant per event.
-    pub fn remove_oldest(&mut self, stream: u32, count: usize, removed: &mut Vec<T>) {
-        for _ in 0..count {
-            let stream = &mut self.streams[stream as usize];
-            let Some(position) = stream.positions.pop_front() else {
-                break;
-            };
-            stream.first += 1;
-            let index = position as usize - 1;
-            let Some(Some(chunk)) = self.chunks.get_mut(index / CHUNK) else {
-                continue;
-            };
-            removed.extend(chunk.slots[index % CHUNK].item.take());
-            chunk.live -= 1;
-            self.live -= 1;
-            self.removed_since_sweep += 1;
-            if chunk.live == 0 && chunk.slots.len() == CHUNK {
-                self.chunks[index / CHUNK] = None;
-            }
-        }
-        let stream = &mut self.streams[stream as usize];
-        if stream.positions.capacity() > 4 * stream.positions.len() + 16 {
-            stream.positions.shrink_to_fit();
-        }
-        if self.removed_since_sweep >= SWEEP_AT_LEAST.max(self.live) {
-            self.sweep();
-        }
-    }
-
-    /// Takes removed events out of the indexes.
-    fn sweep(&mut self) {
-        self.removed_since_sweep = 0;
-        let chunks = &self.chunks;
-        let alive = |position: u32| {
-            let index = position as usize - 1;
-            chunks[index / CHUNK].as_ref().is_some_and(|chunk| chunk.slots[index % CHUNK].item.is_some())
-        };
-        for list in self.kinds.lists.iter_mut().chain(&mut self.tags.lists) {
-            list.retain(alive);
-        }
-        self.ids.retain(alive, |n| chunks[n].is_some());
     }
 
     /// Visits at least the stored items for which `trace_last` was called.

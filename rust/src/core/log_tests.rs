@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::select::Selection;
+use crate::core::select::{ItemNames, Selection};
 
 fn id_of(item: &u32) -> u128 {
     (u128::from(*item) + 1000) << 80 | 7 << 76
@@ -29,7 +29,14 @@ fn append(log: &mut Log<u32>, stream: &str, items: &[u32], expected: Option<u64>
 }
 
 fn read(log: &Log<u32>, stream: &str) -> Vec<u32> {
-    log.read(stream, 1, None).copied().collect()
+    part(log, stream, 1, None)
+}
+
+fn part(log: &Log<u32>, stream: &str, from: u64, to: Option<u64>) -> Vec<u32> {
+    let mut found = Vec::new();
+    log.read(stream, from, to, usize::MAX, |item| found.push(*item));
+    assert_eq!(found.len(), log.count(stream, from, to));
+    found
 }
 
 fn query(kinds: Option<&[&str]>, tags: &[&str]) -> Vec<ItemNames> {
@@ -57,12 +64,33 @@ fn versions_count_per_stream_and_positions_globally() {
 }
 
 #[test]
+fn extend_stores_what_as_many_pushes_would() {
+    let (mut at_once, mut one_by_one) = (Log::default(), Log::default());
+    for (first, count) in [(1, 1), (2, 1000), (1002, 2100), (3102, 3)] {
+        let items = first..first + count;
+        let [(stream, kind), _] = [&mut at_once, &mut one_by_one].map(|log| (log.stream("a"), log.kind("kind")));
+        let with_ids: Vec<(u32, u128)> = items.clone().map(|item| (item, id_of(&item))).collect();
+        let last = at_once.extend(stream, kind, with_ids.into_iter());
+        for item in items {
+            one_by_one.push(stream, item, id_of(&item), true, kind);
+        }
+        assert_eq!(last, Stored { version: first + count - 1, position: first + count - 1 });
+    }
+    assert_eq!(read(&at_once, "a"), read(&one_by_one, "a"));
+    let all = Selection { query: Some(query(Some(&["kind"]), &[])), ..Selection::default() };
+    assert_eq!(select(&at_once, &all), (1..3105).collect::<Vec<_>>());
+    let same = |item: &u32, id: u128| id_of(item) == id;
+    assert!((1..3105).all(|item| at_once.find(id_of(&item), same) == Some(item)));
+    assert_eq!((at_once.len(), at_once.head()), (one_by_one.len(), one_by_one.head()));
+}
+
+#[test]
 fn read_bounds_are_inclusive_and_clamped() {
     let mut log = Log::default();
     append(&mut log, "a", &(1..=10).collect::<Vec<_>>(), None).unwrap();
     let mut removed = Vec::new();
     log.compact("a", 3, &mut removed);
-    let part = |from, to| log.read("a", from, to).copied().collect::<Vec<u32>>();
+    let part = |from, to| part(&log, "a", from, to);
     assert_eq!(removed, [1, 2, 3]);
     assert_eq!(part(1, Some(5)), [4, 5]);
     assert_eq!(part(9, None), [9, 10]);

@@ -1,5 +1,6 @@
 //! Pure data structures and algorithms. Nothing in here knows about Python.
 
+mod admit;
 pub mod binary;
 pub mod calendar;
 pub mod channel;
@@ -10,6 +11,7 @@ pub mod json;
 pub mod json_text;
 pub mod log;
 pub mod partition;
+mod removal;
 mod scan;
 pub mod select;
 pub mod text;

@@ -1,7 +1,7 @@
 //! Finding events in the global log: by range, partition, type and tag.
 
 use super::index::PositionIndex;
-use super::log::{CHUNK, Condition, Log};
+use super::log::{CHUNK, Condition, Log, Slot};
 use super::select::{Item, ItemNames, Merge, Selection};
 
 impl<T> Log<T> {
@@ -29,6 +29,18 @@ impl<T> Log<T> {
         }
         let items: Option<Vec<Item>> =
             selection.query.as_ref().map(|query| query.iter().filter_map(|item| self.numbered(item)).collect());
+        if selection.partition.is_none()
+            && let Some([Item { kinds: Some(kinds), tags }]) = items.as_deref()
+            && let ([kind], []) = (kinds.as_slice(), tags.as_slice())
+        {
+            // The events of one type, which its list names and nothing else.
+            let positions = self.kinds.lists[*kind as usize].after(selection.after);
+            positions.take_while(|position| *position <= up_to).all(|position| match self.slot(position) {
+                Some(Slot { item: Some(item), stream, .. }) => visit(position, *stream, item),
+                _ => true,
+            });
+            return;
+        }
         let mut step = |position: u32| {
             let Some(slot) = self.slot(position) else {
                 return true;

@@ -5,9 +5,11 @@
 //! without a `StopIteration`. The slots that PyO3 has no name for are set here, which is the only `unsafe` part.
 #![allow(unsafe_code)]
 
+use std::cell::{RefCell, RefMut};
+use std::ffi::CStr;
 use std::ptr;
 
-use parking_lot::Mutex;
+use pyo3::PyClass;
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -15,6 +17,86 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyType};
 
 use super::event::guarded;
+
+/// State that only the holder of the interpreter's lock touches: a mutex without the cost of one, for a module that
+/// relies on that lock anyway (`gil_used = true`). Whoever has it must not run Python code, which might want it too.
+#[derive(Default)]
+pub struct Held<T>(RefCell<T>);
+
+// SAFETY: every access needs the interpreter's lock, which `lock` asks proof of and the collector has, so that accesses of
+// different threads follow one another, those of the flag inside the `RefCell` included. A guard cannot leave its thread.
+unsafe impl<T: Send> Sync for Held<T> {}
+
+impl<T> Held<T> {
+    pub const fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// The state. Panics if this or another thread has it already.
+    #[inline]
+    pub fn lock<'a>(&'a self, _py: Python<'a>) -> RefMut<'a, T> {
+        self.0.borrow_mut()
+    }
+
+    /// The state for the collector, None while somebody has it.
+    pub fn try_lock(&self) -> Option<RefMut<'_, T>> {
+        self.0.try_borrow_mut().ok()
+    }
+}
+
+/// A method that the interpreter calls with its `N` positional arguments as they are, without the handling of PyO3, which
+/// costs more than a short method itself. Nothing of type `Py` may be dropped in it: PyO3 puts that off.
+pub trait Method<const N: usize> {
+    type Class: PyClass;
+    const NAME: &'static CStr;
+    /// The signature as C functions tell it.
+    const DOC: &'static CStr;
+
+    fn call<'py>(this: &Bound<'py, Self::Class>, values: [Borrowed<'_, 'py, PyAny>; N]) -> PyResult<Bound<'py, PyAny>>;
+}
+
+unsafe extern "C" fn call_method<const N: usize, M: Method<N>>(
+    this: *mut ffi::PyObject,
+    values: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    guarded(ptr::null_mut(), |py| {
+        if count as usize != N {
+            let name = M::NAME.to_string_lossy();
+            return Err(PyTypeError::new_err(format!("{name}() takes exactly {N} arguments ({count} given)")));
+        }
+        // SAFETY: a method descriptor calls with an instance of its type and with `count` live objects, which the caller
+        // keeps alive; `Borrowed` is transparent over a non-null object pointer.
+        let (this, values) = unsafe {
+            let values = values.cast::<[Borrowed<'_, '_, PyAny>; N]>();
+            (Borrowed::from_ptr(py, this).cast_unchecked::<M::Class>(), *values)
+        };
+        M::call(&this, values).map(Bound::into_ptr)
+    })
+}
+
+/// Gives the class of `M` that method.
+pub fn add_method<const N: usize, M: Method<N>>(py: Python<'_>) -> PyResult<()> {
+    const { assert!(N > 0, "without arguments there is no array to read") };
+    let class = py.get_type::<M::Class>();
+    // Kept for ever: the descriptor points to it.
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: call_method::<N, M> },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: M::DOC.as_ptr(),
+    }));
+    // SAFETY: a live type and a definition that lives for ever, whose function has the signature that its flags tell; a new
+    // reference or null with an error comes back.
+    let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))? };
+    class.setattr(M::NAME.to_string_lossy(), method)
+}
+
+/// Releases objects now, also where PyO3 would put it off.
+#[cold]
+pub fn release<T>(objects: T) {
+    Python::attach(|_| drop(objects));
+}
 
 /// Where lists come from.
 #[derive(Default)]
@@ -31,66 +113,79 @@ enum Source {
 #[derive(Default)]
 struct State {
     source: Source,
-    /// What is left of the present list.
-    rest: std::vec::IntoIter<Py<PyAny>>,
+    /// The present list, and the index of what comes next.
+    list: Option<Py<PyList>>,
+    next: usize,
 }
 
 /// The awaitable of every step of one stream.
 #[pyclass(frozen, module = "lexigram.events._core")]
 struct Step {
-    state: Mutex<State>,
+    state: Held<State>,
 }
 
 impl Step {
     /// The next event; None at the end.
     #[inline]
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut state = self.state.lock(py);
+        let State { list, next, .. } = &mut *state;
+        if let Some(list) = list.as_ref().map(|list| list.bind(py))
+            && *next < list.len()
+        {
+            let event = list.get_item(*next)?;
+            *next += 1;
+            return Ok(Some(event));
+        }
+        drop(state);
+        self.turn(py)
+    }
+
+    /// The first event of the next list; None at the end.
+    #[cold]
+    fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
-            let mut state = self.state.lock();
-            if let Some(event) = state.rest.next() {
-                return Ok(Some(event.into_bound(py)));
-            }
-            let batches = match std::mem::replace(&mut state.source, Source::Busy) {
+            let source = std::mem::replace(&mut self.state.lock(py).source, Source::Busy);
+            let batches = match source {
                 Source::Ready(batches) => batches.into_bound(py),
                 Source::Busy => return Err(PyRuntimeError::new_err("this stream is already being read")),
                 Source::Gone => {
-                    state.source = Source::Gone;
+                    self.state.lock(py).source = Source::Gone;
                     return Ok(None);
                 }
             };
-            drop(state);
             // Attached once more, so that PyO3 releases at once what is dropped: see `event::restore`.
-            if !Python::attach(|_| self.fetch(batches))? {
-                return Ok(None);
+            match Python::attach(|_| self.fetch(batches))? {
+                None => return Ok(None),
+                Some(first) if first.is_some() => return Ok(first),
+                Some(_) => {} // an empty list
             }
         }
     }
 
-    /// Gets the next list; false at the end. Runs Python code, so the lock is free meanwhile and old objects are
-    /// dropped after it.
-    #[cold]
-    fn fetch(&self, batches: Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Gets the next list and its first event; None at the end. Runs Python code.
+    fn fetch<'py>(&self, batches: Bound<'py, PyAny>) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
+        let py = batches.py();
         let fetched = batches.cast::<PyIterator>().map_err(PyErr::from).and_then(|batches| {
             let list = batches.clone().next().transpose()?;
             Ok(list.map(|list| list.cast_into::<PyList>()).transpose()?)
         });
-        let list = fetched.as_ref().ok().and_then(Option::as_ref);
-        let items: Vec<Py<PyAny>> = list.map_or_else(Vec::new, |list| list.iter().map(Bound::unbind).collect());
-        let mut state = self.state.lock();
+        let mut state = self.state.lock(py);
         if matches!(state.source, Source::Gone) {
             drop(state);
-            return Ok(false); // closed meanwhile
+            return Ok(None); // closed meanwhile
         }
-        let goes_on = matches!(fetched, Ok(Some(_)));
-        state.source = if goes_on { Source::Ready(batches.clone().unbind()) } else { Source::Gone };
-        let former = std::mem::replace(&mut state.rest, items.into_iter());
+        let list = fetched.as_ref().ok().and_then(Option::as_ref);
+        state.source = if list.is_some() { Source::Ready(batches.clone().unbind()) } else { Source::Gone };
+        state.next = 1;
+        let former = std::mem::replace(&mut state.list, list.map(|list| list.clone().unbind()));
         drop(state);
         drop((former, batches));
-        fetched.map(|_| goes_on)
+        fetched.map(|list| list.map(|list| list.get_item(0).ok()))
     }
 
-    fn close(&self) {
-        let former = std::mem::take(&mut *self.state.lock());
+    fn close(&self, py: Python<'_>) {
+        let former = std::mem::take(&mut *self.state.lock(py));
         drop(former);
     }
 }
@@ -118,13 +213,13 @@ impl Step {
             if let Source::Ready(batches) = &state.source {
                 visit.call(batches)?;
             }
-            state.rest.as_slice().iter().try_for_each(|event| visit.call(event))?;
+            visit.call(&state.list)?;
         }
         Ok(())
     }
 
     fn __clear__(&self) {
-        self.close();
+        drop(self.state.try_lock().map(|mut state| std::mem::take(&mut *state)));
     }
 }
 
@@ -139,7 +234,7 @@ impl EventStream {
     #[new]
     fn new(batches: &Bound<'_, PyAny>) -> PyResult<Self> {
         let state = State { source: Source::Ready(batches.try_iter()?.into_any().unbind()), ..State::default() };
-        Ok(Self { step: Py::new(batches.py(), Step { state: Mutex::new(state) })? })
+        Ok(Self { step: Py::new(batches.py(), Step { state: Held::new(state) })? })
     }
 
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
@@ -203,7 +298,7 @@ impl Closing {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.step.get().close();
+        self.step.get().close(py);
         match &self.error {
             Some(error) => Err(PyErr::from_value(error.bind(py).clone())),
             None => Ok(None),
@@ -234,11 +329,12 @@ unsafe extern "C" fn send(
 
 /// `am_anext` of `EventStream`.
 unsafe extern "C" fn next_step(stream: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    guarded(ptr::null_mut(), |py| {
-        // SAFETY: as in `send`.
-        let stream = unsafe { Borrowed::from_ptr(py, stream).cast_unchecked::<EventStream>() };
-        Ok(stream.get().step.clone_ref(py).into_ptr())
-    })
+    // SAFETY: as in `send`, with the interpreter's lock held; counting a reference up cannot fail.
+    unsafe {
+        let py = Python::assume_attached();
+        let stream = Borrowed::from_ptr(py, stream).cast_unchecked::<EventStream>();
+        stream.get().step.clone_ref(py).into_ptr()
+    }
 }
 
 /// `am_await` of `Step`, `am_aiter` of `EventStream`: the object itself.

@@ -1,12 +1,14 @@
 //! The bounded channel for Python: the ways that need not wait. `buses/channel.py` adds those that do.
 //!
 //! Python objects are never dropped, and futures never resolved, under the lock.
-use parking_lot::Mutex;
+use std::ffi::CStr;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use super::awaitable::{Held, Method};
 use crate::core::channel::{Channel, Put};
 use crate::errors::EventValidationError;
 
@@ -48,7 +50,7 @@ fn wake_all(py: Python<'_>, waiters: impl IntoIterator<Item = Waiter>) -> PyResu
 /// Items on their way between tasks. Subclassed once, by `BoundedChannel`.
 #[pyclass(frozen, subclass, module = "lexigram.events._core")]
 pub struct ChannelBase {
-    inner: Mutex<Channel<Py<PyAny>, Waiter>>,
+    inner: Held<Channel<Py<PyAny>, Waiter>>,
     /// What `put` returns when it did not have to wait.
     done: Py<Done>,
 }
@@ -61,28 +63,13 @@ impl ChannelBase {
             return Err(EventValidationError::new_err(("capacity must be at least 1, not 0", "capacity")));
         }
         let exhausted = PyTuple::empty(py).try_iter()?.into_any().unbind();
-        Ok(Self { inner: Mutex::new(Channel::new(capacity)), done: Py::new(py, Done { exhausted })? })
-    }
-
-    /// Puts an item now if there is room; what it returns is to be awaited, and waits for room if there is none.
-    #[pyo3(signature = (item, /))]
-    fn put<'py>(slf: &Bound<'py, Self>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let this = slf.get();
-        let put = this.inner.lock().put(item);
-        match put {
-            Put::Stored => {}
-            Put::Handed(getter) => getter.wake(py)?,
-            Put::Full(item) => return slf.call_method1(intern!(py, "_put_later"), (item,)),
-            Put::Closed(_) => return Err(closed(slf)?),
-        }
-        Ok(this.done.bind(py).clone().into_any())
+        Ok(Self { inner: Held::new(Channel::new(capacity)), done: Py::new(py, Done { exhausted })? })
     }
 
     /// Puts an item and returns True, or returns False if there is no room.
     #[pyo3(signature = (item, /))]
     fn put_nowait(slf: &Bound<'_, Self>, item: Py<PyAny>) -> PyResult<bool> {
-        let put = slf.get().inner.lock().put(item);
+        let put = slf.get().inner.lock(slf.py()).put(item);
         match put {
             Put::Stored => Ok(true),
             Put::Handed(getter) => getter.wake(slf.py()).map(|()| true),
@@ -91,25 +78,16 @@ impl ChannelBase {
         }
     }
 
-    /// Takes the oldest item; returns `default` if there is none.
-    #[pyo3(signature = (default, /))]
-    fn _take(&self, py: Python<'_>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let taken = self.inner.lock().get();
-        let Some((item, putter)) = taken else { return Ok(default) };
-        wake_all(py, putter)?;
-        Ok(item)
-    }
-
     /// Takes up to `limit` of the oldest items.
     fn _take_many<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
-        let (items, putters) = self.inner.lock().drain(limit);
+        let (items, putters) = self.inner.lock(py).drain(limit);
         wake_all(py, putters)?;
         PyList::new(py, items)
     }
 
     /// Puts the future of a getter in line; False if there is something to take, or never will be.
-    fn _enlist_getter(&self, future: Py<PyAny>) -> bool {
-        let mut inner = self.inner.lock();
+    fn _enlist_getter(&self, py: Python<'_>, future: Py<PyAny>) -> bool {
+        let mut inner = self.inner.lock(py);
         let waits = inner.is_empty() && !inner.is_closed();
         if waits {
             inner.wait_for_item(Waiter(future));
@@ -123,7 +101,7 @@ impl ChannelBase {
     fn _collect<'py>(slf: &Bound<'py, Self>, future: Py<PyAny>, limit: usize) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let waiter = Waiter(future);
-        let found = slf.get().inner.lock().collect(&waiter);
+        let found = slf.get().inner.lock(slf.py()).collect(&waiter);
         match found {
             None => Err(closed(slf)?),
             Some(item) if limit == 0 => Ok(item.into_bound(py)),
@@ -138,18 +116,18 @@ impl ChannelBase {
     /// A getter is cancelled: the next one gets what was meant for it.
     fn _leave_getter(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
         let waiter = Waiter(future);
-        let next = self.inner.lock().leave_items(&waiter);
+        let next = self.inner.lock(py).leave_items(&waiter);
         wake_all(py, next)
     }
 
     /// Puts the future of a putter in line.
-    fn _enlist_putter(&self, future: Py<PyAny>) {
-        self.inner.lock().wait_for_room(Waiter(future));
+    fn _enlist_putter(&self, py: Python<'_>, future: Py<PyAny>) {
+        self.inner.lock(py).wait_for_room(Waiter(future));
     }
 
     /// A woken putter puts its item.
     fn _enter(slf: &Bound<'_, Self>, item: Py<PyAny>) -> PyResult<()> {
-        let (put, next) = slf.get().inner.lock().enter(item);
+        let (put, next) = slf.get().inner.lock(slf.py()).enter(item);
         wake_all(slf.py(), next)?;
         match put {
             Put::Handed(getter) => getter.wake(slf.py()),
@@ -161,28 +139,28 @@ impl ChannelBase {
     /// A putter is cancelled: the next one gets its room.
     fn _leave_putter(&self, py: Python<'_>, future: Py<PyAny>) -> PyResult<()> {
         let waiter = Waiter(future);
-        let next = self.inner.lock().leave_room(&waiter);
+        let next = self.inner.lock(py).leave_room(&waiter);
         wake_all(py, next)
     }
 
     /// Accepts nothing more, and wakes everybody who waits.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        let woken = self.inner.lock().close();
+        let woken = self.inner.lock(py).close();
         wake_all(py, woken)
     }
 
     #[getter]
-    fn capacity(&self) -> usize {
-        self.inner.lock().capacity()
+    fn capacity(&self, py: Python<'_>) -> usize {
+        self.inner.lock(py).capacity()
     }
 
     #[getter]
-    fn closed(&self) -> bool {
-        self.inner.lock().is_closed()
+    fn closed(&self, py: Python<'_>) -> bool {
+        self.inner.lock(py).is_closed()
     }
 
-    fn __len__(&self) -> usize {
-        self.inner.lock().len()
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.inner.lock(py).len()
     }
 
     fn __bool__(&self) -> bool {
@@ -201,9 +179,80 @@ impl ChannelBase {
     }
 
     fn __clear__(&self) {
-        let capacity = self.inner.lock().capacity();
-        let old = std::mem::replace(&mut *self.inner.lock(), Channel::new(capacity));
-        drop(old);
+        let emptied = self.inner.try_lock().map(|mut inner| {
+            let capacity = inner.capacity();
+            std::mem::replace(&mut *inner, Channel::new(capacity))
+        });
+        drop(emptied);
+    }
+}
+
+/// `ChannelBase.put(item)`: puts an item now if there is room; what it returns is to be awaited, and waits for room if
+/// there is none.
+pub(super) struct PutNow;
+
+impl Method<1> for PutNow {
+    type Class = ChannelBase;
+    const NAME: &'static CStr = c"put";
+    const DOC: &'static CStr = c"put($self, item, /)\n--\n\n";
+
+    #[inline]
+    fn call<'py>(
+        channel: &Bound<'py, ChannelBase>,
+        [item]: [Borrowed<'_, 'py, PyAny>; 1],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (channel.py(), channel.get());
+        let put = this.inner.lock(py).put(item.to_owned().unbind());
+        match put {
+            Put::Stored => Ok(this.done.bind(py).clone().into_any()),
+            put => Python::attach(|_| this.put_otherwise(channel, put)),
+        }
+    }
+}
+
+/// `ChannelBase._take(default)`: takes the oldest item; returns `default` if there is none.
+pub(super) struct Take;
+
+impl Method<1> for Take {
+    type Class = ChannelBase;
+    const NAME: &'static CStr = c"_take";
+    const DOC: &'static CStr = c"_take($self, default, /)\n--\n\n";
+
+    #[inline]
+    fn call<'py>(
+        channel: &Bound<'py, ChannelBase>,
+        [default]: [Borrowed<'_, 'py, PyAny>; 1],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = channel.py();
+        let taken = channel.get().inner.lock(py).get();
+        match taken {
+            None => Ok(default.to_owned()),
+            Some((item, None)) => Ok(item.into_bound(py)),
+            Some((item, Some(putter))) => {
+                let item = item.into_bound(py);
+                Python::attach(|_| putter.wake(py))?;
+                Ok(item)
+            }
+        }
+    }
+}
+
+impl ChannelBase {
+    /// What `put` does with an item that cannot simply be stored.
+    #[cold]
+    fn put_otherwise<'py>(
+        &self,
+        channel: &Bound<'py, Self>,
+        put: Put<Py<PyAny>, Waiter>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = channel.py();
+        match put {
+            Put::Stored => {}
+            Put::Handed(getter) => getter.wake(py)?,
+            Put::Full(item) => return channel.call_method1(intern!(py, "_put_later"), (item,)),
+            Put::Closed(_) => return Err(closed(channel)?),
+        }
+        Ok(self.done.bind(py).clone().into_any())
     }
 }
 

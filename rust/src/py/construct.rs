@@ -77,8 +77,36 @@ pub fn construct<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     plan.require_concrete(py)?;
     let object = event::allocate(py, plan)?;
-    fill(planned(&object, plan)?, arguments, true)?;
+    let target = planned(&object, plan)?;
+    if !fill_plainly(target, arguments)? {
+        fill(target, arguments, true)?;
+    }
     Ok(object)
+}
+
+/// The usual call, which passes every field in the order of declaration, and nothing else; does nothing that `fill` would
+/// not. False if `fill` has to do it (over).
+#[inline]
+fn fill_plainly<'py>(target: Planned<'_, 'py>, arguments: &Arguments<'_, 'py>) -> PyResult<bool> {
+    let (message, plan) = (target.message(), target.plan());
+    let names = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
+    if !plan.is_plain || names.len() != plan.fields.len() || !arguments.positional.is_empty() {
+        return Ok(false);
+    }
+    if !plan.fields.iter().zip(names).all(|(field, name)| field.name.is(name)) {
+        return Ok(false);
+    }
+    let mut track = false;
+    for (index, value) in arguments.named.iter().take(plan.fields.len()).enumerate() {
+        track |= event::is_container(value);
+        target.put_first(index, Bound::clone(value));
+    }
+    inherit(message, plan, 0)?;
+    identify(message, 0);
+    if track {
+        message.track();
+    }
+    Ok(true)
 }
 
 pub(super) fn planned<'a, 'py>(object: &'a Bound<'py, PyAny>, plan: &'static Plan) -> PyResult<Planned<'a, 'py>> {
@@ -113,6 +141,7 @@ pub fn initialize(
 }
 
 /// Sets id and time unless they were `given`.
+#[inline]
 pub(super) fn identify(message: MessageRef<'_, '_>, given: u32) {
     let both = Meta::EventId.bit() | Meta::OccurredAt.bit();
     if given & both == both {
@@ -140,25 +169,9 @@ fn fill<'py>(target: Planned<'_, 'py>, arguments: &Arguments<'_, 'py>, fresh: bo
         target.put(*index, Bound::clone(value));
     }
     let mut given = 0;
-    let mut names = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
-    let mut named = arguments.named;
-    if by_position.is_empty() {
-        // The usual call passes the fields in the order of declaration; this loop does nothing that the next cannot.
-        for (index, field) in plan.fields.iter().enumerate() {
-            let (Some((name, later)), Some((value, rest))) = (names.split_first(), named.split_first()) else {
-                break;
-            };
-            if !field.name.is(name) || !field.init {
-                break;
-            }
-            track |= event::is_container(value);
-            target.put(index, Bound::clone(value));
-            filled = index + 1;
-            (names, named) = (later, rest);
-        }
-    }
+    let names = arguments.names.as_ref().map_or(&[][..], |names| names.as_slice());
     let mut guess = filled;
-    for (name, value) in names.iter().zip(named) {
+    for (name, value) in names.iter().zip(arguments.named) {
         match meaning(plan, name.cast()?, guess)? {
             Meaning::Field(index) if by_position.contains(&index) => {
                 let class = plan.name(py);
@@ -237,14 +250,25 @@ fn track_contents(target: Planned<'_, '_>) {
 }
 
 /// Takes correlation, causation, actor and custom metadata from the message being handled, where not given.
+#[inline]
 fn inherit<'py>(message: MessageRef<'_, 'py>, plan: &Plan, given: u32) -> PyResult<()> {
     let py = message.py();
     let Some(variable) = CONTEXT.get(py) else {
         return Ok(());
     };
-    let Some(handled) = event::context_value(variable.bind(py))?.filter(|value| !value.is_none()) else {
-        return Ok(());
-    };
+    match event::context_value(variable.bind(py))? {
+        Some(handled) if !handled.is_none() => inherit_from(message, plan, given, handled),
+        _ => Ok(()),
+    }
+}
+
+#[cold]
+fn inherit_from<'py>(
+    message: MessageRef<'_, 'py>,
+    plan: &Plan,
+    given: u32,
+    handled: Bound<'py, PyAny>,
+) -> PyResult<()> {
     if plan.kind == Kind::Event {
         return context::inherit(message, given, &handled);
     }

@@ -20,7 +20,7 @@ use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::compare;
 use super::construct;
@@ -377,6 +377,14 @@ impl<'a, 'py> MessageRef<'a, 'py> {
         (plan.kind == Kind::Event).then_some(MessageRef(object.as_borrowed()))
     }
 
+    /// The handle of `object` if it is exactly of the class of this plan.
+    #[inline]
+    pub fn of_class(object: &'a Bound<'py, PyAny>, plan: &'static Plan) -> Option<Self> {
+        // SAFETY: `object` is alive for 'a.
+        let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
+        (class as usize == plan.address).then(|| MessageRef(object.as_borrowed()))
+    }
+
     /// The handle of `object` if it is an event, command or query of ours.
     pub fn cast(object: &'a Bound<'py, PyAny>) -> Option<Self> {
         // SAFETY: `object` is alive for 'a.
@@ -453,6 +461,7 @@ impl<'a, 'py> MessageRef<'a, 'py> {
         fixed + WORD * usize::from(body.words.get()) + rare
     }
 
+    #[inline]
     fn clear(self) {
         let py = self.py();
         let layout = self.0.as_ptr().cast::<Layout>();
@@ -528,6 +537,13 @@ impl<'a, 'py> Planned<'a, 'py> {
         put(self.message.py(), self.place(index), Some(value));
     }
 
+    /// As `put`, for a field of a new message that has no value yet: one that it had would never be released.
+    #[inline]
+    pub fn put_first(self, index: usize, value: Bound<'py, PyAny>) {
+        // SAFETY: `place` gives a valid, aligned slot that only the holder of the interpreter lock looks at.
+        unsafe { self.place(index).as_ptr().write(Some(value.unbind())) };
+    }
+
     #[inline]
     pub fn is_set(self, index: usize) -> bool {
         // SAFETY: the interpreter lock is held, so nobody changes the slot while it is looked at.
@@ -570,6 +586,7 @@ pub struct Arguments<'a, 'py> {
 }
 
 /// A new object of `plan`'s class with nothing set: no id, no time, no fields; not tracked.
+#[inline]
 pub fn allocate<'py>(py: Python<'py>, plan: &'static Plan) -> PyResult<Bound<'py, PyAny>> {
     let class = plan.address as *mut ffi::PyTypeObject;
     // SAFETY: `plan.allocator` is a type of ours whose basicsize is that of `class` plus the trailing words, with
@@ -588,7 +605,9 @@ pub fn allocate<'py>(py: Python<'py>, plan: &'static Plan) -> PyResult<Bound<'py
         (*raw).dict = ptr::null_mut();
         (*raw).weakrefs = ptr::null_mut();
         (&raw mut (*raw).body).write(Body::default());
-        ptr::write_bytes(raw.cast::<u8>().add(HEAD), 0, plan.size - HEAD);
+        // A loop rather than a call: there are few.
+        let words = raw.cast::<u8>().add(HEAD).cast::<*mut ffi::PyObject>();
+        (0..(plan.size - HEAD) / WORD).for_each(|word| words.add(word).write(ptr::null_mut()));
         let body = &(*raw).body;
         body.sequence.set(UNSTAMPED);
         body.words.set(plan.words);
@@ -612,6 +631,7 @@ pub fn allocator_of(py: Python<'_>, size: usize) -> PyResult<usize> {
 /// Microseconds since 1970-01-01 UTC, as `core::clock::now_us` but without the detour through a checked difference.
 #[cfg(unix)]
 #[allow(clippy::useless_conversion)] // both numbers are narrower on some systems
+#[inline]
 pub fn now_us() -> i64 {
     if let Some(frozen) = crate::core::clock::frozen_us() {
         return frozen;
@@ -626,6 +646,7 @@ pub fn now_us() -> i64 {
 pub use crate::core::clock::now_us;
 
 /// The value of a context variable, None when it has none and no default.
+#[inline]
 pub fn context_value<'py>(variable: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let mut value = ptr::null_mut();
     // SAFETY: `PyContextVar_Get` checks the type of `variable` and writes a new reference or null.
@@ -690,6 +711,43 @@ pub fn new_object<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>
     unsafe {
         let Some(new) = ffi::PyBaseObject_Type.tp_new else { return bare_instance(class) };
         Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), none.as_ptr(), ptr::null_mut()))
+    }
+}
+
+/// A list of known length in the making. Python code does not see it before it is finished.
+pub struct ListBuilder<'py> {
+    list: Bound<'py, PyList>,
+    filled: usize,
+}
+
+impl<'py> ListBuilder<'py> {
+    /// A list with room for `count` items. Like every new object, it may start the collector.
+    pub fn with_room(py: Python<'py>, count: usize) -> PyResult<Self> {
+        // SAFETY: a new list, whose items are null, or null with an error comes back.
+        let list = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(count as ffi::Py_ssize_t))? };
+        Ok(Self { list: list.cast_into()?, filled: 0 })
+    }
+
+    /// Adds an item, which is ignored if there is no room. Runs no Python code and allocates nothing, so it may be called
+    /// under a lock.
+    #[inline]
+    pub fn push(&mut self, item: &Py<PyAny>) {
+        if self.filled < self.list.len() {
+            // SAFETY: the place exists and holds null; it gets a new reference.
+            unsafe {
+                ffi::PyList_SET_ITEM(self.list.as_ptr(), self.filled as ffi::Py_ssize_t, ffi::Py_NewRef(item.as_ptr()));
+            }
+            self.filled += 1;
+        }
+    }
+
+    /// The list of what was added.
+    pub fn finish(self) -> PyResult<Bound<'py, PyList>> {
+        let length = self.list.len();
+        if self.filled < length {
+            self.list.del_slice(self.filled, length)?;
+        }
+        Ok(self.list)
     }
 }
 

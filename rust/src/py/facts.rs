@@ -1,10 +1,13 @@
 //! What the log needs to know of an event: id, tags, and how to stamp it.
+use std::ptr;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::builder;
 use super::event::{MessageRef, UNSTAMPED, peek};
+use super::plan::Plan;
 use crate::core::ids;
 
 /// An event on its way into the log.
@@ -18,40 +21,50 @@ pub struct Facts {
     pub is_tracked: bool,
 }
 
-/// What the fast way of appending knows of a batch before it takes the lock.
-pub struct Fresh {
+/// A batch that the fast way of appending may store, as it was before the lock is taken.
+pub struct Fresh<'a, 'py> {
+    pub events: &'a Bound<'py, PyList>,
     pub first_id: u128,
     /// All ids are UUIDv7, so that if the first one is higher than all stored ones, so are the others.
     pub is_ordered: bool,
+    /// All are of the class of the first one.
+    pub is_uniform: bool,
     /// Index and tags of the events that have any.
     pub tagged: Vec<(usize, Vec<String>)>,
 }
 
-impl Fresh {
+impl<'a, 'py> Fresh<'a, 'py> {
     /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order,
     /// the event type of their class and no field that is a container or an object of the user's.
     #[inline]
-    pub fn examine(events: &Bound<'_, PyList>) -> Option<Fresh> {
-        let mut fresh = Fresh { first_id: 0, is_ordered: true, tagged: Vec::new() };
-        let mut last = 0;
+    pub fn examine(events: &'a Bound<'py, PyList>) -> Option<Self> {
+        let (mut first_id, mut last, mut is_ordered, mut is_uniform) = (0, 0, true, true);
+        let mut tagged = Vec::new();
+        let mut plan = None;
         for (n, event) in events.iter().enumerate() {
-            let message = MessageRef::event(&event)?;
+            let former = plan;
+            let message = native(&event, &mut plan)?;
+            is_uniform &= former.is_none_or(|former| plan.is_some_and(|plan| ptr::eq(plan, former)));
             let id = id(message);
             // An event that the collector looks at may hold something that cannot be stored: the general way checks.
-            let is_plain = !message.is_tracked() && !has_own_type(message);
-            if message.body().sequence.get() != UNSTAMPED || id <= last || !is_plain {
+            if message.body().sequence.get() != UNSTAMPED || id <= last || message.is_tracked() {
                 return None;
             }
-            if n == 0 {
-                fresh.first_id = id;
+            if last == 0 {
+                first_id = id;
             }
             last = id;
-            fresh.is_ordered &= ids::is_ordered(id);
-            if let Some(tags) = tags(message) {
-                fresh.tagged.push((n, tags.extract().ok()?));
+            is_ordered &= ids::is_ordered(id);
+            if message.body().rare().is_some() {
+                if has_own_type(message) {
+                    return None;
+                }
+                if let Some(tags) = tags(message) {
+                    tagged.push((n, tags.extract().ok()?));
+                }
             }
         }
-        (last != 0).then_some(fresh)
+        (last != 0).then_some(Fresh { events, first_id, is_ordered, is_uniform, tagged })
     }
 }
 
@@ -67,8 +80,39 @@ pub fn has_id(py: Python<'_>) -> impl Fn(&Py<PyAny>, u128) -> bool {
 }
 
 /// The ids of a batch of our events.
+#[inline]
 pub fn all_ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
-    events.iter().filter_map(|event| MessageRef::event(&event).map(id))
+    let mut plan = None;
+    events.iter().filter_map(move |event| native(&event, &mut plan).map(id))
+}
+
+/// The handle of an event of ours; `plan` is that of the event before, which is probably of the same class.
+#[inline]
+fn native<'a, 'py>(event: &'a Bound<'py, PyAny>, plan: &mut Option<&'static Plan>) -> Option<MessageRef<'a, 'py>> {
+    if let Some(message) = plan.and_then(|plan| MessageRef::of_class(event, plan)) {
+        return Some(message);
+    }
+    let message = MessageRef::event(event)?;
+    *plan = message.plan();
+    Some(message)
+}
+
+/// Stamps a batch of our events, the first one with these numbers, and hands each over with its id. Runs no Python code,
+/// so it may be called under a lock.
+#[inline]
+pub fn stamped(
+    events: &Bound<'_, PyList>,
+    version: u32,
+    position: u32,
+) -> impl ExactSizeIterator<Item = (Py<PyAny>, u128)> {
+    let (mut plan, mut n) = (None, 0);
+    events.iter().map(move |event| {
+        let message = native(&event, &mut plan).expect("events of ours stay that");
+        builder::stamp(message, version + n, i64::from(position + n));
+        n += 1;
+        let id = id(message);
+        (event.unbind(), id)
+    })
 }
 
 /// Tells whether the event was given another event type than its class has.

@@ -2,17 +2,17 @@
 //!
 //! Making or dropping a Python object can start the collector, whose finalizers may call back into the same log. So
 //! references are cloned out under the lock (a counter each), and lists are made and objects dropped after it.
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyString, PyType};
 
-use super::builder;
-use super::event::MessageRef;
+use super::awaitable::{Held, Method, release};
+use super::event::ListBuilder;
 use super::facts::{self, Fresh};
 use super::log_batch::{Batch, BatchArgument, Names, admit, clamp, items, refused};
 use crate::core::log::{Admission, Log, Refusal};
@@ -42,7 +42,7 @@ impl Inner {
 /// An append-only log of event objects with stream, type and tag indexes. Safe to use from several threads.
 #[pyclass(frozen, module = "lexigram.events._core")]
 pub struct EventLog {
-    pub(super) inner: Mutex<Inner>,
+    pub(super) inner: Held<Inner>,
     pub(super) stamp: Py<PyAny>,
     max_events_per_stream: usize,
 }
@@ -53,37 +53,17 @@ impl EventLog {
     /// `max_events_per_stream` 0 keeps everything.
     #[new]
     fn new(stamp: Py<PyAny>, max_events_per_stream: usize) -> Self {
-        Self { inner: Mutex::default(), stamp, max_events_per_stream }
+        Self { inner: Held::default(), stamp, max_events_per_stream }
     }
 
     /// Tells under which name all events of a class are stored; `append` refuses classes it has not been told of.
-    fn learn(&self, class_: Bound<'_, PyType>, type_name: &str) {
-        let mut inner = self.inner.lock();
+    fn learn(&self, py: Python<'_>, class_: Bound<'_, PyType>, type_name: &str) {
+        let mut inner = self.inner.lock(py);
         let kind = inner.log.kind(type_name);
         let former = inner.kinds.insert(class_.as_ptr() as usize, (class_.unbind(), kind));
         inner.last_kind = (0, 0);
         drop(inner);
         drop(former);
-    }
-
-    /// Appends fresh native events and returns the new version; None, with nothing done, if anything is unusual.
-    #[inline]
-    fn append(
-        &self,
-        stream_id: &Bound<'_, PyAny>,
-        events: &Bound<'_, PyAny>,
-        expected_version: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<u32>> {
-        let (Some(stream), Some(expected)) = (stream_name(stream_id), number(expected_version)) else {
-            return Ok(None);
-        };
-        let Ok(events) = events.cast_exact::<PyList>() else {
-            return Ok(None);
-        };
-        let Some(fresh) = Fresh::examine(events) else {
-            return Ok(None);
-        };
-        self.append_fresh(stream, events, fresh, expected)
     }
 
     /// Appends batches of checked, unstamped events, all or none; returns (version, position) of the last of each.
@@ -96,35 +76,12 @@ impl EventLog {
     /// Says where a batch is stored already, or None if it may be stored; raises if it may not. Changes nothing.
     fn check(&self, py: Python<'_>, batch: BatchArgument<'_>) -> PyResult<Option<(u32, u32)>> {
         let batch = Batch::new(batch)?;
-        let admission = admit(py, &self.inner.lock().log, &batch);
+        let admission = admit(py, &self.inner.lock(py).log, &batch);
         match admission {
             Ok(Admission::Fresh { .. }) => Ok(None),
             Ok(Admission::Retry(stored)) => Ok(Some((stored.version, stored.position))),
             Err(refusal) => Err(refused(&batch.stream, batch.expected, refusal)),
         }
-    }
-
-    /// Returns a stream's events with from_version <= version <= to_version, at most `limit`; None if an argument is
-    /// unusual or wrong.
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        stream_id: &Bound<'py, PyAny>,
-        from_version: &Bound<'py, PyAny>,
-        to_version: &Bound<'py, PyAny>,
-        limit: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) =
-            (stream_name(stream_id), number(from_version), number(to_version), number(limit))
-        else {
-            return Ok(None);
-        };
-        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
-        let events: Vec<Py<PyAny>> = {
-            let inner = self.inner.lock();
-            inner.log.read(stream, from, to).take(limit).map(|event| event.clone_ref(py)).collect()
-        };
-        PyList::new(py, events).map(Some)
     }
 
     /// Returns (events, position to go on from, stream ids if asked for) of a selection from the global log.
@@ -144,20 +101,25 @@ impl EventLog {
         if limit == 0 {
             return Ok((PyList::empty(py), after, Vec::new()));
         }
-        let mut events = Vec::with_capacity(limit.min(PAGE));
+        let mut events: Vec<Py<PyAny>> = Vec::with_capacity(limit.min(PAGE));
         let (mut streams, mut last) = (Vec::new(), 0);
-        let reached = {
-            let inner = self.inner.lock();
+        let inner = self.inner.lock(py);
+        if with_stream_ids {
             inner.log.select(&selection, |position, stream, event| {
                 events.push(event.clone_ref(py));
-                if with_stream_ids {
-                    streams.push(inner.log.stream_key(stream).to_owned());
-                }
+                streams.push(inner.log.stream_key(stream).to_owned());
                 last = position;
                 events.len() < limit
             });
-            selection.up_to.map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()))
-        };
+        } else {
+            inner.log.select(&selection, |position, _, event| {
+                events.push(event.clone_ref(py));
+                last = position;
+                events.len() < limit
+            });
+        }
+        let reached = selection.up_to.map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()));
+        drop(inner);
         let position = if events.len() >= limit { u64::from(last) } else { after.max(u64::from(reached)) };
         Ok((PyList::new(py, events)?, position, streams))
     }
@@ -165,13 +127,14 @@ impl EventLog {
     /// Returns how many events a selection has.
     fn count(
         &self,
+        py: Python<'_>,
         after: u64,
         up_to: Option<u64>,
         query: Option<Names>,
         partition: Option<(u64, u64)>,
     ) -> PyResult<usize> {
         let selection = selection(after, up_to, query, partition)?;
-        let inner = self.inner.lock();
+        let inner = self.inner.lock(py);
         if after == 0 && up_to.is_none() && selection.query.is_none() && partition.is_none() {
             return Ok(inner.log.len());
         }
@@ -184,42 +147,42 @@ impl EventLog {
     }
 
     /// Returns (first stored version or 0, current version) of a stream.
-    fn bounds(&self, stream_id: &str) -> (u32, u32) {
-        self.inner.lock().log.bounds(stream_id)
+    fn bounds(&self, py: Python<'_>, stream_id: &str) -> (u32, u32) {
+        self.inner.lock(py).log.bounds(stream_id)
     }
 
     /// Returns the highest position given.
-    fn head(&self) -> u32 {
-        self.inner.lock().log.head()
+    fn head(&self, py: Python<'_>) -> u32 {
+        self.inner.lock(py).log.head()
     }
 
     /// Removes a stream's events up to a version and returns how many.
-    fn compact(&self, stream_id: &str, up_to_version: u64) -> usize {
+    fn compact(&self, py: Python<'_>, stream_id: &str, up_to_version: u64) -> usize {
         let mut removed = Vec::new();
-        self.inner.lock().log.compact(stream_id, up_to_version, &mut removed);
+        self.inner.lock(py).log.compact(stream_id, up_to_version, &mut removed);
         removed.len()
     }
 
     /// Returns the ids of the streams that hold events, sorted.
-    fn stream_ids(&self) -> Vec<String> {
-        let keys: Vec<Arc<str>> = self.inner.lock().log.stream_keys();
+    fn stream_ids(&self, py: Python<'_>) -> Vec<String> {
+        let keys: Vec<Arc<str>> = self.inner.lock(py).log.stream_keys();
         keys.iter().map(|key| key.to_string()).collect()
     }
 
     /// Returns the highest removed version of each stream from which events were removed.
-    fn removals(&self) -> Vec<(String, u32)> {
-        let found = self.inner.lock().log.removals();
+    fn removals(&self, py: Python<'_>) -> Vec<(String, u32)> {
+        let found = self.inner.lock(py).log.removals();
         found.into_iter().map(|(key, version)| (key.to_string(), version)).collect()
     }
 
     /// Forgets everything, positions included.
-    fn clear(&self) {
-        let old = std::mem::take(&mut *self.inner.lock());
+    fn clear(&self, py: Python<'_>) {
+        let old = std::mem::take(&mut *self.inner.lock(py));
         drop(old);
     }
 
-    fn __len__(&self) -> usize {
-        self.inner.lock().log.len()
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.inner.lock(py).log.len()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -235,56 +198,115 @@ impl EventLog {
     }
 
     fn __clear__(&self) {
-        self.clear();
+        // The collector holds the interpreter's lock.
+        drop(self.inner.try_lock().map(|mut inner| std::mem::take(&mut *inner)));
+    }
+}
+
+/// `EventLog.append(stream_id, events, expected_version)`: appends fresh native events and returns the new version;
+/// None, with nothing done, if anything is unusual.
+pub(super) struct Append;
+
+impl Method<3> for Append {
+    type Class = EventLog;
+    const NAME: &'static CStr = c"append";
+    const DOC: &'static CStr = c"append($self, stream_id, events, expected_version, /)\n--\n\n";
+
+    #[inline]
+    fn call<'py>(log: &Bound<'py, EventLog>, values: [Borrowed<'_, 'py, PyAny>; 3]) -> PyResult<Bound<'py, PyAny>> {
+        let [stream_id, events, expected_version] = values;
+        let py = log.py();
+        let (Some(stream), Some(expected)) = (stream_name(&stream_id), number(&expected_version)) else {
+            return Ok(py.None().into_bound(py));
+        };
+        let Ok(events) = events.cast_exact::<PyList>() else { return Ok(py.None().into_bound(py)) };
+        let version = match Fresh::examine(&events) {
+            Some(fresh) => log.get().append_fresh(stream, fresh, expected)?,
+            None => None,
+        };
+        Ok(version.into_pyobject(py)?)
+    }
+}
+
+/// `EventLog.read(stream_id, from_version, to_version, limit)`: returns a stream's events with from_version <= version
+/// <= to_version, at most `limit`; None if an argument is unusual or wrong.
+pub(super) struct Read;
+
+impl Method<4> for Read {
+    type Class = EventLog;
+    const NAME: &'static CStr = c"read";
+    const DOC: &'static CStr = c"read($self, stream_id, from_version, to_version, limit, /)\n--\n\n";
+
+    fn call<'py>(log: &Bound<'py, EventLog>, values: [Borrowed<'_, 'py, PyAny>; 4]) -> PyResult<Bound<'py, PyAny>> {
+        let [stream_id, from_version, to_version, limit] = values;
+        let py = log.py();
+        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) =
+            (stream_name(&stream_id), number(&from_version), number(&to_version), number(&limit))
+        else {
+            return Ok(py.None().into_bound(py));
+        };
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        let inner = &log.get().inner;
+        loop {
+            let count = inner.lock(py).log.count(stream, from, to).min(limit);
+            // Making the list may run Python code, which may append.
+            let mut list = ListBuilder::with_room(py, count)?;
+            let guard = inner.lock(py);
+            if guard.log.count(stream, from, to).min(limit) == count {
+                guard.log.read(stream, from, to, count, |event| list.push(event));
+                drop(guard);
+                return Ok(list.finish()?.into_any());
+            }
+        }
     }
 }
 
 impl EventLog {
-    fn append_fresh(
-        &self,
-        stream: &str,
-        events: &Bound<'_, PyList>,
-        fresh: Fresh,
-        expected: Option<u64>,
-    ) -> PyResult<Option<u32>> {
-        let py = events.py();
+    #[inline]
+    fn append_fresh(&self, stream: &str, fresh: Fresh<'_, '_>, expected: Option<u64>) -> PyResult<Option<u32>> {
+        let py = fresh.events.py();
         let mut evicted = Vec::new();
-        let mut guard = self.inner.lock();
+        let mut guard = self.inner.lock(py);
         let inner = &mut *guard;
-        let is_known = events.iter().all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
-        if !is_known || !inner.log.has_room(events.len()) {
+        let classes = if fresh.is_uniform { 1 } else { fresh.events.len() };
+        let is_known =
+            fresh.events.iter().take(classes).all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
+        if !is_known || !inner.log.has_room(fresh.events.len()) {
+            drop(guard);
             return Ok(None);
         }
         let is_new = fresh.is_ordered && inner.log.is_above_all(fresh.first_id);
-        if !is_new && facts::all_ids(events).any(|id| inner.log.holds(id, facts::has_id(py))) {
+        if !is_new && facts::all_ids(fresh.events).any(|id| inner.log.holds(id, facts::has_id(py))) {
+            drop(guard);
             return Ok(None);
         }
-        let (number, mut version) = inner.log.locate(stream);
+        let (number, version) = inner.log.locate(stream);
         if expected.is_some_and(|expected| expected != u64::from(version)) {
             drop(guard);
             return Err(refused(stream, expected, Refusal::Version { actual: version }));
         }
         let number = number.unwrap_or_else(|| inner.log.stream(stream));
-        let mut tagged = fresh.tagged.into_iter().peekable();
-        for (n, event) in events.iter().enumerate() {
-            let class = event.get_type_ptr() as usize;
-            // Both were seen above, and nothing has run since.
-            let (Some(message), Some(kind)) = (MessageRef::event(&event), inner.kind(class)) else {
-                break;
-            };
-            version += 1;
-            let position = inner.log.head() + 1;
-            builder::stamp(message, version, i64::from(position));
-            let id = facts::id(message);
-            inner.log.push(number, event.unbind(), id, true, kind);
-            if let Some((_, tags)) = tagged.next_if(|(index, _)| *index == n) {
-                inner.log.tag(position, &tags);
+        let (first, position) = (version + 1, inner.log.head() + 1);
+        let version = version + fresh.events.len() as u32;
+        let events = facts::stamped(fresh.events, first, position);
+        // The classes were seen above, and nothing has run since.
+        if is_new && fresh.is_uniform {
+            inner.log.extend(number, inner.last_kind.1, events);
+        } else {
+            for (event, id) in events {
+                let kind = inner.kind(event.bind(py).get_type_ptr() as usize).unwrap_or_default();
+                inner.log.push(number, event, id, true, kind);
             }
+        }
+        for (n, tags) in fresh.tagged {
+            inner.log.tag(position + n as u32, &tags);
         }
         self.evict(&mut inner.log, number, &mut evicted);
         drop(guard);
         // Dropping an event may run Python code, so it comes last.
-        drop(evicted);
+        if !evicted.is_empty() {
+            release(evicted);
+        }
         Ok(Some(version))
     }
 

@@ -43,7 +43,7 @@ impl EventLog {
         let batches = batches.into_iter().map(Batch::new).collect::<PyResult<Vec<_>>>()?;
         let mut stamped_at = None;
         loop {
-            let mut inner = self.inner.lock();
+            let mut inner = self.inner.lock(py);
             let admissions = match admit_all(py, &inner.log, &batches) {
                 Ok(admissions) => admissions,
                 Err((batch, refusal)) => {

@@ -30,5 +30,9 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<channel::ChannelBase>()?;
     awaitable::register(m)?;
     m.add_class::<log::EventLog>()?;
+    awaitable::add_method::<1, channel::PutNow>(m.py())?;
+    awaitable::add_method::<1, channel::Take>(m.py())?;
+    awaitable::add_method::<3, log::Append>(m.py())?;
+    awaitable::add_method::<4, log::Read>(m.py())?;
     Ok(())
 }

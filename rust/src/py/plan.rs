@@ -63,6 +63,8 @@ pub struct Plan {
     pub meta_fallbacks: Vec<(Meta, Fallback)>,
     /// Objects of this class are always visible to the collector.
     pub always_tracked: bool,
+    /// Nothing is to be done with a message beyond giving every field the value that the call passes for it.
+    pub is_plain: bool,
     pub(super) allocator: usize,
     pub(super) size: usize,
     pub(super) words: u16,
@@ -171,6 +173,7 @@ pub fn compile<'py>(
     let words = event::class_words((end - start) / size_of::<usize>());
     end = start + words * size_of::<usize>();
     let words = u16::try_from(words).map_err(|_| PyTypeError::new_err(format!("{cls} has too many fields")))?;
+    let is_plain = laid_out.iter().all(|field| field.init) && meta_fallbacks.is_empty();
     event::store_plan(
         py,
         Plan {
@@ -186,6 +189,7 @@ pub fn compile<'py>(
             schema: schema_version,
             meta_names,
             meta_fallbacks,
+            is_plain: !post_init && !always_tracked && is_plain,
             always_tracked,
             allocator: event::allocator_of(py, end)?,
             size: end,

@@ -50,7 +50,6 @@ class InMemoryEventStore(AbstractEventStore):
     ) -> None:
         super().__init__(schema_evolution, registry=registry)
         self.log = EventLog(stamp, check_number(max_events_per_stream, "max_events_per_stream"))
-        self._append_fresh = self.log.append
         self._known: set[type] = set()
         self._kinds = EventKinds(self._registry)
         self._codec = EventCodec(self._registry)
@@ -68,9 +67,9 @@ class InMemoryEventStore(AbstractEventStore):
         """Append events to a stream, all or none; see `AbstractEventStore.append`. Cost: linear in the events."""
         if condition is None and self._inline is None and innermost_unit_of_work() is None:
             # The usual case in one call; it answers None where anything is unusual or wrong.
-            version = self._append_fresh(stream_id, events, expected_version)
+            version = self.log.append(stream_id, events, expected_version)
             if version is None and self._learn(events):
-                version = self._append_fresh(stream_id, events, expected_version)
+                version = self.log.append(stream_id, events, expected_version)
             if version is not None:
                 if self._wakeup.readers:
                     self._wakeup.notify()
