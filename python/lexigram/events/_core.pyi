@@ -217,9 +217,7 @@ class EventLog:
     def check(self, batch: _Batch) -> tuple[int, int] | None:
         """Return where a batch is stored already, or None if it may be stored; raise as `store` if it may not."""
 
-    def read(
-        self, stream_id: object, from_version: object, to_version: object, limit: object, /
-    ) -> list[Any] | None:
+    def read(self, stream_id: object, from_version: object, to_version: object, limit: object, /) -> list[Any] | None:
         """Return a stream's events, both versions inclusive; None if an argument is unusual or wrong."""
 
     def page(
