@@ -243,7 +243,8 @@ async def test_a_log_of_the_first_release_is_brought_up_to_date(postgres_url: st
         assert stores[0].engine.payload == "jsonb"
         rows = await stores[0].engine.fetch_all(f"SELECT value FROM {names.meta} WHERE key = 'schema_version'")
         assert rows[0][0] == SCHEMA_VERSION
-        assert await stores[0].checkpoint_store().list_faults() == {}
+        async with stores[0].checkpoint_store() as checkpoints:
+            assert await checkpoints.list_faults() == {}
     finally:
         for store in stores:
             await store.close()
