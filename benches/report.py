@@ -44,7 +44,10 @@ METHOD = """
   it had any; the median of three processes.
 - Instructions that the core needs for each operation are in `benches/instructions.json`; a test counts them again under
   callgrind, without any noise.
-- Rates with a database have client and server on the same cores, and one machine's disk beneath all of them.
+- Rates with a database have client and server on the same cores, and one machine's disk beneath all of them. What a bare
+  committer without any of our checks reaches on such a machine, and where the CPU time goes, is in
+  `docs/decisions/0016-bars-that-promises-keep-out-of-reach.md`.
+- eventsourcing's recorder gets a thread and a connection for each writer; its events are bytes of the same size.
 
 ## What this page does not cover
 
