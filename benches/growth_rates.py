@@ -25,7 +25,7 @@ from lexigram.events.config import PostgresEventStoreConfig
 SMALLEST = 1_000
 STREAMS = 100
 BATCH = 500
-ROUNDS = 40
+ROUNDS = 80
 WRITERS = 8
 READS = 5
 BOUND = 0.2
