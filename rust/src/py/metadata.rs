@@ -9,6 +9,9 @@ use super::event::{self, MessageRef, Slot, UNSTAMPED};
 use super::values;
 use crate::errors::EventValidationError;
 
+/// Characters of a tag, as in `stores/_validation.py`.
+const MAX_TAG_LENGTH: usize = 255;
+
 /// What a class of ours is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -242,6 +245,20 @@ fn nonempty_text<'py>(value: Bound<'py, PyAny>, field: &str) -> PyResult<Bound<'
     }
 }
 
+/// A text that every backend can store and index as a tag.
+fn tag_text(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let value = nonempty_text(value, "tags")?;
+    let wrong = match value.cast::<PyString>()?.to_str() {
+        Err(_) => "must not contain lone surrogates".to_owned(),
+        Ok(text) if text.contains('\0') => "must not contain NUL characters".to_owned(),
+        Ok(text) => match text.chars().count() {
+            0..=MAX_TAG_LENGTH => return Ok(value),
+            length => format!("has {length} characters, at most {MAX_TAG_LENGTH} fit"),
+        },
+    };
+    Err(EventValidationError::new_err((format!("tags {wrong}"), "tags")))
+}
+
 /// A tuple of distinct, non-empty strings; None if there are none.
 fn tag_tuple<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let items = if value.is_instance_of::<PyString>() { None } else { value.try_iter().ok() };
@@ -251,7 +268,7 @@ fn tag_tuple<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny
     };
     let mut tags: Vec<Bound<'py, PyAny>> = Vec::new();
     for tag in items {
-        let tag = nonempty_text(tag?, "tags")?;
+        let tag = tag_text(tag?)?;
         if !PyTuple::new(value.py(), &tags)?.contains(&tag)? {
             tags.push(tag);
         }

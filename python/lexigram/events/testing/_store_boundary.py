@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.testing.samples import GiftAdded, ItemAdded, ItemRemoved, added, refuses, skus
@@ -114,6 +114,9 @@ class BoundaryContract:
         """Empty, overlong and non-string tags and types name their field."""
         await refuses(store.query(tags=[""]), "tags")
         await refuses(store.query(tags=["x" * 256]), "tags")
+        for tag in ("x" * 256, "a\0b", "\ud800"):
+            with pytest.raises(EventValidationError, match="tags"):
+                ItemAdded(sku="1").with_tags(tag)
         await refuses(store.query(tags=[5]), "tags")  # type: ignore[list-item]
         await refuses(store.query(types=5), "types")  # type: ignore[arg-type]
         await refuses(store.query(types=[""]), "types")
