@@ -46,6 +46,7 @@ class FieldPlan:
     """What construction needs to know about one class, computed once.
 
     Attributes:
+        class_variables: Declared, but no field of instances.
         names: Constructor parameters in order of declaration, base classes first.
         constants: Defaults that all instances can share.
         factories: Name and factory of every other default.
@@ -54,11 +55,21 @@ class FieldPlan:
         validated: Whether the framework's validators or field constraints apply.
     """
 
-    __slots__ = ("constants", "defaulted", "factories", "names", "positional", "required", "validated")
+    __slots__ = (
+        "class_variables",
+        "constants",
+        "defaulted",
+        "factories",
+        "names",
+        "positional",
+        "required",
+        "validated",
+    )
 
     def __init__(self, cls: type[Any]) -> None:
         fields = dc.fields(cls)  # without class variables, which stay with the class
         own = [f for f in fields if f.name != "_pending_events"]
+        self.class_variables = cls.__dataclass_fields__.keys() - {f.name for f in fields}
         self.names = frozenset(f.name for f in own if f.init)
         self.positional = tuple(f.name for f in own if f.init and not f.kw_only)
         self.constants = {f.name: f.default for f in fields if f.default is not dc.MISSING}
@@ -161,6 +172,8 @@ def construct(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
         if "id" in plan.names and kwargs.get("id") is None:
             kwargs = {**kwargs, "id": new_id()}
         DomainModel.__init__(instance, **kwargs)
+        for name in plan.class_variables:
+            instance.__dict__.pop(name, None)  # the framework copies their defaults
         return
     fill_defaults(instance, plan)
     instance.__dict__.update(kwargs)
