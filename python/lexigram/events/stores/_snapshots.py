@@ -32,8 +32,12 @@ class AbstractSnapshotStore(SnapshotStoreProtocol, ABC):
         """Open the store; create or migrate what it needs. A second call does nothing."""
         async with self._opening:
             if not self._is_open:
+                self._is_closed = False
                 await self._open()
-                self._is_open, self._is_closed = True, False
+                if self._is_closed:  # meanwhile, by somebody who saw nothing to release
+                    await self._close()
+                    raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
+                self._is_open = True
 
     async def close(self) -> None:
         """Release all resources; a second call does nothing."""

@@ -28,10 +28,23 @@ class StoreTables(Generic[E]):
         Raises:
             EventStoreConnectionError: LEX_ERR_EVT_014; it cannot be reached or is not ours.
         """
+        await self._connect(reopens=True)
+
+    async def _connect(self, *, reopens: bool) -> None:
         async with self._connecting:
-            if not self._is_open:
-                await self.database.open()
-                self._is_open, self._is_closed = True, False
+            if self._is_open:
+                return
+            if self._is_closed and not reopens:
+                raise self._closed_error()
+            self._is_closed = False
+            await self.database.open()
+            if self._is_closed:  # meanwhile, by somebody who saw nothing to give back
+                await self.database.close()
+                raise self._closed_error()
+            self._is_open = True
+
+    def _closed_error(self) -> EventStoreConnectionError:
+        return EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
 
     async def close(self) -> None:
         """Give the database back; a second call does nothing."""
@@ -41,8 +54,6 @@ class StoreTables(Generic[E]):
 
     async def _ready(self) -> E:
         if not self._is_open:
-            if self._is_closed:
-                raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
-            await self.connect()
+            await self._connect(reopens=False)
         engine: E = self.database.engine
         return engine

@@ -76,8 +76,12 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
             return
         async with self._opening:
             if not self._is_open:
+                self._is_closed = False
                 await self._open()
-                self._is_open, self._is_closed = True, False
+                if self._is_closed:  # meanwhile, by somebody who saw nothing to release
+                    await self._close()
+                    raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
+                self._is_open = True
 
     async def close(self) -> None:
         """Release all resources; a second call does nothing. Subscriptions end with `EventStoreConnectionError`."""

@@ -19,7 +19,9 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventValidationError,
 )
+from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
+from lexigram.events.stores.sqlite.snapshot_store import SqliteSnapshotStore
 from lexigram.events.testing.samples import added
 from tests.unit.stores.sqlite.helpers import database_threads, engine_of, hold_the_writer
 
@@ -184,3 +186,23 @@ async def test_units_that_write_at_their_end_notice_other_writers_too(tmp_path: 
         await store.compact("a", 6)
         assert await store.append("b", added("next")) == 1
         assert await store.head() == 7
+
+
+@pytest.mark.parametrize("kind", [SqliteEventStore, SqliteCheckpointStore, SqliteSnapshotStore])
+async def test_a_store_that_is_closed_while_it_connects_leaves_nothing_open(tmp_path: Path, kind: type[Any]) -> None:
+    """Whoever uses it first is told, whoever closes it need not wait."""
+    path = str(tmp_path / "early.db")
+    store = kind(path)
+    uses = {
+        SqliteEventStore: lambda: store.head(),
+        SqliteCheckpointStore: lambda: store.get_checkpoint("orders"),
+        SqliteSnapshotStore: lambda: store.load("order-1"),
+    }
+    first = asyncio.create_task(uses[kind]())
+    await asyncio.sleep(0)
+    await store.close()
+    with pytest.raises(EventStoreConnectionError, match="closed"):
+        await first
+    assert not [thread.name for thread in threading.enumerate() if path in thread.name]
+    await store.connect()
+    await store.close()
