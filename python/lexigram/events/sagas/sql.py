@@ -53,18 +53,20 @@ class SqlSagaStore(SagaStore):
             return
         async with self._opening:
             if not self._has_table:
-                engine = self._database.engine if self._open else await self._database.open()
+                self._closed, opens = False, not self._open
+                engine = await self._database.open() if opens else self._database.engine
                 try:
                     await engine.execute(_TABLE.format(table=self._table))
                     for index, columns in self._indexes.items():
                         await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
+                    if self._closed:  # meanwhile, by somebody who saw nothing to give back
+                        raise EventStoreConnectionError("SqlSagaStore was closed while it connected")
                 except BaseException:
-                    if not self._open:
+                    if opens:
                         await self._database.close()
                     raise
                 # Inside a unit of work the table goes away again with a rollback.
                 self._open, self._has_table = True, engine.current_unit() is None
-                self._closed = False
 
     async def close(self) -> None:
         """Give the database back; twice is fine. Use after it raises `EventStoreConnectionError`."""

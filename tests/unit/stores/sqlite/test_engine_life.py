@@ -19,6 +19,7 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventValidationError,
 )
+from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 from lexigram.events.stores.sqlite.snapshot_store import SqliteSnapshotStore
@@ -188,7 +189,7 @@ async def test_units_that_write_at_their_end_notice_other_writers_too(tmp_path: 
         assert await store.head() == 7
 
 
-@pytest.mark.parametrize("kind", [SqliteEventStore, SqliteCheckpointStore, SqliteSnapshotStore])
+@pytest.mark.parametrize("kind", [SqliteEventStore, SqliteCheckpointStore, SqliteSnapshotStore, SqlSagaStore])
 async def test_a_store_that_is_closed_while_it_connects_leaves_nothing_open(tmp_path: Path, kind: type[Any]) -> None:
     """Whoever uses it first is told, whoever closes it need not wait."""
     path = str(tmp_path / "early.db")
@@ -197,6 +198,7 @@ async def test_a_store_that_is_closed_while_it_connects_leaves_nothing_open(tmp_
         SqliteEventStore: lambda: store.head(),
         SqliteCheckpointStore: lambda: store.get_checkpoint("orders"),
         SqliteSnapshotStore: lambda: store.load("order-1"),
+        SqlSagaStore: lambda: store.load("order-1"),
     }
     first = asyncio.create_task(uses[kind]())
     await asyncio.sleep(0)
@@ -204,5 +206,5 @@ async def test_a_store_that_is_closed_while_it_connects_leaves_nothing_open(tmp_
     with pytest.raises(EventStoreConnectionError, match="closed"):
         await first
     assert not [thread.name for thread in threading.enumerate() if path in thread.name]
-    await store.connect()
+    await (store.initialize() if kind is SqlSagaStore else store.connect())
     await store.close()

@@ -250,14 +250,17 @@ class MongoCollections:
         """
         async with self._connecting:
             if not self._is_open:
+                self._is_closed = False
                 await self.mongo.open()
                 try:
                     self._collection = self.mongo.collection(name=self._name)
                     await self.mongo.ensure_indexes(self._collection, self.indexes)
+                    if self._is_closed:  # meanwhile, by somebody who saw nothing to give back
+                        raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
                 except BaseException:
                     await self.mongo.close()
                     raise
-                self._is_open, self._is_closed = True, False
+                self._is_open = True
 
     async def close(self) -> None:
         """Give the database back; a second call does nothing."""

@@ -59,8 +59,12 @@ class RedisPart:
         """
         async with self._connecting:
             if not self._is_open:
+                self._is_closed = False
                 await self.log.open()
-                self._is_open, self._is_closed = True, False
+                if self._is_closed:  # meanwhile, by somebody who saw nothing to give back
+                    await self.log.close()
+                    raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
+                self._is_open = True
 
     async def close(self) -> None:
         """Give the connection back; a second call does nothing."""
