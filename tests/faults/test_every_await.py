@@ -76,7 +76,7 @@ def test_invariants_hold_at_some_awaits_on_a_database(
 ) -> None:
     """The same on threads and sockets; a crash kills a process with its connections."""
     make = on_database(backend, trial, request, tmp_path)
-    some = 5 if backend == "sqlite" else 3
+    some = 4 if backend == "sqlite" else 2
     found = explore(make, seed=1, at_most=some, in_memory=False)
     assert found.points["crash"] > 20
     assert found.points["cancel"] > 20
