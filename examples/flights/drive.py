@@ -11,7 +11,7 @@ from examples.flights.data import DataSet, FlightRow
 from examples.flights.domain import FlightState
 from examples.flights.progress import Progress
 
-IN_FLIGHT = 192
+IN_FLIGHT = 768
 """Commands that wait for the disk at the same time; they share its commits."""
 
 
