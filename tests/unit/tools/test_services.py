@@ -17,6 +17,8 @@ from tools.services import SERVERS, Services, ordered
 
 ROOT = Path(__file__).resolve().parents[3]
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the real servers are Debian packages")
+
 
 def test_a_server_comes_after_what_it_needs() -> None:
     """PgBouncer brings PostgreSQL, once and before itself."""
