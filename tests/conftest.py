@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import lexigram.events
 from tools.services import Services
 
 if TYPE_CHECKING:
     from tools.servers.base import Server
+
+
+def pytest_configure() -> None:
+    """Refuse to test the package of another checkout: an environment may point to one, and all would seem well."""
+    here, tested = Path(__file__).parents[1], Path(lexigram.events.__file__).parents[3]
+    if tested != here and (tested / "pyproject.toml").exists():
+        raise pytest.UsageError(f"these tests would test {tested}, not {here}; set PYTHONPATH={here / 'python'}")
 
 
 @pytest.fixture(scope="session")
