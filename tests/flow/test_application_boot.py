@@ -18,6 +18,7 @@ from lexigram.contracts.core import ProviderPriority
 from lexigram.contracts.core.hooks import HookRegistryProtocol
 from lexigram.contracts.events.protocols.cqrs import CommandBusProtocol, QueryBusProtocol
 from lexigram.contracts.events.protocols.domain import DomainEventPublisherProtocol, EventBusProtocol
+from lexigram.contracts.events.protocols.projection import ProjectionProtocol
 from lexigram.contracts.events.protocols.store import EventReplayProtocol, EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol
 from lexigram.di.module import DynamicModule, Module, module
@@ -186,7 +187,7 @@ async def test_contracts_and_classes_are_bound(backend: str, tmp_path: Path) -> 
         (QueryBusProtocol, QueryBusImpl),
         (EventBusProtocol, EventBusImpl, DomainEventPublisherProtocol, EventBus),
         (SagaManagerProtocol, SagaManager),
-        (ProjectionManager,),
+        (ProjectionProtocol, ProjectionManager),
         (SnapshotManager,),
         (HandlerRegistry,),
         (EventsConfig,),

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lexigram.domain import Entity as FrameworkEntity
 from lexigram.domain import ValueObject as FrameworkValueObject
-from lexigram.events import AggregateRoot, EventValidationError, ValueObject
+from lexigram.events import AggregateRoot, Entity, EventValidationError, ValueObject
 from lexigram.events.aggregates.entity import VersionedEntity
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.value_object import SingleValueObject
@@ -263,6 +263,64 @@ def test_value_objects_are_immutable_values() -> None:
         del price.amount
     with pytest.raises(TypeError, match="missing required arguments: amount"):
         Price()
+
+
+def test_value_objects_may_be_frozen_dataclasses() -> None:
+    """`@dataclass(frozen=True)` on top works, below another one too, and what is below stays immutable and complete."""
+
+    @dc.dataclass(frozen=True)
+    class Price(ValueObject):
+        amount: int
+        currency: str = "EUR"
+
+        def __post_init__(self) -> None:
+            if self.amount < 0:
+                raise ValueError("negative")
+
+    @dc.dataclass(frozen=True)
+    class Taxed(Price):
+        rate: int = 20
+
+    class Named(Price):
+        name: str = ""
+
+    assert Price(5) == Price(amount=5, currency="EUR") != Price(6)
+    assert hash(Taxed(5, rate=7)) == hash(Taxed(5, "EUR", 7))
+    assert Named(5, name="a") == Named(5, "EUR", "a") != Named(5, name="b")
+    assert len({Named(5, name="a"), Named(5, name="b")}) == 2
+    assert repr(Named(5, name="a")) == "Named(amount=5, currency='EUR', name='a')"
+    for price in (Price(5), Taxed(5), Named(5)):
+        for name in ("amount", "name"):
+            with pytest.raises(dc.FrozenInstanceError):
+                setattr(price, name, 6)
+    with pytest.raises(ValueError, match="negative"):
+        Named(-1, name="a")
+
+
+def test_plain_classes_below_a_dataclass_take_their_own_fields() -> None:
+    """An aggregate or entity with `@dataclass` on it can be inherited from without; equality is by id again."""
+
+    @dc.dataclass
+    class Account(AggregateRoot):
+        balance: int = 0
+
+    class Savings(Account):
+        rate: int
+        notes: list[str] = Field(default_factory=list)
+
+    @dc.dataclass
+    class Part(Entity):
+        size: int = 0
+
+    class Screw(Part):
+        thread: str = "M3"
+
+    savings = Savings(id="a", balance=5, rate=2)
+    assert (savings.id, savings.balance, savings.rate, savings.notes) == ("a", 5, 2, [])
+    with pytest.raises(TypeError, match="missing required arguments: rate"):
+        Savings(id="a")
+    assert Screw(id="s", size=1, thread="M4") == Screw(id="s")
+    assert len({Screw(id="s", size=1), Screw(id="s")}) == 1
 
 
 def test_value_objects_with_containers_have_a_hash() -> None:

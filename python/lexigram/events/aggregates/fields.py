@@ -16,6 +16,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from types import FunctionType
 from typing import Any
 from uuid import UUID
 
@@ -100,16 +101,37 @@ def declare_fields(cls: type[Any], *, frozen: bool = False) -> None:
     """Turn the annotations of a class body into dataclass fields; a class that is a dataclass already is left alone."""
     if "__dataclass_params__" in cls.__dict__:
         return
+    _undo_decorated_bases(cls)
     for name in own_annotations(cls):
         default = cls.__dict__.get(name, dc.MISSING)
         if default is not dc.MISSING and _needs_copy(default):
             setattr(cls, name, _copied_per_instance(default))
     dc.dataclass(init=False, eq=False, repr=False, frozen=frozen)(cls)
+    if frozen:  # the base class refuses assignments; `@dataclass(frozen=True)` on top wants to say so itself
+        for method in ("__setattr__", "__delattr__"):
+            delattr(cls, method)
     for name in own_annotations(cls):
         declared = cls.__dataclass_fields__.get(name)
         if declared is not None and declared.default_factory is not dc.MISSING and name not in cls.__dict__:
             # `@dataclass` on top of this class looks for the default here again.
             setattr(cls, name, dc.field(default_factory=declared.default_factory, metadata=declared.metadata))
+
+
+def _undo_decorated_bases(cls: type[Any]) -> None:
+    """Below a class with `@dataclass` on it, construct, compare and show all fields again, not only those of that class."""
+    for name in ("__init__", "__repr__", "__eq__", "__hash__"):
+        owners = [base for base in cls.__mro__ if name in base.__dict__]
+        if owners[0] is not cls and _is_generated(owners[0], name):
+            setattr(cls, name, next(base for base in owners if not _is_generated(base, name)).__dict__[name])
+
+
+def _is_generated(cls: type[Any], name: str) -> bool:
+    """Whether `@dataclass` put this method into this class; it compiles methods from strings, and a hash can be None."""
+    method = cls.__dict__[name]
+    if method is None:
+        return "__eq__" in cls.__dict__ and _is_generated(cls, "__eq__")
+    function = getattr(method, "__wrapped__", method)
+    return isinstance(function, FunctionType) and function.__code__.co_filename == "<string>"
 
 
 def _needs_copy(default: Any) -> bool:

@@ -32,6 +32,12 @@ class ValueObject(FrameworkValueObject, ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         construct(self, args, kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise dc.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise dc.FrozenInstanceError(f"cannot delete field {name!r}")
+
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented

@@ -43,6 +43,11 @@ class EventsConfig(ConfigSection):
     config_section: ClassVar[str] = "events"
     ALIASES: ClassVar[Mapping[str, str]] = {
         "event_store.backend": "event_store_backend",
+        "event_store.memory": "memory",
+        "event_store.sqlite": "sqlite",
+        "event_store.postgres": "postgres",
+        "event_store.mongodb": "mongodb",
+        "event_store.redis": "redis",
         "event_bus.redis": "redis",
         "event_bus.rabbitmq": "rabbitmq",
         "event_bus.kafka": "kafka",

@@ -12,6 +12,7 @@ from lexigram.contracts.events.protocols.domain import (
     EventBusDiagnosticsProtocol,
     EventBusProtocol,
 )
+from lexigram.contracts.events.protocols.projection import ProjectionProtocol
 from lexigram.contracts.events.protocols.store import EventReplayProtocol, EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.contracts.workflow.protocols import SagaManagerProtocol
 from lexigram.events.buses.command import CommandBusImpl
@@ -53,6 +54,7 @@ EXPORTS: tuple[Any, ...] = (
     OutboxBackendProtocol,
     OutboxStoreProtocol,
     ProjectionManager,
+    ProjectionProtocol,
     QueryBusImpl,
     QueryBusProtocol,
     SagaManager,

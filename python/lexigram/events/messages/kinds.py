@@ -22,15 +22,18 @@ def check_kind(message_type: object, kind: str, field: str) -> None:
     Raises:
         EventValidationError: LEX_ERR_EVT_024, not a class, or one of another kind.
     """
-    article = "an" if kind == "event" else "a"
     if not inspect.isclass(message_type):
-        raise EventValidationError(f"{message_type!r} is not {article} {kind} class", field=field)
+        raise EventValidationError(f"{message_type!r} is not {_with_article(kind)} class", field=field)
     if issubclass(message_type, _KINDS[kind]):
         return
     for other, base in _KINDS.items():
         if issubclass(message_type, base):
             raise EventValidationError(
                 f"{message_type.__qualname__} is a class of {other}s, which no {kind} handler ever gets; "
-                f"use the {other} bus, @{other}_handler or a {other} handler class",
+                f"use the {other} bus, @{other}_handler or {_with_article(other)} handler class",
                 field=field,
             )
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind == "event" else f"a {kind}"

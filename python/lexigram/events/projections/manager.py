@@ -32,8 +32,7 @@ class ProjectionManager:
     """Keeps registered projections up to date.
 
     After `start()` every projection follows the log in a task of its own: it catches up from its checkpoint, then is
-    woken by each append. Without `start()`, events are handed in with `process` or `process_batch`. Projections fail
-    independently.
+    woken by each append. Without `start()`, `process` or `process_batch` hand events in. Projections fail independently.
 
     A projection runs in one process; a second one is refused by its checkpoint. With `config.shared` any number of
     processes may run managers with the same projections on one database: each projection, or each of its
@@ -83,10 +82,8 @@ class ProjectionManager:
         self._started = False
         self._owner = owner
         if config.shared and self._checkpoints is None:
-            raise EventValidationError(
-                "shared projections need a checkpoint store in a database; pass checkpoint_store=…",
-                field="checkpoint_store",
-            )
+            missing = "shared projections need a checkpoint store in a database; pass checkpoint_store=…"
+            raise EventValidationError(missing, field="checkpoint_store")
 
     @property
     def event_store(self) -> Any:
@@ -289,6 +286,10 @@ class ProjectionManager:
         """
         number = position if position is not None else event.sequence_number
         return [runner.projection.name for runner in self._alone() if await hand_in(runner, event, number)]
+
+    async def apply(self, event: Any) -> None:
+        """`process`, as the framework's `ProjectionProtocol` names it."""
+        await self.process(event)
 
     async def process_batch(self, events: list[tuple[Any, int]], parallel: bool = False) -> dict[str, int]:
         """Hand events with their positions, in order, to every projection; return how many each one applied.

@@ -152,6 +152,7 @@ class ManagerSubProvider:
 
     def register(self, container: ContainerRegistrarProtocol) -> None:
         """Bind the managers under the framework's contract and their own classes."""
+        from lexigram.contracts.events.protocols.projection import ProjectionProtocol
         from lexigram.contracts.workflow.protocols import SagaManagerProtocol
         from lexigram.events.buses.dead_letter_operations import DeadLetterOperations
         from lexigram.events.projections.parking import PREFIX
@@ -160,6 +161,7 @@ class ManagerSubProvider:
 
         bindings: list[tuple[Any, Any]] = [
             (TimeTravel, TimeTravel(self._event_store)),
+            (ProjectionProtocol, self.projection_manager),
             (SagaManagerProtocol, self.saga_manager),
             (SnapshotPolicy, self.snapshot_manager.policy),
             *((type(manager), manager) for manager in self._made()),
