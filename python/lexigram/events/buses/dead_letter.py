@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.buses.dead_letter_entry import (
@@ -24,6 +24,7 @@ from lexigram.events.buses.dead_letter_entry import (
 )
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.clock import now
+from lexigram.events.stores._life import Closable
 
 __all__ = ["DeadLetterEntry", "DeadLetterFilter", "DeadLetterStore", "InMemoryDeadLetterStore", "Lane", "ReplayReport"]
 
@@ -31,7 +32,7 @@ __all__ = ["DeadLetterEntry", "DeadLetterFilter", "DeadLetterStore", "InMemoryDe
 _GROUPED_AT_ONCE = 1000
 
 
-class DeadLetterStore(ABC):
+class DeadLetterStore(Closable, ABC):
     """Keeps dead letters. A backend implements the six primitives at the end; everything else is written once here."""
 
     def __init__(self) -> None:
@@ -220,19 +221,6 @@ class DeadLetterStore(ABC):
                 self._lane_locks[lane] = (lock, users)
             else:
                 del self._lane_locks[lane]
-
-    async def connect(self) -> None:  # noqa: B027 - not every store holds something
-        """Open what the store needs; a second call does nothing."""
-
-    async def close(self) -> None:  # noqa: B027
-        """Release what the store holds; closing twice is fine."""
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _replay_in_lane(self, entry: DeadLetterEntry, event_bus: Any) -> bool | None:
         """Return whether the replay succeeded, or None if an earlier entry of the lane blocks it."""

@@ -39,10 +39,6 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         self._codec = EventCodec() if codec is None else codec
         self._kept: WeakKeyDictionary[Any, dict[str, dict[str, Any]]] = WeakKeyDictionary()
 
-    async def initialize(self) -> None:
-        """Connect and create the indexes; every other method does so too when it is used first. Reopens a closed store."""
-        await self.connect()
-
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga; return False, with nothing written, if one of this id is there."""
         collection = await self._ready()

@@ -35,10 +35,6 @@ class PostgresSagaStore(PostgresTables, SagaStore):
         self._created: Batcher[tuple[Any, ...], bool] = Batcher(self._insert_all, key=lambda values: values[6])
         self._saved: Batcher[tuple[Any, ...], bool] = Batcher(self._update_all, key=lambda values: values[6])
 
-    async def initialize(self) -> None:
-        """Connect; every other method does so too when it is used first."""
-        await self.connect()
-
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
         """Return one transaction of the database; the engine of sagas runs steps in it. Needs `initialize` first."""
         return self.database.engine.unit_of_work()

@@ -52,10 +52,6 @@ class RedisSagaStore(RedisPart, SagaStore):
         self._use(log_of(store, namespace))
         self._codec = EventCodec() if codec is None else codec
 
-    async def initialize(self) -> None:
-        """Connect; every other method does so too when it is used first."""
-        await self.connect()
-
     def unit_of_work(self) -> RedisUnitOfWork:
         """Return a block whose appends and saga states are written together; the engine of sagas runs steps in it."""
         return RedisUnitOfWork(self.log, self._ready)

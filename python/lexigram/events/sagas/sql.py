@@ -7,13 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from lexigram.events.exceptions import ConcurrencyError, EventStoreConnectionError
+from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.record import decode_record, encode_record, microseconds
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
-from lexigram.events.stores._loop_lock import LoopLock
-from lexigram.events.stores.sqlite.database import Database
+from lexigram.events.stores.sqlite.database import Database, SqliteTables
 from lexigram.events.stores.sqlite.deferred import DeferredUnitOfWork
 
 _TABLE = """CREATE TABLE IF NOT EXISTS {table} (
@@ -26,7 +25,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS {table} (
     record TEXT NOT NULL)"""
 
 
-class SqlSagaStore(SagaStore):
+class SqlSagaStore(SqliteTables, SagaStore):
     """Keeps sagas in one table, `event_sagas`; `save` joins the unit of work of an event store on the same database.
 
     Args:
@@ -37,63 +36,35 @@ class SqlSagaStore(SagaStore):
 
     def __init__(self, db: Any, *, codec: EventCodec | None = None) -> None:
         is_provider = hasattr(db, "execute") and hasattr(db, "transaction")
-        self._database = Database(None, db) if is_provider else Database(db)
+        self._use(Database(None, db) if is_provider else Database(db))
         self._codec = EventCodec() if codec is None else codec
-        self._table = f'"{self._database.names.prefix}event_sagas"'
+        self._table = f'"{self.database.names.prefix}event_sagas"'
         self._indexes = {
-            f'"{self._database.names.prefix}event_sagas_by_status"': "(saga_name, status)",
-            f'"{self._database.names.prefix}event_sagas_by_due"': "(saga_name, due) WHERE due IS NOT NULL",
+            f'"{self.database.names.prefix}event_sagas_by_status"': "(saga_name, status)",
+            f'"{self.database.names.prefix}event_sagas_by_due"': "(saga_name, due) WHERE due IS NOT NULL",
         }
-        self._open = self._has_table = self._closed = False
-        self._opening = LoopLock()
 
-    async def initialize(self) -> None:
-        """Connect and create the table; every other method does so too when it is used first. Reopens a closed store."""
-        if self._has_table:
-            return
-        async with self._opening:
-            if not self._has_table:
-                self._closed, opens = False, not self._open
-                engine = await self._database.open() if opens else self._database.engine
-                try:
-                    await engine.execute(_TABLE.format(table=self._table))
-                    for index, columns in self._indexes.items():
-                        await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
-                    if self._closed:  # meanwhile, by somebody who saw nothing to give back
-                        raise EventStoreConnectionError("SqlSagaStore was closed while it connected")
-                except BaseException:
-                    if opens:
-                        await self._database.close()
-                    raise
-                # Inside a unit of work the table goes away again with a rollback.
-                self._open, self._has_table = True, engine.current_unit() is None
-
-    async def close(self) -> None:
-        """Give the database back; twice is fine. Use after it raises `EventStoreConnectionError`."""
-        self._closed = True
-        if self._open:
-            self._open = self._has_table = False
-            await self._database.close()
-
-    async def _ready(self) -> None:
-        if self._closed:
-            raise EventStoreConnectionError("SqlSagaStore is closed; initialize() opens it again")
-        await self.initialize()
+    async def _make(self) -> bool:
+        engine = self.database.engine
+        await engine.execute(_TABLE.format(table=self._table))
+        for index, columns in self._indexes.items():
+            await engine.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {self._table} {columns}")
+        return engine.current_unit() is None
 
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
         """Return one transaction of the database; the engine of sagas runs steps in it. Needs `initialize` first."""
-        return self._database.engine.unit_of_work()
+        return self.database.engine.unit_of_work()
 
     def joins(self, unit: Any) -> bool:
         """Return whether the unit is a transaction of this database."""
-        return self._open and getattr(unit, "resource", None) is self._database.engine
+        return self._has_opened and getattr(unit, "resource", None) is self.database.engine
 
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga in one statement; return False, with nothing written, if one of this id is there."""
         await self._ready()
         record.version = 1
         record.updated_at = now()
-        inserted = await self._database.engine.execute(
+        inserted = await self.database.engine.execute(
             f"INSERT INTO {self._table} (saga_id, saga_name, status, due, created_at, version, record) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (saga_id) DO NOTHING",
             (record.saga_id, *self._columns(record), record.version, encode_record(self._codec, record)),
@@ -106,7 +77,7 @@ class SqlSagaStore(SagaStore):
         expected = record.version
         record.updated_at = now()
         text = encode_record(self._codec, record)
-        unit = self._database.engine.current_unit()
+        unit = self.database.engine.current_unit()
         deferred = unit if isinstance(unit, DeferredUnitOfWork) and unit.defers else None
         if expected == 0:
             row = (record.saga_id, *self._columns(record), text)
@@ -114,7 +85,7 @@ class SqlSagaStore(SagaStore):
                 record.version = 1
                 deferred.defer(lambda connection: self._insert(connection, row), _key(record.saga_id))
             else:
-                record.version = await self._database.engine.run(lambda connection: self._replace(connection, row))
+                record.version = await self.database.engine.run(lambda connection: self._replace(connection, row))
             return
         record.version = expected + 1
         params = (*self._columns(record), record.version, text, record.saga_id, expected)
@@ -122,7 +93,7 @@ class SqlSagaStore(SagaStore):
             deferred.defer(lambda connection: self._update(connection, params), _key(record.saga_id))
             return
         try:
-            await self._database.engine.run(lambda connection: self._update(connection, params))
+            await self.database.engine.run(lambda connection: self._update(connection, params))
         except ConcurrencyError:
             record.version = expected
             raise
@@ -165,13 +136,13 @@ class SqlSagaStore(SagaStore):
         """Return the record, or None."""
         await self._ready()
         sql = f"SELECT version, record FROM {self._table} WHERE saga_id = ?"
-        row = await self._database.engine.find(sql, (saga_id,), _key(saga_id))
+        row = await self.database.engine.find(sql, (saga_id,), _key(saga_id))
         return None if row is None else decode_record(self._codec, row[1], row[0])
 
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
         await self._ready()
-        return await self._database.engine.execute(f"DELETE FROM {self._table} WHERE saga_id = ?", (saga_id,)) > 0
+        return await self.database.engine.execute(f"DELETE FROM {self._table} WHERE saga_id = ?", (saga_id,)) > 0
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return all sagas of this name, oldest first."""
@@ -197,7 +168,7 @@ class SqlSagaStore(SagaStore):
 
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
         await self._ready()
-        rows = await self._database.engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
+        rows = await self.database.engine.fetch_all(f"SELECT version, record FROM {self._table} {where}", params)
         return [decode_record(self._codec, record, version) for version, record in rows]
 
     @staticmethod

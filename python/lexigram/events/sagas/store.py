@@ -10,10 +10,11 @@ from weakref import WeakKeyDictionary
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.sagas.types import UNFINISHED, SagaRecord, SagaStatus, copy_record, now
+from lexigram.events.stores._life import Closable
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
 
 
-class SagaStore(ABC):
+class SagaStore(Closable, ABC):
     """Keeps saga records. A backend must implement the first four methods; the others have a default over them.
 
     `save` and `create` join the current unit of work where the store shares its database.
@@ -69,18 +70,13 @@ class SagaStore(ABC):
         found = await self.list_by_status(UNFINISHED, saga_names)
         return [record for record in found if record.due_at is not None and record.due_at <= until]
 
-    async def initialize(self) -> None:  # noqa: B027 - a store in memory needs nothing
-        """Create what the store needs; twice is fine."""
-
-    async def close(self) -> None:  # noqa: B027
-        """Release what the store holds; twice is fine."""
+    async def initialize(self) -> None:
+        """Create what the store needs; every other method does so too when it is used first. Reopens a closed store."""
+        await self.connect()
 
     async def __aenter__(self) -> Self:
         await self.initialize()
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 class InMemorySagaStore(SagaStore):

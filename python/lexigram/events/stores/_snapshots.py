@@ -4,55 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol
-from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._validation import check_id, check_number
 from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from uuid import UUID
 
 
-class AbstractSnapshotStore(SnapshotStoreProtocol, ABC):
+class AbstractSnapshotStore(StoreLife, SnapshotStoreProtocol, ABC):
     """Base of all snapshot stores. Ids are UUID or string and compared as strings.
 
     Backends implement `_open`, `_close`, `_save`, `_load` and `_delete_old`.
     """
-
-    def __init__(self) -> None:
-        self._is_open = False
-        self._is_closed = False
-        self._opening = LoopLock()
-
-    async def connect(self) -> None:
-        """Open the store; create or migrate what it needs. A second call does nothing."""
-        async with self._opening:
-            if not self._is_open:
-                self._is_closed = False
-                await self._open()
-                if self._is_closed:  # meanwhile, by somebody who saw nothing to release
-                    await self._close()
-                    raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
-                self._is_open = True
-
-    async def close(self) -> None:
-        """Release all resources; a second call does nothing."""
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        if was_open:
-            await self._close()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Store a snapshot; one of the same aggregate and version is replaced.
@@ -126,21 +94,6 @@ class AbstractSnapshotStore(SnapshotStoreProtocol, ABC):
         key = check_id(aggregate_id, "aggregate_id")
         await self._ready()
         await self._delete_old(key, 0)
-
-    async def _ready(self) -> None:
-        if self._is_open:
-            return
-        if self._is_closed:
-            raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
-        await self.connect()
-
-    @abstractmethod
-    async def _open(self) -> None:
-        """Connect; create or migrate tables."""
-
-    @abstractmethod
-    async def _close(self) -> None:
-        """Release everything."""
 
     @abstractmethod
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:

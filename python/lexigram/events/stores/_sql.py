@@ -16,8 +16,6 @@ from lexigram.events.stores.unit_of_work import current_unit_of_work
 if TYPE_CHECKING:
     import sqlite3
 
-    from lexigram.events.stores.sqlite.engine_base import AbstractEngine
-
 
 class _OwnTable(SqliteTables):
     """Makes the table at the first use, or adds what one of an earlier release lacks."""
@@ -26,17 +24,12 @@ class _OwnTable(SqliteTables):
     _create: str
     _later: tuple[str, ...] = ()
     """Columns, each with its type, that earlier releases did not have."""
-    _has_table = False
 
-    async def _ready(self) -> AbstractEngine:
-        engine = await super()._ready()
-        if not self._has_table:
-            await engine.run(self._make)
-            # Inside a unit of work the table goes away again with a rollback.
-            self._has_table = current_unit_of_work() is None
-        return engine
+    async def _make(self) -> bool:
+        await self.database.engine.run(self._make_table)
+        return current_unit_of_work() is None
 
-    def _make(self, connection: sqlite3.Connection) -> None:
+    def _make_table(self, connection: sqlite3.Connection) -> None:
         connection.execute(self._create)
         there = {row[1] for row in connection.execute(f"PRAGMA table_info({self._table})")}
         for column in self._later:

@@ -6,14 +6,14 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lexigram.contracts.events.protocols.store import EventStoreProtocol
-from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventValidationError
+from lexigram.events.exceptions import EventPersistenceError, EventValidationError
 from lexigram.events.messages.registry import default_registry
 from lexigram.events.messages.stamping import prepare, stamp
 from lexigram.events.stores._evolution import evolve
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._primitives import Page, ReadRequest
 from lexigram.events.stores._records import StoredEvent as StoredEvent
 from lexigram.events.stores._stream import EventStreamMixin
@@ -32,7 +32,6 @@ from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from lexigram.contracts.core.health import HealthCheckResult
     from lexigram.contracts.core.hooks import HookRegistryProtocol
@@ -45,7 +44,7 @@ Archiver = Callable[[list[Any]], Awaitable[None] | None]
 """Takes the events that compaction is about to remove; if it raises, nothing is removed."""
 
 
-class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
+class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
     """Base of all event stores.
 
     Args:
@@ -54,52 +53,22 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
     """
 
     def __init__(self, schema_evolution: Any | None = None, *, registry: EventTypeRegistry | None = None) -> None:
+        StoreLife.__init__(self)
         self._schema_evolution = schema_evolution
         self._registry = default_registry if registry is None else registry
         self._wakeup = Wakeup()
         self._inline: InlineAppends | None = None
         self._hooks: HookRegistryProtocol | None = None
-        self._is_open = False
-        self._is_closed = False
-        self._opening = LoopLock()
         self._outboxes_in_use = set()
 
     # Life cycle
 
-    async def connect(self) -> None:
-        """Open the store; create or migrate what it needs. A second call does nothing; it also reopens a closed store.
-
-        Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014; it cannot be reached or is not ours.
-        """
-        if self._is_open:
-            return
-        async with self._opening:
-            if not self._is_open:
-                self._is_closed = False
-                await self._open()
-                if self._is_closed:  # meanwhile, by somebody who saw nothing to release
-                    await self._close()
-                    raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
-                self._is_open = True
-
     async def close(self) -> None:
         """Release all resources; a second call does nothing. Subscriptions end with `EventStoreConnectionError`."""
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        if was_open:
-            self._wakeup.notify()
-            for outbox in list(self._outboxes_in_use):
-                await outbox.close()
-            await self._close()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.close()
+        for outbox in list(self._outboxes_in_use):
+            await outbox.close()
+        await super().close()
+        self._wakeup.notify()
 
     async def health_check(self, timeout: float = 5.0) -> HealthCheckResult:
         """Report within `timeout` seconds whether the store answers; never raises."""
@@ -332,14 +301,6 @@ class AbstractEventStore(EventStreamMixin, EventStoreProtocol, ABC):
         return await self._head()
 
     # For backends
-
-    async def _ready(self) -> None:
-        """Open the store at its first use; raise once it was closed."""
-        if self._is_open:
-            return
-        if self._is_closed:
-            raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
-        await self.connect()
 
     async def _page(self, request: ReadRequest) -> Page:
         await self._ready()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
+from lexigram.events.stores._life import Closable
 from lexigram.events.stores._validation import FOREVER_SECONDS, check_number, check_optional, check_text
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from lexigram.events.stores._sql import SqlCheckpointStore as SqlCheckpointStore
 
 
@@ -20,7 +19,7 @@ _LONGEST_FAULT: Final = 10_000
 """Characters of an error that are kept."""
 
 
-class AbstractCheckpointStore(ABC):
+class AbstractCheckpointStore(Closable, ABC):
     """Positions by name, with a lease per name and an epoch that fences owners who lost theirs."""
 
     async def get_checkpoint(self, name: str) -> int:
@@ -89,20 +88,6 @@ class AbstractCheckpointStore(ABC):
     async def list_faults(self) -> dict[str, str]:
         """Return what the last owners left as `fault`, by name, of the locks that nobody has taken since."""
         return await self._faults()
-
-    async def connect(self) -> None:  # noqa: B027 - not every store holds something
-        """Open what belongs to this store, a closed one too; a second call does nothing."""
-
-    async def close(self) -> None:  # noqa: B027
-        """Release what belongs to this store; a second call does nothing."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.close()
 
     @abstractmethod
     async def _get(self, name: str) -> int: ...

@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._life import Closable
 from lexigram.events.stores._validation import FOREVER_SECONDS, check_id, check_text
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from uuid import UUID
 
     from lexigram.events.stores._sql import SqlIdempotencyStore as SqlIdempotencyStore
 
 
-class AbstractIdempotencyStore(ABC):
+class AbstractIdempotencyStore(Closable, ABC):
     """Remembers messages by consumer and message id, for ever or until they expire."""
 
     async def is_processed(self, consumer_id: str, message_id: str | UUID) -> bool:
@@ -48,17 +48,6 @@ class AbstractIdempotencyStore(ABC):
     @abstractmethod
     async def clear_expired(self) -> int:
         """Remove expired marks and return how many."""
-
-    async def close(self) -> None:  # noqa: B027
-        """Release what belongs to this store; a second call does nothing."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _is_settled(self, consumer_id: str, message_id: str) -> bool:
         """Override where a claim can be seen before the unit of work that made it is committed."""

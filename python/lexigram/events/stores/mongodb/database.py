@@ -19,6 +19,7 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventValidationError,
 )
+from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores.mongodb.config import MongoSettings
 from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
@@ -154,6 +155,17 @@ class MongoDatabase:
             await attempt(create, "creating indexes", EventStoreConnectionError, self.settings.timeout_seconds)
         root._indexed.add(collection.name)
 
+    async def open_collection(self, name: str, indexes: tuple[Index, ...]) -> Any:
+        """Connect, as `open` does, and return a collection with its indexes created."""
+        await self.open()
+        try:
+            collection = self.collection(name=name)
+            await self.ensure_indexes(collection, indexes)
+        except BaseException:
+            await self.close()
+            raise
+        return collection
+
     async def _connect(self) -> Any:
         if self._provider is not None:
             return await self._provider_database()
@@ -228,52 +240,28 @@ async def aggregated(collection: Any, pipeline: list[dict[str, Any]]) -> list[di
     return documents
 
 
-class MongoCollections:
+class MongoCollections(StoreLife):
     """Base of the small stores: connects at the first use, gives the database back on `close`."""
 
     mongo: MongoDatabase
     indexes: tuple[Index, ...] = ()
 
     def _use(self, database: MongoDatabase, name: str) -> None:
+        StoreLife.__init__(self)
         self.mongo = database
         self._name = name
-        self._is_open = False
-        self._is_closed = False
-        self._connecting = LoopLock()
         self._collection: Any = None
 
-    async def connect(self) -> None:
-        """Connect and create the indexes. A second call does nothing; it also reopens a closed store.
+    async def _open(self) -> None:
+        self._collection = await self.mongo.open_collection(self._name, self.indexes)
 
-        Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014.
-        """
-        async with self._connecting:
-            if not self._is_open:
-                self._is_closed = False
-                await self.mongo.open()
-                try:
-                    self._collection = self.mongo.collection(name=self._name)
-                    await self.mongo.ensure_indexes(self._collection, self.indexes)
-                    if self._is_closed:  # meanwhile, by somebody who saw nothing to give back
-                        raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
-                except BaseException:
-                    await self.mongo.close()
-                    raise
-                self._is_open = True
-
-    async def close(self) -> None:
-        """Give the database back; a second call does nothing."""
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        if was_open:
-            await self.mongo.close()
+    async def _close(self) -> None:
+        await self.mongo.close()
 
     async def _ready(self) -> Any:
         """Return the collection of an open store; opens it at its first use."""
         if not self._is_open:
-            if self._is_closed:
-                raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
-            await self.connect()
+            await super()._ready()
         return self._collection
 
 

@@ -37,11 +37,6 @@ class MongoDBDeadLetterStore(MongoCollections, DeadLetterStore):
         self._use(database, f"{database.settings.events}_dead_letters")
         self._codec = EventCodec() if codec is None else codec
 
-    async def close(self) -> None:
-        """Give the database back; a second call does nothing."""
-        await MongoCollections.close(self)
-        await DeadLetterStore.close(self)
-
     async def _put(self, entry: DeadLetterEntry) -> None:
         collection, key, document = await self._ready(), {"_id": entry.entry_id}, self._document(entry)
 

@@ -176,12 +176,7 @@ class MongoDBEventStore(AbstractEventStore):
         return self._log
 
     async def _open(self) -> None:
-        await self.mongo.open()
-        try:
-            await self.mongo.ensure_indexes(self.events, INDEXES)
-        except BaseException:
-            await self.mongo.close()
-            raise
+        await self.mongo.open_collection(self.mongo.settings.events, INDEXES)
         is_text = self._codec.format == "json"
         shared = self.mongo.root.shared
         key = f"log {self.mongo.settings.events} {is_text}"

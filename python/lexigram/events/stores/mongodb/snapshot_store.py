@@ -34,12 +34,7 @@ class MongoDBSnapshotStore(AbstractSnapshotStore):
         return self.mongo.collection(name=self.mongo.settings.snapshots)
 
     async def _open(self) -> None:
-        await self.mongo.open()
-        try:
-            await self.mongo.ensure_indexes(self.snapshots, _INDEXES)
-        except BaseException:
-            await self.mongo.close()
-            raise
+        await self.mongo.open_collection(self.mongo.settings.snapshots, _INDEXES)
 
     async def _close(self) -> None:
         await self.mongo.close()

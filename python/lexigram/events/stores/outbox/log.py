@@ -54,7 +54,7 @@ class LogOutboxStore(AbstractOutboxStore):
         self._turn = 0
         self._owners: dict[tuple[int, int], str] = {}
 
-    async def _open(self) -> None:
+    async def _set_up(self) -> None:
         setup = f"{self.name}:setup"
         owner = f"setup-{id(self)}"
         while not await self.checkpoints.acquire_lock(setup, owner, _SETUP_SECONDS):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter
-from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.messages.clock import now
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._validation import check_number, check_text
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.identifiers import validate_table_name
@@ -57,8 +56,10 @@ class OutboxStats:
     set_aside: int
 
 
-class AbstractOutboxStore(ABC):
+class AbstractOutboxStore(StoreLife):
     """Messages to deliver. Once it is connected, every event appended to its store is in it, from that same commit on.
+
+    What was appended before the first `connect` ever is not delivered. Appends go on being captured after `close`.
 
     Lanes are parts of the outbox by hash of the key. A relay claims lanes for a time, delivers what they hold and
     settles. Entries that cannot be delivered are set aside among the dead letters under `handler_name`, and later
@@ -81,73 +82,40 @@ class AbstractOutboxStore(ABC):
         retention_seconds: float = 0.0,
     ) -> None:
         validate_table_name(name, "outbox_table")
+        StoreLife.__init__(self)
         self.store = store
         self.codec: EventCodec = getattr(store, "_codec", None) or EventCodec(store._registry)
         self.checkpoints = checkpoints
         self.dead_letters = dead_letters
         self.name = name
         self.retention_seconds = retention_seconds
-        self._is_open = self._is_made = self._is_closed = False
-        self._opening = LoopLock()
+        # In memory `close` does nothing.
+        self._reopens = isinstance(checkpoints, InMemoryCheckpointStore)
 
     @property
     def handler_name(self) -> str:
         """The name under which entries are set aside among the dead letters."""
         return f"outbox:{self.name}"
 
-    async def connect(self) -> None:
-        """Create what the outbox needs and begin to capture appends; a second call does nothing.
-
-        What was appended before the first `connect` ever is not delivered. It also reopens a closed outbox.
-
-        Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014; the event store is closed or cannot be reached.
-        """
-        if self._is_made:
-            return
-        async with self._opening:
-            if not self._is_made:
-                await self._connect()
-                # Inside a unit of work all of it goes away again with a rollback: then once more at the next use.
-                self._is_made, self._is_open = current_unit_of_work() is None, True
-                self._is_closed = False
-                self.store._outboxes_in_use.add(self)
-
-    async def _ready(self) -> None:
-        """Connect at the first use; raise once it was closed."""
-        if self._is_closed:
-            raise EventStoreConnectionError(f"the outbox {self.name!r} is closed; connect() opens it again")
-        await self.connect()
-
-    async def _connect(self) -> None:
+    async def _open(self) -> None:
         await self.store._ready()
         try:
             await self.checkpoints.connect()
             await self.dead_letters.connect()
-            await self._open()
-        except BaseException:  # whoever closes an outbox that is not open gives nothing back
-            await self.checkpoints.close()
-            await self.dead_letters.close()
+        except BaseException:
+            await self._close()
             raise
 
-    async def close(self) -> None:
-        """Release what belongs to the outbox; appends go on being captured. Closing the event store closes it too.
+    async def _close(self) -> None:
+        self.store._outboxes_in_use.discard(self)
+        await self.checkpoints.close()
+        await self.dead_letters.close()
 
-        Twice is fine. Use after it raises `EventStoreConnectionError`, except in memory.
-        """
-        self._is_closed = not isinstance(self.checkpoints, InMemoryCheckpointStore)
-        if self._is_open:
-            self._is_open = self._is_made = False
-            self.store._outboxes_in_use.discard(self)
-            await self.checkpoints.close()
-            await self.dead_letters.close()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def _make(self) -> bool:
+        await self._set_up()
+        await self.store._ready()  # it may have been closed meanwhile, with the outboxes in use
+        self.store._outboxes_in_use.add(self)
+        return current_unit_of_work() is None
 
     # Writing
 
@@ -192,7 +160,7 @@ class AbstractOutboxStore(ABC):
         letter = DeadLetterEntry.of(entry.event, self.handler_name, error, attempts)
         await self.dead_letters.save(replace(letter, entry_id=f"{self.name}:{entry.entry_id}", aggregate_id=entry.key))
 
-    async def before_removal(self, stream_id: str, up_to_version: int) -> None:  # noqa: B027
+    async def before_removal(self, stream_id: str, up_to_version: int) -> None:
         """Keep what is not delivered yet of a stream's events up to a version: they are about to be removed."""
 
     async def has_set_aside(self) -> bool:
@@ -250,7 +218,8 @@ class AbstractOutboxStore(ABC):
     # Backends
 
     @abstractmethod
-    async def _open(self) -> None: ...
+    async def _set_up(self) -> None:
+        """Begin to capture appends, unless they are captured already; a rollback of the unit of work may undo it."""
 
     @abstractmethod
     async def _put(self, event: Any, key: str) -> OutboxEntry:

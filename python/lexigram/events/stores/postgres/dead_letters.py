@@ -46,11 +46,6 @@ class PostgresDeadLetterStore(PostgresTables, DeadLetterStore):
         )
         self._columns = f"position, {columns}"
 
-    async def close(self) -> None:
-        """Give the database back; a second call does nothing."""
-        await PostgresTables.close(self)
-        await DeadLetterStore.close(self)
-
     async def _put(self, entry: DeadLetterEntry) -> None:
         row = to_row(self._codec, entry)
         engine = await self._ready()

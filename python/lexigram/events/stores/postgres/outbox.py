@@ -70,9 +70,9 @@ class PostgresOutboxStore(AbstractOutboxStore):
             await connection.execute(f"DROP TABLE IF EXISTS {self._table}, {self._lane_table}")
 
         await self.store.engine.run(remove)
-        self._is_open = self._is_made = False
+        self._is_open = False
 
-    async def _open(self) -> None:
+    async def _set_up(self) -> None:
         await self.store.engine.run(self._create)
 
     async def _create(self, connection: Any) -> None:

@@ -34,11 +34,6 @@ class RedisDeadLetterStore(RedisPart, DeadLetterStore):
         self._use(log_of(store, namespace))
         self._codec = EventCodec() if codec is None else codec
 
-    async def close(self) -> None:
-        """Give the connection back; a second call does nothing."""
-        await RedisPart.close(self)
-        await DeadLetterStore.close(self)
-
     async def _put(self, entry: DeadLetterEntry) -> None:
         log = await self._ready()
         lane = "" if entry.lane is None or entry.replayed else "\0".join(entry.lane)

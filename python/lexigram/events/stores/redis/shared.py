@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lexigram.contracts.infra.state import StateStoreProtocol
-from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.exceptions import EventValidationError
+from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores.redis.connection import RedisConnection
 from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.state_log import StateLog
@@ -40,43 +40,24 @@ def event_log_of(store: Any, namespace: str, *, require_durable: bool, **options
     return log_of(store, namespace, require_durable=require_durable, **options)
 
 
-class RedisPart:
+class RedisPart(StoreLife):
     """Base of the smaller stores: opens the log's connection at the first use, gives it back on `close`."""
 
     log: RedisLog
 
     def _use(self, log: RedisLog) -> None:
+        StoreLife.__init__(self)
         self.log = log
-        self._is_open = False
-        self._is_closed = False
-        self._connecting = LoopLock()
 
-    async def connect(self) -> None:
-        """Reach the server. A second call does nothing; it also reopens a closed store.
+    async def _open(self) -> None:
+        await self.log.open()
 
-        Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014.
-        """
-        async with self._connecting:
-            if not self._is_open:
-                self._is_closed = False
-                await self.log.open()
-                if self._is_closed:  # meanwhile, by somebody who saw nothing to give back
-                    await self.log.close()
-                    raise EventStoreConnectionError(f"{type(self).__name__} was closed while it connected")
-                self._is_open = True
-
-    async def close(self) -> None:
-        """Give the connection back; a second call does nothing."""
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        if was_open:
-            await self.log.close()
+    async def _close(self) -> None:
+        await self.log.close()
 
     async def _ready(self) -> RedisLog:
         if not self._is_open:
-            if self._is_closed:
-                raise EventStoreConnectionError(f"{type(self).__name__} is closed; connect() opens it again")
-            await self.connect()
+            await super()._ready()
         return self.log
 
 

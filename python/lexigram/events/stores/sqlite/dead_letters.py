@@ -41,11 +41,6 @@ class SqliteDeadLetterStore(SqliteTables, DeadLetterStore):
         self._insert = f"INSERT INTO {table} ({', '.join(COLUMNS)}) VALUES ({marks})"
         self._update = f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE entry_id = ?"
 
-    async def close(self) -> None:
-        """Give the database back; a second call does nothing."""
-        await SqliteTables.close(self)
-        await DeadLetterStore.close(self)
-
     async def _put(self, entry: DeadLetterEntry) -> None:
         row = to_row(self._codec, entry)
 
