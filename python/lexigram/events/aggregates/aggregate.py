@@ -15,12 +15,13 @@ from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.domain import AggregateRoot as FrameworkAggregateRoot
 from lexigram.events import _core
 from lexigram.events.aggregates.factory import empty_aggregate
-from lexigram.events.aggregates.fields import construct, declare_fields, own_annotations
+from lexigram.events.aggregates.fields import construct, declare_fields
 from lexigram.events.aggregates.handlers import Handler, resolve_handler
 from lexigram.events.aggregates.pending import PendingEvents
 from lexigram.events.aggregates.replay import replay
 from lexigram.events.aggregates.state import read_state, write_state
 from lexigram.events.exceptions import EventLoadError, EventValidationError
+from lexigram.events.messages.annotations import own_annotations
 from lexigram.events.messages.event import new_id
 from lexigram.events.types import Snapshot
 

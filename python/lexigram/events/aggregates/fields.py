@@ -8,8 +8,6 @@ A class body such as `items: list[Item] = Field(default_factory=list)` (pydantic
 from __future__ import annotations
 
 import dataclasses as dc
-import inspect
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import date, datetime, time, timedelta
@@ -21,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from lexigram.domain import DomainModel
+from lexigram.events.messages.annotations import own_annotations
 from lexigram.events.messages.event import new_id
 
 _SHARED = (
@@ -86,15 +85,6 @@ class FieldPlan:
             or any(cls._model_validators.values())
             or any(_CONSTRAINTS & f.metadata.keys() for f in own)
         )
-
-
-def own_annotations(cls: type[Any]) -> dict[str, Any]:
-    """Return the annotations written in the body of `cls`, unresolved where they cannot be resolved."""
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        return dict(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
-    return dict(inspect.get_annotations(cls))
 
 
 def declare_fields(cls: type[Any], *, frozen: bool = False) -> None:

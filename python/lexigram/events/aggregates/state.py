@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, TypedDict, get_origin
 
 from lexigram.events.exceptions import SerializationError
-from lexigram.events.messages import shapes
+from lexigram.events.messages.annotations import annotations_of, resolve_text
 from lexigram.events.messages.codec import EventCodec
 
 _NOT_STATE = frozenset(
@@ -79,7 +79,7 @@ def _shape(cls: type[Any], names: frozenset[str]) -> Any:
     """Return a type for the codec: these attributes with their annotated types, `Any` where there is none."""
     shape = _shapes.get((cls, names))
     if shape is None:
-        annotations = shapes.annotations_of(cls)
+        annotations = annotations_of(cls)
         fields = {name: _annotation(annotations, name) for name in sorted(names)}
         make: Any = TypedDict  # called through a variable: the fields are known at run time only
         shape = _shapes[cls, names] = make(f"{cls.__name__}State", fields)
@@ -88,4 +88,4 @@ def _shape(cls: type[Any], names: frozenset[str]) -> Any:
 
 def _annotation(annotations: dict[str, tuple[Any, type]], name: str) -> Any:
     annotation, owner = annotations.get(name, (Any, None))
-    return shapes.resolve_text(annotation, owner) if isinstance(annotation, str) else annotation
+    return resolve_text(annotation, owner) if isinstance(annotation, str) else annotation

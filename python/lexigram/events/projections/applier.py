@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
 from lexigram.events.messages.context import enter_message, leave_message
-from lexigram.events.projections.base import ProjectionProtocol, settled
+from lexigram.events.projections.base import Positioned, ProjectionProtocol, settled, wanted_by
 from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.projections.read_model import ReadModel
 from lexigram.events.stores.checkpoints import moved_elsewhere
@@ -19,9 +19,6 @@ from lexigram.events.stores.checkpoints import moved_elsewhere
 if TYPE_CHECKING:
     from lexigram.events.projections.parking import ParkedEvents
     from lexigram.events.stores.base import AbstractCheckpointStore
-
-Positioned = tuple[Any, int]
-"""An event and its global position."""
 
 EFFECTS = ":effects"
 """Behind a checkpoint's name: the checkpoint of what was processed before the last rebuild or reset."""
@@ -144,7 +141,7 @@ class BatchApplier:
             ProjectionBuildError: LEX_ERR_EVT_015, naming the event; the position is that of the event before it.
             ConcurrencyError: Another process has moved the checkpoint; nothing was changed.
         """
-        wanted = self._wanted(batch)
+        wanted = wanted_by(self.projection, batch)
         last, before = batch[-1][1], self.applied
         parked = None if strict or self.is_building else self._parked
         if self._transactional and wanted:
@@ -154,22 +151,6 @@ class BatchApplier:
                 await self._apply_range([item], item[1], parked)
         await self.skip_to(last)
         return self.applied - before
-
-    def _wanted(self, batch: Sequence[Positioned]) -> list[Positioned]:
-        """Return what the projection handles. It is asked once per class of event: catching up is mostly this loop."""
-        can_handle = self.projection.can_handle
-        if type(self.projection).can_handle is not ProjectionProtocol.can_handle:
-            return [item for item in batch if can_handle(item[0])]  # the projection's own rule may look at the values
-        handled: dict[type, bool] = {}
-        wanted = []
-        for item in batch:
-            cls = type(item[0])
-            verdict = handled.get(cls)
-            if verdict is None:
-                verdict = handled[cls] = can_handle(item[0])
-            if verdict:
-                wanted.append(item)
-        return wanted
 
     async def flush(self) -> None:
         """Store the position, where it lags behind what was processed."""
@@ -228,7 +209,7 @@ class BatchApplier:
         Returns:
             How many events were applied.
         """
-        wanted = self._wanted(batch)
+        wanted = wanted_by(self.projection, batch)
         if wanted:
             await self._call(wanted)
         await self._save(batch[-1][1])

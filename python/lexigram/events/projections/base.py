@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +17,9 @@ from lexigram.events.projections.routing import EventRoutes, handled_types
 from lexigram.events.stores._settled import nobody_cancelled
 
 __all__ = ["InlineProjection", "ProjectionCheckpoint", "ProjectionProtocol", "ProjectionStatus"]
+
+Positioned = tuple[Any, int]
+"""An event and its global position."""
 
 
 class ProjectionStatus(StrEnum):
@@ -266,3 +269,20 @@ class InlineProjection(ProjectionProtocol):
         for function in self._on_reset:
             await settled(function())
         await super().reset()
+
+
+def wanted_by(projection: ProjectionProtocol, batch: Sequence[Positioned]) -> list[Positioned]:
+    """Return what a projection handles. It is asked once per class of event: catching up is mostly this loop."""
+    can_handle = projection.can_handle
+    if type(projection).can_handle is not ProjectionProtocol.can_handle:
+        return [item for item in batch if can_handle(item[0])]  # the projection's own rule may look at the values
+    handled: dict[type, bool] = {}
+    wanted = []
+    for item in batch:
+        cls = type(item[0])
+        verdict = handled.get(cls)
+        if verdict is None:
+            verdict = handled[cls] = can_handle(item[0])
+        if verdict:
+            wanted.append(item)
+    return wanted

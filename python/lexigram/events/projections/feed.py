@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import ProjectionBuildError
-from lexigram.events.projections.applier import Positioned
-from lexigram.events.projections.base import ProjectionStatus
+from lexigram.events.projections.base import Positioned, ProjectionStatus
 from lexigram.events.projections.runner import ProjectionRunner
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from lexigram.events.exceptions import AdapterConnectionError, EventValidationError, ProjectionBuildError
-from lexigram.events.projections.applier import BatchApplier, Positioned
-from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
+from lexigram.events.projections.applier import BatchApplier
+from lexigram.events.projections.base import Positioned, ProjectionProtocol, ProjectionStatus
 from lexigram.events.projections.durable import DurableProjection, takes_numbered
 from lexigram.events.projections.runner import ProjectionRunner
 from lexigram.events.stores._inline import MAX_APPENDS, InlineAppends

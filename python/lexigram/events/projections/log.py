@@ -7,7 +7,7 @@ import time
 from bisect import bisect_right
 from typing import Any
 
-from lexigram.events.projections.applier import Positioned
+from lexigram.events.projections.base import Positioned
 from lexigram.events.stores._primitives import Page, ReadRequest
 
 POLL_SECONDS = 0.5

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from lexigram.events.exceptions import AdapterConnectionError, ConcurrencyError, ProjectionBuildError
-from lexigram.events.projections.applier import BatchApplier, Positioned
-from lexigram.events.projections.base import ProjectionProtocol, ProjectionStatus
+from lexigram.events.projections.applier import BatchApplier
+from lexigram.events.projections.base import Positioned, ProjectionProtocol, ProjectionStatus
 from lexigram.events.projections.log import LogReader, PartitionReader
 from lexigram.events.projections.ownership import Ownership, fault_of
 from lexigram.events.stores._settled import stopped

@@ -18,8 +18,9 @@ from lexigram.events.sagas.alarms import Alarms
 from lexigram.events.sagas.children import Children
 from lexigram.events.sagas.context import SagaContext, Services
 from lexigram.events.sagas.definition import SagaDefinition
-from lexigram.events.sagas.executor import Defaults, SagaExecutor, describe
+from lexigram.events.sagas.executor import Defaults, SagaExecutor
 from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.progress import describe
 from lexigram.events.sagas.run import SagaRun
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.sagas.types import UNFINISHED, SagaRecord, SagaStatus, check_readable, copy_record, now

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import ConcurrencyError, SagaError
@@ -15,25 +15,23 @@ from lexigram.events.projections.base import settled
 from lexigram.events.sagas.context import ChildFailed, ChildNeeded, SagaContext, SagaStepResult, as_result
 from lexigram.events.sagas.definition import Action, RetryPolicy, SagaDefinition, StepDefinition
 from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.progress import (
+    DeadlinePassed,
+    StepFailed,
+    describe,
+    end,
+    is_undone,
+    note_failure,
+    note_success,
+    seconds_left,
+)
 from lexigram.events.sagas.reactions import react
-from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus, now
+from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus, now
 
 if TYPE_CHECKING:
     from lexigram.events.sagas.children import Children
 
 _LONGEST_DELAY_SECONDS = 60.0
-
-
-class StepFailed(Exception):
-    """A step returned a failure instead of raising."""
-
-    def __init__(self, result: SagaStepResult) -> None:
-        super().__init__(result.error or "the step returned a failure")
-        self.retry_after = result.retry_after
-
-
-class DeadlinePassed(Exception):
-    """The whole saga ran out of time."""
 
 
 @dataclass(frozen=True)
@@ -362,43 +360,3 @@ class SagaExecutor:
                 raise
             return error
         return None
-
-
-def end(draft: SagaRecord, status: SagaStatus) -> None:
-    """Set a terminal state."""
-    draft.status = status
-    draft.cursor = None
-    draft.completed_at = now()
-
-
-def note_success(record: SagaStepRecord, result: SagaStepResult, started: datetime, attempt: int) -> None:
-    """Note that a step is finished."""
-    record.status = SagaStepStatus.COMPLETED
-    record.output = result.output
-    record.error = None
-    record.attempts = attempt
-    record.started_at = started
-    record.completed_at = now()
-
-
-def note_failure(record: SagaStepRecord, error: Exception) -> None:
-    """Note one failed attempt."""
-    record.status = SagaStepStatus.FAILED
-    record.attempts += 1
-    record.error = describe(error)
-    record.started_at = record.started_at or now()
-
-
-def is_undone(record: SagaStepRecord) -> bool:
-    """Return whether the step's compensation has been carried out."""
-    return record.status is SagaStepStatus.COMPENSATED
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as an operator reads it."""
-    return str(error) if isinstance(error, StepFailed | DeadlinePassed) else f"{type(error).__name__}: {error}"
-
-
-def seconds_left(deadline: datetime | None) -> float | None:
-    """Return the seconds until a deadline, negative when it has passed."""
-    return None if deadline is None else (deadline - now()).total_seconds()

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from lexigram.events.exceptions import EventValidationError, SagaError
 from lexigram.events.sagas.engine import SagaEngine
-from lexigram.events.sagas.executor import end
 from lexigram.events.sagas.journal import SagaJournal
+from lexigram.events.sagas.progress import end
 from lexigram.events.sagas.types import TERMINAL, SagaRecord, SagaStatus, SagaStepStatus, check_readable, now
 from lexigram.events.stores._validation import check_number
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lexigram.events.sagas.definition import StepDefinition
+from lexigram.events.sagas.progress import note_failure, note_success
 from lexigram.events.sagas.types import SagaStatus, now
 from lexigram.events.stores._settled import stopped
 
@@ -71,8 +72,6 @@ def _seconds(executor: SagaExecutor, name: str, present: datetime) -> float:
 
 async def _attempt(executor: SagaExecutor, step: StepDefinition, saving: asyncio.Lock) -> Exception | None:
     """Try a step once and store the outcome; return its error if that was the last time."""
-    from lexigram.events.sagas.executor import note_failure, note_success
-
     started, attempt = now(), executor.record.step(step.name).attempts + 1
     outcome: Exception | None = None
     delay: float | None = None

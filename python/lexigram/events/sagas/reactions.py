@@ -10,6 +10,7 @@ from lexigram.events.projections.base import settled
 from lexigram.events.sagas.base import SagaBase
 from lexigram.events.sagas.context import as_result
 from lexigram.events.sagas.definition import RetryPolicy
+from lexigram.events.sagas.progress import StepFailed, describe, end
 from lexigram.events.sagas.record import UnreadCommand
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 
@@ -35,8 +36,6 @@ def note_reaction(draft: SagaRecord, commands: Any) -> None:
 
 def end_if_done(draft: SagaRecord) -> None:
     """Give the saga its last state if its last command has been dispatched."""
-    from lexigram.events.sagas.executor import end
-
     if draft.ending is not None and not draft.pending:
         end(draft, draft.ending)
         draft.ending = None
@@ -60,8 +59,6 @@ async def react(executor: SagaExecutor) -> bool:
 
 async def _dispatch(executor: SagaExecutor, command: Any) -> None:
     """Dispatch the first pending command; that it was commits with whatever its handler appended."""
-    from lexigram.events.sagas.executor import StepFailed
-
     try:
         async with executor.changing(atomic=True) as draft:
             del draft.pending[0]
@@ -107,8 +104,6 @@ async def _retry_or(
     executor: SagaExecutor, what: str, error: Exception, give_up: Callable[[SagaRecord], Awaitable[None]]
 ) -> None:
     """Note a failed attempt: to be repeated later, or else given up."""
-    from lexigram.events.sagas.executor import describe
-
     if executor.taken_over:
         raise error
     delay = executor.delay_before_retry(RetryPolicy(), executor.record.pending_attempts + 1, error)
@@ -122,8 +117,6 @@ async def _retry_or(
 
 
 async def _fail(draft: SagaRecord) -> None:
-    from lexigram.events.sagas.executor import end
-
     end(draft, SagaStatus.FAILED)
     draft.reason = "failure"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from lexigram.events.exceptions import AdapterConnectionError, EventLoadError, EventPersistenceError, SagaError
 from lexigram.events.projections.base import settled
-from lexigram.events.sagas.executor import SagaExecutor, seconds_left
+from lexigram.events.sagas.executor import SagaExecutor
+from lexigram.events.sagas.progress import seconds_left
 from lexigram.events.sagas.types import SagaRecord, check_readable
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.config import EventBusConfig
 from lexigram.events.testing._bus_delivery import DeliveryContract
 from lexigram.events.testing._bus_failure import FailureContract
+from lexigram.events.testing._bus_pressure import PressureContract
 
 
-class EventBusContract(DeliveryContract, FailureContract):
+class EventBusContract(DeliveryContract, FailureContract, PressureContract):
     """Everything that the event bus promises, with the dead letters of one backend."""
 
     pytestmark = pytest.mark.asyncio
