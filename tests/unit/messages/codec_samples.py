@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
+from typing_extensions import TypeAliasType
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.domain.models.value_object import ValueObject as FrameworkValueObject
@@ -27,6 +28,10 @@ T = TypeVar("T")
 U = TypeVar("U", bound=UUID)
 OrderId = NewType("OrderId", UUID)
 A_UUID = UUID("0190f3a4-5b6c-7d8e-9fa0-b1c2d3e4f506")
+
+
+Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+JsonAlias = TypeAliasType("JsonAlias", dict[str, "JsonAlias"] | list["JsonAlias"] | str | int | None)
 
 
 class Colour(enum.Enum):
@@ -265,6 +270,8 @@ TYPED: list[tuple[Any, list[Any]]] = [
     (Money, [Money(amount=Decimal("1.10")), Money(amount=Decimal(0), currency="USD")]),
     (Noted, [Noted(text="x", aggregate_id=A_UUID, tags=("a", "b"), metadata={"k": A_UUID})]),
     (UuidWrapped, [UuidWrapped(content=A_UUID, label="l")]),
+    (Json, [None, "x", {"a": [1, "x", {"b": None, "c": [1.5, True]}]}, [[[A_UUID]]]]),
+    (JsonAlias, [{"a": [1, {"b": None}]}]),
 ]
 """Annotations with values of them."""
 

@@ -202,6 +202,36 @@ class TestValidation:
         with pytest.raises(EventValidationError, match=problem):
             await layer(Limited(**{"amount": 1, **values}), echo)
 
+    async def test_a_message_may_validate_itself(self) -> None:
+        """Its `validate()` is a validator, asynchronous or not; a method that needs arguments is something else."""
+
+        class Transfer(Command):
+            amount: int
+
+            def validate(self) -> bool | None:
+                if self.amount == 13:
+                    raise ValueError("unlucky")
+                return False if self.amount < 0 else None
+
+        class Slow(Transfer):
+            async def validate(self) -> bool:
+                return self.amount > 0
+
+        class Other(Command):
+            def validate(self, rules: list[str]) -> bool:
+                return False
+
+        layer = ValidationMiddleware()
+        for message in (Transfer(amount=1), Slow(amount=13), Other()):
+            assert await layer(message, echo) is message
+        for message, problem in (
+            (Transfer(amount=13), "Transfer is not valid: unlucky"),
+            (Transfer(amount=-1), r"Transfer was refused by its validate\(\)"),
+            (Slow(amount=0), r"Slow was refused by its validate\(\)"),
+        ):
+            with pytest.raises(EventValidationError, match=problem):
+                await layer(message, echo)
+
 
 class Limited(Command):
     """A command whose fields have constraints."""

@@ -19,20 +19,7 @@ from typing import ClassVar as ClassVar
 
 from lexigram.events import _core
 from lexigram.events.messages._pydantic import adopt_pydantic_fields
-
-if sys.version_info >= (3, 14):
-    from annotationlib import Format, get_annotations
-
-    def own_annotations(cls: type) -> dict[str, Any]:
-        """Return the annotations of the class body, undefined names left as forward references."""
-        return get_annotations(cls, format=Format.FORWARDREF)
-
-else:
-
-    def own_annotations(cls: type) -> dict[str, Any]:
-        """Return the annotations of the class body."""
-        return inspect.get_annotations(cls)
-
+from lexigram.events.messages.annotations import own_annotations
 
 EVENT_NAMES = (
     "event_id", "occurred_at", "event_type", "aggregate_id", "aggregate_type", "sequence_number", "actor_id",

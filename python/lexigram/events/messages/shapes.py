@@ -168,19 +168,25 @@ def node_for(annotation: Any, variables: dict[Any, Any] | None = None, owner: ty
         return NONE
     if isinstance(annotation, str | typing.ForwardRef):
         resolved = resolve_text(annotation, owner)
-        return ANY if resolved is Any else node_for(resolved, variables, owner)
+        return ANY if resolved is Any else _named_node(annotation, resolved, variables, owner)
     if isinstance(annotation, typing.TypeVar):
         return _variable_node(annotation, variables, owner)
     if isinstance(annotation, typing.NewType):
         return node_for(annotation.__supertype__, variables, owner)
     if type(annotation).__name__ == "TypeAliasType":
-        return node_for(annotation.__value__, variables, owner)
+        return _named_node(annotation, annotation.__value__, variables, owner)
     origin = typing.get_origin(annotation)
     if origin is not None:
         return _generic_node(annotation, origin, variables, owner)
     if isinstance(annotation, type):
         return _class_node(annotation)
     return ANY
+
+
+def _named_node(name: Any, meaning: Any, variables: dict[Any, Any], owner: type | None) -> Node:
+    """Return the node of what a name stands for; `any` within its own meaning, as in `Json = dict[str, "Json"] | str`."""
+    key = ("name", str(name))
+    return ANY if key in variables else node_for(meaning, {**variables, key: meaning}, owner)
 
 
 def _variable_node(variable: Any, variables: dict[Any, Any], owner: type | None) -> Node:

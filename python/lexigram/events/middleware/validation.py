@@ -22,6 +22,8 @@ Validator = Callable[[Any], Any]
 class ValidationMiddleware(AbstractMiddleware[Any, Any]):
     """Refuses messages that a validator, their pydantic model or the `Field(...)` constraints do not accept.
 
+    A message of ours may have a method `validate()` without arguments, asynchronous or not: it is a validator too.
+
     Args:
         validate_pydantic: Validate messages that are pydantic models again (fields may have been changed since).
         strict_mode: Let pydantic refuse values that it would otherwise convert.
@@ -68,6 +70,8 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
         pydantic = sys.modules.get("pydantic")  # a pydantic message cannot exist before somebody imported pydantic
         if self._validate_pydantic and pydantic is not None and issubclass(message_type, pydantic.BaseModel):
             found.insert(0, self._validate_model)
+        elif _validates_itself(message_type):
+            found.insert(0, _own_validate)
         if constrained := _constrained_fields(message_type):
             found.insert(0, partial(_check_constraints, constrained))
         self._by_type[message_type] = tuple(found)
@@ -96,6 +100,22 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
             raise EventValidationError(f"{name} is not valid: {told}", field=fields[0] or None) from None
         if verdict is False:
             raise EventValidationError(f"{name} was refused by {getattr(validator, '__name__', validator)}")
+
+
+def _own_validate(message: Any) -> Any:
+    return message.validate()
+
+
+_own_validate.__name__ = "its validate()"
+
+
+def _validates_itself(message_type: type) -> bool:
+    """Whether instances have a method `validate` that needs no arguments."""
+    method = inspect.getattr_static(message_type, "validate", None)
+    if not inspect.isfunction(method):
+        return False
+    given = list(inspect.signature(method).parameters.values())[1:]
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given)
 
 
 _CHECKS: Final[dict[str, tuple[str, Callable[[Any, Any], Any]]]] = {
