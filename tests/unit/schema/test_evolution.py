@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lexigram.events import DomainEvent, EventCodec, EventValidationError, SchemaError, UnknownEvent
+from lexigram.events import (
+    DomainEvent,
+    EventCodec,
+    EventValidationError,
+    InMemoryEventStore,
+    SchemaError,
+    SqliteEventStore,
+    UnknownEvent,
+)
 from lexigram.events.schema.evolution import Downcaster, EventMigrator, SchemaEvolution, Upcaster
 from lexigram.events.schema.models import EventSchema, SchemaIncompatibleError, SchemaNotFoundError
 from lexigram.events.schema.registry import SchemaRegistry
@@ -143,6 +152,37 @@ async def test_the_migrator_reports_and_converts() -> None:
     assert isinstance(migrated[0], PriceSet)
     assert migrated[1] is current
     assert (await migrator.migrate_to_versions(events, {"Other": 2})) == events
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+async def test_without_a_schema_events_are_read_where_the_upcasters_lead(backend: str, tmp_path: Path) -> None:
+    """Registering upcasters is enough; what they cannot convert raises, and a schema in the registry decides."""
+    evolution = SchemaEvolution(SchemaRegistry())
+    evolution.register_upcaster(Step(1, 2, lambda data: {**data, "source": "old"}))
+    evolution.register_upcaster(Step(2, 3, lambda data: {**data, "currency": "EUR"}))
+    file = tmp_path / "events.db"
+    memory = backend == "memory"
+    store = InMemoryEventStore(evolution) if memory else SqliteEventStore(file, schema_evolution=evolution)
+    async with store:
+        for version in (1, 2, 3, 4):
+            await store.append("a", [PriceSet(amount=Decimal(1), currency="USD", schema_version=version)])
+        events = [
+            await store.read("a"),
+            [event async for event in store.stream_all()],
+            await EventMigrator(evolution).migrate_to_latest(await store.read("a")),
+        ]
+        for read in events:
+            told = [(event.schema_version, event.source, event.currency) for event in read]
+            assert told == [(3, "old", "EUR"), (3, "shop", "EUR"), (3, "shop", "USD"), (4, "shop", "USD")]
+        evolution.registry.register_event_class(PriceSet, version=2)
+        assert [event.schema_version for event in await store.read("a")] == [2, 2, 3, 4]
+
+    lacking = SchemaEvolution(SchemaRegistry())
+    lacking.register_upcaster(Step(2, 3, lambda data: data))
+    broken = InMemoryEventStore(lacking)
+    await broken.append("a", [PriceSet(amount=Decimal(1), currency="USD")])
+    with pytest.raises(SchemaError, match="no conversion from schema version 1 to 3"):
+        await broken.read("a")
 
 
 async def test_an_incompatible_schema_is_refused_unless_asked_for() -> None:

@@ -106,6 +106,10 @@ class SchemaEvolution:
             )
         steps[key] = step
 
+    def latest_upcast(self, event_type: str) -> int | None:
+        """Return the highest version that an upcaster of this type leads to, or None if there is none."""
+        return max((end for start, end in self._steps.get(event_type, {}) if end > start), default=None)
+
     async def get_migration_path(self, event_type: str, from_version: int, to_version: int) -> MigrationPath | None:
         """Return the shortest way between two versions, or None if there is none."""
         check_version(from_version, "from_version")
@@ -178,8 +182,14 @@ class SchemaEvolution:
         return self._codec.build(name, event_type, raw, getattr(event, "version", 0), event.sequence_number)
 
     async def target_version(self, event: ContractEvent) -> int | None:
-        """Return the version that an event is to be read in, or None if nothing is registered for its type."""
-        return await self.registry.get_latest_version(event.event_type or type(event).__name__)
+        """Return the version that an event is to be read in, or None if nothing is registered for its type.
+
+        It is the registry's latest one; for a type that the registry does not know, where its upcasters lead.
+        """
+        event_type = event.event_type or type(event).__name__
+        latest = await self.registry.get_latest_version(event_type)
+        upcast = self.latest_upcast(event_type)
+        return max(upcast, event.schema_version) if latest is None and upcast is not None else latest
 
 
 class EventMigrator:

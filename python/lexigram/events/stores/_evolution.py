@@ -47,15 +47,19 @@ async def evolve(evolution: Any, events: list[Any]) -> list[Any]:
 
 
 async def latest_version(evolution: Any, event_type: str, event_class: type | None) -> int | None:
-    """Return the version to convert to: what the schema registry says, else the class's own `schema_version`."""
+    """Return the version to convert to.
+
+    What the schema registry says, else the class's own `schema_version` or where the upcasters lead, if that is later.
+    """
     registry = getattr(evolution, "registry", None)
     if registry is not None:
         version: int | None = await registry.get_latest_version(event_type)
         if version is not None:
             return version
     declared = getattr(event_class, "__dataclass_fields__", {}).get("schema_version")
-    default = getattr(declared, "default", None)
-    return default if isinstance(default, int) else None
+    upcast = getattr(evolution, "latest_upcast", None)
+    known = [getattr(declared, "default", None), None if upcast is None else upcast(event_type)]
+    return max((version for version in known if isinstance(version, int)), default=None)
 
 
 async def _migrate(evolution: Any, event: Any, target: int) -> Any:
