@@ -162,3 +162,22 @@ async def test_sharing_leaves_it_alone(world: World, caplog: pytest.LogCaptureFi
         for _ in range(3):
             await sharing._look()
     assert caplog.text.count("cannot go on in this program") == 1
+
+
+async def test_one_of_a_kind_that_is_not_registered_is_seen_and_can_be_ended(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its class was removed or renamed: resuming says so and goes on with the others, and an operator finds it."""
+    await world.knows.create(a_saga("a", known=True))
+    for number, status in enumerate((SagaStatus.RUNNING, SagaStatus.COMPENSATING, SagaStatus.COMPLETED)):
+        await world.knows.create(SagaRecord(f"old-{number}", "removed", status))
+    assert await world.manager.resume() == ["a"]
+    warnings = [record.getMessage() for record in caplog.records if "removed" in record.getMessage()]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("2 sagas named 'removed' are in flight")
+    assert [record.saga_id for record in await world.manager.list()] == ["a", "old-0", "old-1", "old-2"]
+    assert [record.saga_id for record in await world.manager.list(status="running")] == ["old-0"]
+    with pytest.raises(SagaError, match="No saga is named 'removed'"):
+        await world.manager.cancel("old-0")
+    ended = await world.manager.force_complete("old-0", "shipped by hand")
+    assert (ended.status, ended.reason) == (SagaStatus.COMPLETED, "forced")

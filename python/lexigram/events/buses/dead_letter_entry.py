@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class DeadLetterFilter:
-    """Which entries are meant; None means any. `failed_before` is exclusive."""
+    """Which entries are meant; None means any. `failed_before` is exclusive, `up_to` (a position) is not."""
 
     entry_id: str | None = None
     event_type: str | None = None
@@ -105,6 +105,7 @@ class DeadLetterFilter:
     aggregate_id: str | None = None
     replayed: bool | None = None
     failed_before: datetime | None = None
+    up_to: int | None = None
 
     def matches(self, entry: DeadLetterEntry) -> bool:
         """Return whether `entry` is meant."""
@@ -115,6 +116,7 @@ class DeadLetterFilter:
             and self.aggregate_id in (None, entry.aggregate_id)
             and self.replayed in (None, entry.replayed)
             and (self.failed_before is None or entry.failed_at < self.failed_before)
+            and (self.up_to is None or entry.position <= self.up_to)
         )
 
 

@@ -174,29 +174,28 @@ class DeadLetterOperations:
 
     async def plan_purge(self, wanted: DeadLetterFilter, *, sample: int = 5) -> PurgePlan:
         """Count what a purge would remove and return the token that confirms it. Removes nothing."""
-        count = await self._letters.count(wanted)
-        shown = await self._letters._select(wanted, 0, sample) if sample else []
-        return PurgePlan(count, self._token(wanted, count), tuple(shown))
+        counted = _up_to(wanted, await self._letters.last_position())
+        count = await self._letters.count(counted)
+        shown = await self._letters._select(counted, 0, sample) if sample else []
+        return PurgePlan(count, _token(wanted, count, counted.up_to), tuple(shown))
 
     async def purge(self, wanted: DeadLetterFilter, token: str) -> int:
-        """Remove what `plan_purge` counted and return how many entries that were.
+        """Remove what `plan_purge` counted, not what has come since, and return how many entries that were.
 
         Raises:
-            EventValidationError: LEX_ERR_EVT_024, the token is for another filter, or the number of matching entries
-                has changed since; nothing is removed.
+            EventValidationError: LEX_ERR_EVT_024, the token is for another filter, or some of the entries counted do
+                not match any more; nothing is removed.
         """
-        count = await self._letters.count(wanted)
-        if token != self._token(wanted, count):
+        last = token.split("-")[2:3]
+        counted = _up_to(wanted, int(last[0]) if last and last[0].isdecimal() else 0)
+        count = await self._letters.count(counted)
+        if token != _token(wanted, count, counted.up_to):
             raise EventValidationError(
-                f"the token does not confirm this purge: {count} dead letters match now; plan the purge again",
+                f"the token does not confirm this purge: {count} of the dead letters that were there match now; "
+                "plan the purge again",
                 field="token",
             )
-        return await self._letters.purge(wanted, expected=count)
-
-    @staticmethod
-    def _token(wanted: DeadLetterFilter, count: int) -> str:
-        digest = hashlib.sha256(f"{wanted!r}:{count}".encode()).hexdigest()[:12]
-        return f"purge-{count}-{digest}"
+        return await self._letters.purge(counted, expected=count)
 
     async def _replay_page(
         self, page: list[DeadLetterEntry], progress: ReplayProgress, concurrency: int
@@ -239,3 +238,13 @@ class DeadLetterOperations:
 
 def _pending(wanted: DeadLetterFilter | None) -> DeadLetterFilter:
     return replace(wanted or DeadLetterFilter(), replayed=False)
+
+
+def _up_to(wanted: DeadLetterFilter, position: int) -> DeadLetterFilter:
+    return replace(wanted, up_to=position if wanted.up_to is None else min(position, wanted.up_to))
+
+
+def _token(wanted: DeadLetterFilter, count: int, last: int | None) -> str:
+    """Return what confirms the purge of `count` entries up to a position."""
+    digest = hashlib.sha256(f"{wanted!r}:{count}:{last}".encode()).hexdigest()[:12]
+    return f"purge-{count}-{last}-{digest}"

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -154,14 +155,27 @@ class SagaEngine:
         return [record.saga_id for record in records]
 
     async def check_in_flight(self) -> list[SagaRecord]:
-        """Return every saga that has not ended.
+        """Return every saga of a registered kind that has not ended; the log warns of those of other kinds.
 
         Raises:
             SagaError: LEX_ERR_EVT_026; the steps of some of them have changed. Names them.
         """
         records = await self.store.list_by_status(UNFINISHED, self.saga_names)
         await self._check_steps(records)
+        await self._warn_of_strangers()
         return records
+
+    async def _warn_of_strangers(self) -> None:
+        """Tell of sagas in flight that no class is registered for: it was removed or renamed, or another program has it."""
+        names = set(await self.store.list_names()) - self._definitions.keys()
+        strangers = Counter(record.saga_name for record in await self.store.list_by_status(UNFINISHED, names))
+        for name, count in sorted(strangers.items()):
+            _log.warning(
+                "%d sagas named %r are in flight and do not go on here, as no saga of this name is registered: "
+                "register one, or end them with force_complete, unless another program runs them",
+                count,
+                name,
+            )
 
     def go_on(self, record: SagaRecord) -> None:
         """Run a stored saga in the background, unless it runs already, has nothing to do yet, or cannot be read here."""

@@ -123,6 +123,11 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
             return []
         return await self._find({"saga_name": {"$in": names}, "due": {"$ne": None, "$lte": microseconds(until)}})
 
+    async def list_names(self) -> list[str]:
+        """Return the names of all kinds of saga that are stored, sorted. Cost: their number, with an index."""
+        collection = await self._ready()
+        return sorted(await self.mongo.read(lambda: collection.distinct("saga_name"), "listing kinds of saga"))
+
     async def _find(self, wanted: dict[str, Any], limit: int = 0) -> list[SagaRecord]:
         collection = await self._ready()
         found = await self.mongo.read(

@@ -26,19 +26,20 @@ class SagaOperations(SagaEngine):
     async def list(
         self, saga_name: str | None = None, status: str | Iterable[str] | None = None, limit: int = 100
     ) -> list[SagaRecord]:
-        """Return sagas, oldest first, of one registered kind or of all, in one state, some states or any.
+        """Return sagas, oldest first, of one kind or of all, in one state, some states or any.
 
-        One of which this program cannot read everything is among them, with `record.unread` saying what.
+        One of which this program cannot read everything is among them, with `record.unread` saying what; one of a kind
+        that is not registered here as well (`record.saga_name not in sagas.saga_names`): it can be force-completed.
 
         Args:
-            saga_name: The kind; None = all that are registered.
+            saga_name: The kind; None = all that are registered or stored.
             status: States, as `SagaStatus` or by their names.
             limit: How many at most, from 0.
 
         Raises:
             EventValidationError: LEX_ERR_EVT_024; there is no such state, or `limit` is negative.
         """
-        names = self.saga_names if saga_name is None else [saga_name]
+        names = {*self.saga_names, *await self.store.list_names()} if saga_name is None else {saga_name}
         wanted = SagaStatus if status is None else (status,) if isinstance(status, str) else status
         try:
             statuses = [SagaStatus(each) for each in wanted]

@@ -10,7 +10,7 @@ from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.record import decode_record, encode_record, microseconds
+from lexigram.events.sagas.record import decode_record, encode_record, microseconds, names_statement
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores._batcher import Batcher
@@ -150,6 +150,11 @@ class PostgresSagaStore(PostgresTables, SagaStore):
             "WHERE saga_name = ANY ($1::text[]) AND due <= $2 ORDER BY created_at, saga_id",
             (list(saga_names), microseconds(until)),
         )
+
+    async def list_names(self) -> list[str]:
+        """Return the names of all kinds of saga that are stored, sorted. Cost: their number."""
+        engine = await self._ready()
+        return [name for (name,) in await engine.fetch_all(names_statement(self._table))]
 
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
         engine = await self._ready()

@@ -164,3 +164,13 @@ def _step(plain: dict[str, Any]) -> SagaStepRecord:
     known = {field.name for field in dataclasses.fields(SagaStepRecord)}
     values = {name: value for name, value in plain.items() if name in known}
     return SagaStepRecord(**{**values, "status": SagaStepStatus(values["status"])})
+
+
+def names_statement(table: str) -> str:
+    """Return the SQL that selects every saga's name once, by the index on names: one look-up for each."""
+    following = f"SELECT min(saga_name) FROM {table}"
+    return (
+        f"WITH RECURSIVE names(name) AS ({following} UNION ALL "
+        f"SELECT ({following} WHERE saga_name > name) FROM names WHERE name IS NOT NULL) "
+        "SELECT name FROM names WHERE name IS NOT NULL"
+    )

@@ -111,6 +111,11 @@ class RedisSagaStore(RedisPart, SagaStore):
         found = await log.evaluate(SAGA_LIST_SCRIPT, limit or 0, len(lists), *lists)
         return [decode_record(self._codec, record, int(version)) for version, record in found]
 
+    async def list_names(self) -> list[str]:
+        """Return the names of all kinds of saga that were ever stored, sorted."""
+        log = await self._ready()
+        return sorted(name.decode() for name in await log.connection.read("SMEMBERS", f"{log.prefix}saga_names"))
+
     async def _write(self, log: RedisLog, record: SagaRecord, expected: int | None) -> int:
         """Store a record whose stored version is `expected` (None: any); return its new version."""
         created = round(record.created_at.timestamp() * 1_000_000)

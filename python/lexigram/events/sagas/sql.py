@@ -9,7 +9,7 @@ from typing import Any
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.sagas.record import decode_record, encode_record, microseconds
+from lexigram.events.sagas.record import decode_record, encode_record, microseconds, names_statement
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
 from lexigram.events.stores.sqlite.database import Database, SqliteTables
@@ -165,6 +165,11 @@ class SqlSagaStore(SqliteTables, SagaStore):
             f"WHERE saga_name IN ({_marks(names)}) AND due <= ? ORDER BY created_at, saga_id",
             (*names, microseconds(until)),
         )
+
+    async def list_names(self) -> list[str]:
+        """Return the names of all kinds of saga that are stored, sorted. Cost: their number."""
+        engine = await self._ready()
+        return [name for (name,) in await engine.fetch_all(names_statement(self._table))]
 
     async def _select(self, where: str, params: Sequence[Any]) -> list[SagaRecord]:
         await self._ready()

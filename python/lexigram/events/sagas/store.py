@@ -70,6 +70,10 @@ class SagaStore(Closable, ABC):
         found = await self.list_by_status(UNFINISHED, saga_names)
         return [record for record in found if record.due_at is not None and record.due_at <= until]
 
+    async def list_names(self) -> list[str]:
+        """Return the names of all kinds of saga that are stored, sorted; a store that does not know them returns none."""
+        return []
+
     async def initialize(self) -> None:
         """Create what the store needs; every other method does so too when it is used first. Reopens a closed store."""
         await self.connect()
@@ -123,6 +127,10 @@ class InMemorySagaStore(SagaStore):
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return copies of all sagas of this name, oldest first."""
         return [copy_record(record) for record in self._records.values() if record.saga_name == saga_name]
+
+    async def list_names(self) -> list[str]:
+        """Return the names of all kinds of saga that are stored, sorted."""
+        return sorted({record.saga_name for record in self._records.values()})
 
     def _visible(self, saga_id: str) -> SagaRecord | None:
         unit = current_unit_of_work()

@@ -82,6 +82,9 @@ def conditions(wanted: DeadLetterFilter) -> tuple[str, list[Any]]:
     if wanted.failed_before is not None:
         clauses += " AND failed_at < ?"
         params.append(_microseconds(wanted.failed_before))
+    if wanted.up_to is not None:
+        clauses += " AND position <= ?"
+        params.append(wanted.up_to)
     return clauses, params
 
 

@@ -350,19 +350,24 @@ class DeadLetterStoreContract:
         assert (done.replayed, done.failed, done.blocked, done.finished) == (1, 1, 1, True)
 
     async def test_a_purge_needs_the_token_of_its_plan(self, store: DeadLetterStore) -> None:
-        """The token confirms one filter and one count; anything else removes nothing."""
+        """The token confirms the letters that were counted: what came meanwhile stays, and if one is gone nothing is removed."""
         operations = DeadLetterOperations(store, RecordingBus(), InMemoryCheckpointStore())
         for number in range(3):
             await store.save(letter(f"a{number}"))
         wanted = DeadLetterFilter(handler_name="app.mail")
         plan = await operations.plan_purge(wanted, sample=2)
         assert (plan.count, len(plan.sample)) == (3, 2)
+        other = await operations.plan_purge(DeadLetterFilter(handler_name="x"))
         await store.save(letter("another"))
-        for token in (plan.token, "", (await operations.plan_purge(DeadLetterFilter(handler_name="x"))).token):
+        assert await store.delete(plan.sample[0].entry_id)
+        for token in (plan.token, "", "purge-3", other.token):
             with pytest.raises(EventValidationError, match="token"):
                 await operations.purge(wanted, token)
-        assert await store.get_count() == 4
-        assert await operations.purge(wanted, (await operations.plan_purge(wanted)).token) == 4
+        assert await store.get_count() == 3
+        plan = await operations.plan_purge(wanted)
+        await store.save(letter("one more"))
+        assert await operations.purge(wanted, plan.token) == 3
+        assert [entry.event_data["sku"] for entry in await store.list_entries()] == ["one more"]
 
 
 class DurableDeadLetterStoreContract(DeadLetterStoreContract):

@@ -166,6 +166,14 @@ class SagaStoreContract(ABC):
         assert sorted(due) == ["later", "runs", "sends", "timer"]
         assert await store.list_due([], start) == []
 
+    async def test_the_names_of_all_kinds_are_listed_once(self, store: SagaStore) -> None:
+        """Whatever the states of their sagas are."""
+        assert await store.list_names() == []
+        for number, name in enumerate(("refund", "order", "refund", "parcel")):
+            status = (SagaStatus.RUNNING, SagaStatus.COMPLETED)[number % 2]
+            await store.create(SagaRecord(f"s-{number}", name, status))
+        assert await store.list_names() == ["order", "parcel", "refund"]
+
     async def test_sagas_are_listed_by_name_and_status_oldest_first(self, store: SagaStore) -> None:
         """Limits count after filtering."""
         start = datetime.now(UTC)

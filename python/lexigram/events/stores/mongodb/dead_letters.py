@@ -158,6 +158,8 @@ def _microseconds(moment: datetime) -> int:
 def _filter(wanted: DeadLetterFilter, after: int = 0) -> dict[str, Any]:
     """Return the filter of the collection; the counter has no position and is never selected."""
     chosen: dict[str, Any] = {"position": {"$gt": after}}
+    if wanted.up_to is not None:
+        chosen["position"]["$lte"] = wanted.up_to
     for name in ("event_type", "handler_name", "aggregate_id", "replayed"):
         value = getattr(wanted, name)
         if value is not None:

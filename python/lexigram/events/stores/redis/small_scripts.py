@@ -2,7 +2,7 @@
 
 Keys: hashes `checkpoints`, `lock_owners`, `lock_ends`, `lock_epochs`, `lock_faults` by name; sorted set `marks` by expiry; for each
 aggregate `snapshots:<id>` and `snapshot_versions:<id>`; for each saga `saga:<id>`, and `sagas:<name>NUL<status>` by time
-of creation; `letters` (entry ids by position), `letter_data`, `letter_lanes`, `lane:<lane>` and `pending_lanes`.
+of creation, and the set `saga_names`; `letters` (entry ids by position), `letter_data`, `letter_lanes`, `lane:<lane>` and `pending_lanes`.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ OPS.saga = {
     out_of_list(op.id)
     call('HSET', P .. 'saga:' .. op.id, 'name', op.name, 'status', op.status, 'record', op.record)
     call('ZADD', P .. 'sagas:' .. op.name .. '\\0' .. op.status, op.created, op.id)
+    if op.version == 0 then call('SADD', P .. 'saga_names', op.name) end
     return call('HINCRBY', P .. 'saga:' .. op.id, 'version', op.saves)
   end,
 }
