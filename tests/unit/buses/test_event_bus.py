@@ -569,3 +569,18 @@ async def test_dead_letters_that_the_store_refused_are_stored_at_close() -> None
     store.broken = False
     assert (await bus.close()).drained
     assert await store.get_count() == 2
+
+
+async def test_closing_waits_as_long_as_configured() -> None:
+    """`shutdown_timeout_seconds` is the deadline of `close()` without an argument; what is left is a dead letter."""
+    bus = EventBusImpl(config=EventBusConfig(shutdown_timeout_seconds=0.05))
+
+    async def stuck(event: Any) -> None:
+        await asyncio.Event().wait()
+
+    bus.subscribe(ItemAdded, stuck)
+    await bus.publish(added("1"))
+    report = await asyncio.wait_for(bus.close(), 5)
+    assert [event.sku for event in report.left] == ["1"]
+    assert bus.dead_letters is not None
+    assert await bus.dead_letters.get_count() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -203,3 +204,40 @@ async def _rebuild(batch_size: int) -> None:
     manager = ProjectionManager(await filled(1), config=ProjectionConfig())
     manager.register(Numbers())
     await manager.rebuild("numbers", batch_size=batch_size)
+
+
+class ContractStore:
+    """Exactly the framework's `EventStoreProtocol`."""
+
+    def __init__(self, stamps: bool) -> None:
+        self.stamps = stamps
+        self.log: list[Any] = []
+
+    async def append(self, stream_id: str, events: list[Any], expected_version: int | None = None) -> int:
+        for event in events:
+            number = len(self.log) + 1
+            self.log.append(dataclasses.replace(event, sequence_number=number) if self.stamps else event)
+        return len(self.log)
+
+    async def read(self, stream_id: str, start: int = 0, count: int | None = None) -> list[Any]:
+        raise NotImplementedError
+
+    async def read_all(self, position: int = 0, count: int | None = None) -> list[Any]:
+        return self.log[position:][:count]
+
+
+@pytest.mark.parametrize("stamps", [True, False])
+async def test_a_store_that_is_only_the_frameworks_contract_is_enough(stamps: bool) -> None:
+    """A rebuild replays all of it, and a started manager follows it, also where the store does not stamp events."""
+    store = ContractStore(stamps)
+    await store.append("a", [Counted(number=number) for number in range(1, 2301)])
+    projection = Numbers()
+    manager = ProjectionManager(store)
+    manager.register(projection)
+    assert await manager.rebuild("numbers", batch_size=100) == 2300
+    assert projection.rows == list(range(1, 2301))
+    await store.append("a", [Counted(number=2301)])
+    async with manager:
+        await manager.wait_for("numbers", 2301, timeout=10)
+    assert projection.rows == list(range(1, 2302))
+    assert projection.position == 2301

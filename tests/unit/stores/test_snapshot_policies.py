@@ -168,3 +168,40 @@ async def test_the_manager_forces_and_cleans_up(stores: Any) -> None:
     assert await stores[1].get_by_version("o", 3) is not None
     assert await manager.cleanup_old_snapshots("o", keep_count=1) == 1
     assert await manager.cleanup_old_snapshots("o") == 0
+
+
+async def test_the_manager_needs_only_the_frameworks_contracts() -> None:
+    """Stores with `append`, `read`, `read_all` and with `save`, `load` are enough for everything that it does."""
+
+    class Events:
+        def __init__(self) -> None:
+            self.events: list[Any] = []
+
+        async def append(self, stream_id: str, events: list[Any], expected_version: int | None = None) -> int:
+            self.events += events
+            return len(self.events)
+
+        async def read(self, stream_id: str, start: int = 0, count: int | None = None) -> list[Any]:
+            return self.events[start:][:count]
+
+        async def read_all(self, position: int = 0, count: int | None = None) -> list[Any]:
+            return self.events[position:][:count]
+
+    class Snapshots:
+        kept: tuple[Any, int] | None = None
+
+        async def save(self, aggregate_id: str, snapshot: Any, version: int) -> None:
+            self.kept = (snapshot, version)
+
+        async def load(self, aggregate_id: str) -> tuple[Any, int] | None:
+            return self.kept
+
+    manager: SnapshotManager[Any] = SnapshotManager(Events(), Snapshots(), EventCountPolicy(2))
+    assert not await manager.save_and_maybe_snapshot("o", "Order", [ItemAdded(sku="1")], {"n": 1}, 0)
+    assert await manager.save_and_maybe_snapshot("o", "Order", [ItemAdded(sku="2")], {"n": 2}, 1)
+    assert not await manager.save_and_maybe_snapshot("o", "Order", [ItemAdded(sku="3")], {"n": 3}, 2)
+    state, events, version = await manager.load_with_snapshot("o", "Order")
+    assert (state, [event.sku for event in events], version) == ({"n": 2}, ["3"], 3)
+    assert (await manager.force_snapshot("o", "Order", lambda: {"n": 3})).version == 3
+    assert await manager.load_with_snapshot("o", "Order") == ({"n": 3}, [], 3)
+    assert await manager.cleanup_old_snapshots("o") == 0

@@ -70,6 +70,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
     DEFAULT_PARALLEL_DISPATCH: ClassVar[bool] = True
     DEFAULT_RETRY_DELAY_SECONDS: ClassVar[float] = 0.1
     DEFAULT_RETRY_FAILED_HANDLERS: ClassVar[bool] = True
+    DEFAULT_SHUTDOWN_TIMEOUT_SECONDS: ClassVar[float] = 30.0
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         self._continue_on_error = setting(config, "continue_on_error")
         self._allow_no_handlers: bool = setting(config, "allow_no_handlers")
         self._capacity: int = setting(config, "max_queue_per_subscriber", 1)
+        self._shutdown_timeout: float = setting(config, "shutdown_timeout_seconds", 0)
         if dead_letters is None and setting(config, "enable_dead_letter"):
             dead_letters = InMemoryDeadLetterStore()
         self._parking = Parking(dead_letters)
@@ -236,14 +238,14 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
                 self._wake()
             await backlog.idle(loop)
 
-    async def close(self, timeout_seconds: float = 30.0) -> CloseReport:
+    async def close(self, timeout_seconds: float | None = None) -> CloseReport:
         """Accept nothing more and wait for what was accepted, up to the deadline; closing twice is fine.
 
         At the deadline running handlers are cancelled, waiting publishers fail, and every handler call that is
         missing becomes a dead letter, so that a durable dead-letter store loses nothing.
 
         Args:
-            timeout_seconds: Deadline, from 0.
+            timeout_seconds: Deadline, from 0; None: as configured, 30 without a configuration.
 
         Returns:
             What was left at the deadline.
@@ -252,7 +254,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
             raise EventError("close() inside a handler would wait for that handler; call it from outside")
         self._closing = True
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(self._shutdown_timeout if timeout_seconds is None else timeout_seconds):
                 await self.flush()
         except TimeoutError:
             pass

@@ -14,6 +14,8 @@ POLL_SECONDS = 0.5
 """How often a store without wake-up is looked at, and how old the known head may be while reading."""
 
 _LONGEST_WAIT_SECONDS = 60.0
+_HEAD_PAGE = 1000
+"""Events read at once from a store that cannot tell its head."""
 
 
 class LogReader:
@@ -23,7 +25,7 @@ class LogReader:
     decoded once as long as they stay within `keep` events of each other.
 
     Args:
-        store: Anything with `read_all(position, count)`; a store of ours also wakes the reader.
+        store: Anything with `read_all(position, count)`; a store of ours also tells its head and wakes the reader.
         keep: Decoded events kept for the slower projections.
     """
 
@@ -50,6 +52,9 @@ class LogReader:
         self._refreshed = time.monotonic()
         if head is not None:
             self.head = max(self.head, await head())
+            return self.head
+        while found := _placed(await self.store.read_all(self.head, _HEAD_PAGE), self.head):
+            self.head = found[-1][1]
         return self.head
 
     async def end_of_gap(self, after: int) -> int:
@@ -75,7 +80,7 @@ class LogReader:
         if time.monotonic() - self._refreshed > POLL_SECONDS:
             await self.refresh()
         events = await self.store.read_all(after, limit)
-        fetched = [(event, event.sequence_number) for event in events]
+        fetched = _placed(events, after)
         if fetched:
             if self._events and self._events[-1][1] == after:
                 excess = len(self._events) + len(fetched) - self._keep
@@ -130,6 +135,13 @@ class PartitionReader:
         page: Page = await self._whole.store._page(ReadRequest(after=after, limit=limit, partition=self._partition))
         self._whole.head = max(self._whole.head, page.position)
         return page
+
+
+def _placed(events: list[Any], after: int) -> list[Positioned]:
+    """Return events with their positions; those of a store that does not stamp them are counted."""
+    if events and events[0].sequence_number is None:
+        return [(event, number) for number, event in enumerate(events, after + 1)]
+    return [(event, event.sequence_number) for event in events]
 
 
 def _position(item: Positioned) -> int:

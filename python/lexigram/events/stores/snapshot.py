@@ -258,11 +258,19 @@ class SnapshotManager(Generic[TAggregate]):
         self, aggregate_id: str | UUID, aggregate_type: str, state_extractor: Callable[[], dict[str, Any]]
     ) -> Snapshot:
         """Save a snapshot of what `state_extractor` returns at the stream's current version, whatever the policy."""
-        version = await self._events.get_stream_version(str(aggregate_id))
+        if hasattr(self._events, "get_stream_version"):
+            version = await self._events.get_stream_version(str(aggregate_id))
+        else:
+            _, _, version = await self.load_with_snapshot(aggregate_id, aggregate_type)
         return await self.create_snapshot(aggregate_id, aggregate_type, version, state_extractor())
 
     async def cleanup_old_snapshots(self, aggregate_id: str | UUID, keep_count: int | None = None) -> int:
-        """Remove all but the latest `keep_count` snapshots (default: as configured); return how many it removed."""
+        """Remove all but the latest `keep_count` snapshots (default: as configured); return how many it removed.
+
+        A store that has only the contract's `save` and `load` keeps what it keeps.
+        """
+        if not hasattr(self._snapshots, "delete_old_snapshots"):
+            return 0
         keep = self.keep_count if keep_count is None else keep_count
         removed: int = await self._snapshots.delete_old_snapshots(aggregate_id, keep)
         return removed

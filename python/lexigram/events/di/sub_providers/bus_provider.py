@@ -134,10 +134,7 @@ class BusSubProvider:
         Args:
             timeout_seconds: Deadline; the configured one if None.
         """
-        if self._buses is None:
-            return None
-        configured = self._config.event_bus.shutdown_timeout_seconds
-        return await self.event_bus.close(configured if timeout_seconds is None else timeout_seconds)
+        return None if self._buses is None else await self.event_bus.close(timeout_seconds)
 
     async def health_check(self, timeout: float = 5.0) -> list[HealthCheckResult]:
         """Return the health of the three buses."""
