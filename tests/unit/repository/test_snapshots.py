@@ -252,3 +252,90 @@ async def test_a_snapshot_with_values_of_another_kind_is_ignored(caplog: pytest.
         loaded = await repository.get_or_raise("t")
     assert loaded.counts == [2]
     assert "snapshot_schema_version" in caplog.text
+
+
+class Compact(AggregateRoot):
+    """Keeps its state in snapshots its own way, without the base class."""
+
+    count: int = 0
+    seen: int = 0
+
+    def add(self) -> None:
+        self._apply(ItemAdded(sku="x"))
+
+    def _handle_item_added(self, event: ItemAdded) -> None:
+        self.count += 1
+        self.seen += 1
+
+    def create_snapshot(self) -> Snapshot:
+        return Snapshot(self.id, "Compact", self.version, {"c": self.count})
+
+    def load_from_snapshot(self, snapshot: Snapshot) -> None:
+        self.count = snapshot.state["c"]
+
+
+async def test_a_class_may_make_and_read_snapshots_its_own_way(
+    event_store: Any, snapshot_store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are used although they do not name the fields, and the aggregate goes on at their version."""
+    repository = EventSourcingRepository(Compact, event_store, snapshot_store, snapshot_every=3)
+    compact = Compact(id="c")
+    for _ in range(7):
+        compact.add()
+        await repository.save(compact)
+    loaded = await repository.get_or_raise("c")
+    assert (loaded.count, loaded.seen, loaded.version) == (7, 1, 7)
+    loaded.add()
+    await repository.save(loaded)
+    await event_store.compact("c", 6)
+    assert (await repository.get_or_raise("c")).count == 8
+    assert Compact.from_snapshot(loaded.create_snapshot()).version == 8
+    assert not caplog.records
+
+
+async def test_a_field_added_since_is_computed_from_a_store_of_the_frameworks_contract() -> None:
+    """Such a store reads with `start` and `count` only."""
+
+    class Contract:
+        def __init__(self) -> None:
+            self.events: list[Any] = []
+
+        async def append(self, stream_id: str, events: list[Any], expected_version: int | None = None) -> int:
+            self.events += events
+            return len(self.events)
+
+        async def read(self, stream_id: str, start: int = 0, count: int | None = None) -> list[Any]:
+            return self.events[start:][:count]
+
+        async def read_all(self, position: int = 0, count: int | None = None) -> list[Any]:
+            return self.events[position:][:count]
+
+    snapshots = InMemorySnapshotStore()
+    repository = EventSourcingRepository(Counter, Contract(), snapshots)
+    counter = Counter(id="c")
+    counter.add()
+    counter.add()
+    await repository.save(counter)
+    await snapshots.save_snapshot(Snapshot("c", "Counter", 2, {}))
+    assert (await repository.get_or_raise("c")).count == 2
+
+
+async def test_a_constructor_that_could_not_run_is_told_with_the_error() -> None:
+    """An attribute that it sets is missing on replay; the error says why, and what to do."""
+
+    class Owned(AggregateRoot):
+        def __init__(self, id: str, owner: str) -> None:
+            super().__init__(id)
+            self.owner, self.notes = owner, 0
+
+        def _handle_item_added(self, event: ItemAdded) -> None:
+            self.notes += 1
+
+    store = InMemoryEventStore()
+    owned = Owned("a", "Ada")
+    owned._apply(ItemAdded(sku="x"))
+    await EventSourcingRepository(Owned, store).save(owned)
+    with pytest.raises(EventLoadError, match=r"Owned.__init__ needs more than an id .* factory="):
+        await EventSourcingRepository(Owned, store).get("a")
+    found = await EventSourcingRepository(Owned, store, factory=lambda id: Owned(str(id), "?")).get_or_raise("a")
+    assert found.notes == 1

@@ -199,6 +199,10 @@ class AggregateRoot(PendingEvents, FrameworkAggregateRoot, ABC):
             )
         # `to_dict` puts id and version into the state; here the snapshot's own count.
         write_state(self, {name: value for name, value in snapshot.state.items() if name != "version"})
+        self._stand_at(snapshot)
+
+    def _stand_at(self, snapshot: Snapshot) -> None:
+        """Take id and version of a snapshot whose state has been loaded, also where the class did that its own way."""
         self.id = snapshot.aggregate_id
         self._pending_events.clear()
         self._committed_version = self._snapshot_version = snapshot.version
@@ -229,6 +233,7 @@ class AggregateRoot(PendingEvents, FrameworkAggregateRoot, ABC):
             snapshot = Snapshot(own_id or new_id(), cls.__name__, version, state)
         aggregate: Self = empty_aggregate(cls, snapshot.aggregate_id)
         aggregate.load_from_snapshot(snapshot)
+        aggregate._stand_at(snapshot)
         return aggregate
 
 

@@ -28,6 +28,13 @@ def empty_aggregate(cls: type[Any], aggregate_id: UUID | str) -> Any:
     return make.__func__(aggregate_id)
 
 
+def bypasses_constructor(cls: type[Any]) -> bool:
+    """Whether `empty_aggregate` cannot run the class's own `__init__`, because it needs more than an id."""
+    from lexigram.events.aggregates.aggregate import AggregateRoot
+
+    return cls.__init__ is not AggregateRoot.__init__ and _id_parameter(cls) is None
+
+
 def _choose(cls: type[Any]) -> Factory:
     def bypassed(aggregate_id: UUID | str) -> Any:
         aggregate = object.__new__(cls)

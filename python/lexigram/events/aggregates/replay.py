@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import length_hint
 from typing import Any
 
+from lexigram.events.aggregates.factory import bypasses_constructor
 from lexigram.events.aggregates.handlers import resolve_handler
 from lexigram.events.exceptions import EventLoadError
 
@@ -56,9 +57,12 @@ def _check_versions(aggregate: Any, events: Sequence[Any], start: int) -> None:
 
 def _load_error(aggregate: Any, event: Any, version: int, error: Exception) -> EventLoadError:
     stream, event_type = str(aggregate.id), getattr(event, "event_type", None) or type(event).__name__
+    name = type(aggregate).__name__
+    unset = isinstance(error, AttributeError) and error.obj is aggregate and bypasses_constructor(type(aggregate))
+    hint = f"; {name}.__init__ needs more than an id and did not run: give the repository a factory=" if unset else ""
     return EventLoadError(
-        f"cannot replay {event_type} (version {version} of stream {stream!r}) onto {type(aggregate).__name__}: "
-        f"{type(error).__name__}: {error}",
+        f"cannot replay {event_type} (version {version} of stream {stream!r}) onto {name}: "
+        f"{type(error).__name__}: {error}{hint}",
         details={"stream_id": stream, "version": version, "event_type": event_type},
         cause=error,
     )

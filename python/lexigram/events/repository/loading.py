@@ -102,7 +102,7 @@ class AggregateLoader(Generic[TAggregate]):
     async def _continue(self, snapshot: Snapshot, aggregate_id: UUID | str) -> TAggregate | None:
         """Return the aggregate restored from a snapshot and the events after it, or None if it cannot be used."""
         aggregate = self._restore(snapshot, aggregate_id)
-        if aggregate is None or await self._is_stale(snapshot, aggregate_id):
+        if aggregate is None or await self._is_stale(snapshot, aggregate):
             return None
         events = await self.event_store.read(str(aggregate_id), start=snapshot.version)
         if events:
@@ -112,13 +112,14 @@ class AggregateLoader(Generic[TAggregate]):
             return None
         return aggregate
 
-    async def _is_stale(self, snapshot: Snapshot, aggregate_id: UUID | str) -> bool:
+    async def _is_stale(self, snapshot: Snapshot, aggregate: TAggregate) -> bool:
         """Return whether the class has got fields since, and they can be computed because all events are there."""
-        plan = plan_of(self.aggregate_type)
-        missing = plan.defaulted - snapshot.state.keys()
+        missing = plan_of(self.aggregate_type).defaulted - snapshot.state.keys()
+        if missing and self.aggregate_type.create_snapshot is not AggregateRoot.create_snapshot:
+            missing &= aggregate.create_snapshot().state.keys()  # a snapshot of its own makes without some fields
         if not missing:
             return False
-        first = await self.event_store.read(str(aggregate_id), limit=1)
+        first = await self.event_store.read(str(aggregate.id), start=0, count=1)
         if not first or getattr(first[0], "version", 1) > 1:
             return False
         _warn(snapshot, f"it was taken before {', '.join(sorted(missing))} existed")
@@ -139,6 +140,7 @@ class AggregateLoader(Generic[TAggregate]):
         except Exception as error:
             _warn(snapshot, f"it does not fit the class: {error}")
             return None
+        aggregate._stand_at(snapshot)
         aggregate.id = aggregate_id
         return aggregate
 
