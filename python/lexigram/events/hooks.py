@@ -5,10 +5,15 @@ An action registered in the framework's hook registry under a class's `name` is 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-__all__ = ["EventHandledHook", "EventPublishedHook", "EventStoredHook"]
+from lexigram.contracts.core.hooks import HookRegistryProtocol
+
+__all__ = ["EventHandledHook", "EventPublishedHook", "EventStoredHook", "fire"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +44,11 @@ class EventStoredHook:
 
     event_type: str
     stream_id: str
+
+
+async def fire(hooks: HookRegistryProtocol, payload: EventPublishedHook | EventHandledHook | EventStoredHook) -> None:
+    """Tell a registry what has happened. What it raises is logged: the caller must not take it for its own failure."""
+    try:
+        await hooks.call_action(payload.name, payload=payload)
+    except Exception:
+        logger.exception("the hooks for %s failed", payload.name)

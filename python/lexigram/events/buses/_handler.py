@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,10 +21,22 @@ def handler_name(handler: Any) -> str:
     """Return `module.qualname` of the function or class behind `handler`; stable across restarts."""
     if isinstance(handler, LazyHandler):
         handler = handler.target
-    while hasattr(handler, "func") and not inspect.isclass(handler):  # functools.partial
+    while isinstance(handler, functools.partial):
         handler = handler.func
     named = handler if hasattr(handler, "__qualname__") else type(handler)
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
+
+
+def handle_of(handler: Any) -> Any:
+    """Return the method `handle` of an object that declares one, else the object.
+
+    An object that can be called and only makes up every attribute it is asked for, such as a mock, is a function.
+    """
+    if inspect.isroutine(handler):
+        return handler
+    owners = (handler, handler.__class__)
+    declares = any(inspect.getattr_static(owner, "handle", None) is not None for owner in owners)
+    return getattr(handler, "handle", handler) if declares or not callable(handler) else handler
 
 
 def as_call(handler: Any, factory: HandlerFactory | None = None) -> HandlerCall:
@@ -44,9 +57,7 @@ def as_call(handler: Any, factory: HandlerFactory | None = None) -> HandlerCall:
         if not callable(getattr(handler, "handle", None)) and "__call__" not in vars(handler):
             raise EventValidationError(f"{handler.__qualname__} has no method handle(message)", field="handler")
         return LazyHandler(handler, factory or _build_without_arguments)
-    target = handler
-    if not (inspect.isroutine(handler) or inspect.iscoroutinefunction(handler)):
-        target = getattr(handler, "handle", handler)
+    target = handle_of(handler)
     if not callable(target):
         raise EventValidationError(f"{handler!r} is neither callable nor has a method handle", field="handler")
     required, further = _further_parameters(target)

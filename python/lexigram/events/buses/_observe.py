@@ -9,7 +9,7 @@ from lexigram.contracts.core.hooks import HookRegistryProtocol
 from lexigram.contracts.core.result import Err
 from lexigram.contracts.observability.tracing import TracerProtocol
 from lexigram.events.buses._handler import HandlerCall
-from lexigram.events.hooks import EventHandledHook, EventPublishedHook
+from lexigram.events.hooks import EventHandledHook, EventPublishedHook, fire
 
 
 def full_name(event_type: type) -> str:
@@ -28,8 +28,7 @@ class Observer:
         """Tell the hooks that an event was accepted."""
         if self.hooks is not None and self.hooks.has_action(EventPublishedHook.name):
             aggregate_id = None if event.aggregate_id is None else str(event.aggregate_id)
-            payload = EventPublishedHook(full_name(type(event)), aggregate_id)
-            await self.hooks.call_action(EventPublishedHook.name, payload=payload)
+            await fire(self.hooks, EventPublishedHook(full_name(type(event)), aggregate_id))
 
     def around(self, name: str, call: HandlerCall) -> HandlerCall:
         """Return `call` with a span and the hook around it, as far as they are attached."""
@@ -67,7 +66,7 @@ def _hooked(hooks: HookRegistryProtocol, name: str, call: HandlerCall) -> Handle
     async def hooked(event: Any) -> Any:
         result = await call(event)
         if not isinstance(result, Err) and hooks.has_action(EventHandledHook.name):
-            await hooks.call_action(EventHandledHook.name, payload=EventHandledHook(full_name(type(event)), name))
+            await fire(hooks, EventHandledHook(full_name(type(event)), name))
         return result
 
     return hooked

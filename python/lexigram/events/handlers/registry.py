@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakSet
 
 from lexigram.contracts.exceptions.events import DuplicateHandlerError
-from lexigram.events.buses._handler import HandlerFactory, LazyHandler, as_call, handler_name
+from lexigram.events.buses._handler import HandlerFactory, LazyHandler, as_call, handle_of, handler_name
 from lexigram.events.buses.base import Bus
 from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.constants import HandlerType
@@ -249,7 +249,7 @@ def _subscribe(bus: Any, event_type: type, handler: Any, priority: int) -> None:
     if isinstance(bus, EventBusImpl):
         bus.subscribe(event_type, handler, priority=priority)
     else:
-        bus.subscribe(event_type, handler if hasattr(handler, "handle") else _WithHandle(handler))
+        bus.subscribe(event_type, _WithHandle(handler) if handle_of(handler) is handler else handler)
 
 
 class _WithHandle:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from lexigram.contracts.domain.events import DomainEvent
+from lexigram.events.buses._handler import handle_of
 from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.events.projections.routing import EventRoutes, handled_types
 from lexigram.events.stores._settled import nobody_cancelled
@@ -136,7 +137,7 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
         elif not self._handlers:
             raise EventValidationError(f"{type(self).__name__} has neither apply() nor handle_event()", field="apply")
         for handler in self._handlers:
-            await settled(handler.handle(event) if hasattr(handler, "handle") else handler(event))
+            await settled(handle_of(handler)(event))
 
     async def handle_event(self, event: Any) -> None:
         """Change the read model by one event; the documents' name for `apply`."""
@@ -151,7 +152,7 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
 
         Used by projections that override neither `apply` nor `handle_event`, or that call `super().apply(event)`.
         """
-        if not callable(handler) and not callable(getattr(handler, "handle", None)):
+        if not callable(handle_of(handler)):
             raise EventValidationError(f"{handler!r} is neither callable nor has handle(event)", field="handler")
         self._handlers.append(handler)
 

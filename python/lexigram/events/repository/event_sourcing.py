@@ -8,13 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
+from lexigram.contracts.core.result import Err
 from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.exceptions import AggregateNotFoundError, ConcurrencyError, EventValidationError
 from lexigram.events.repository.base import AbstractRepository
 from lexigram.events.repository.listing import list_aggregates
 from lexigram.events.repository.loading import AggregateLoader
+from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.snapshot import DEFAULT_KEEP_COUNT, EventCountPolicy, SnapshotPolicy, keep_snapshot
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -162,12 +165,11 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
                 await self._store.append(stream_id, events, expected)
                 await self._outbox.append_batch(events)
         aggregate.clear_events()
-        find_unit = getattr(self._store, "_unit_of_work", None)
-        unit = find_unit() if find_unit is not None else None
-        if unit is None:
-            await self._after_commit(aggregate, events)
-        else:
+        unit = self._store._unit_of_work() if isinstance(self._store, AbstractEventStore) else None
+        if isinstance(unit, AbstractUnitOfWork):
             unit.on_commit(partial(self._after_commit, aggregate, events))
+        else:
+            await self._after_commit(aggregate, events)
 
     def _pending(self, aggregate: TAggregate) -> list[Any]:
         if not isinstance(aggregate, self._loader.aggregate_type):
@@ -241,5 +243,5 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
         except Exception as error:
             logger.exception("events of %s are saved but could not be published: %s", aggregate.id, error)
             return
-        if getattr(outcome, "is_err", bool)():
+        if isinstance(outcome, Err):
             logger.error("events of %s are saved but were not published: %s", aggregate.id, outcome.unwrap_err())

@@ -348,14 +348,13 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
             stamp(event, version + offset, position + offset)
 
     async def _fire_stored(self, stream_id: str, events: Sequence[Any]) -> None:
-        from lexigram.events.hooks import EventStoredHook
+        from lexigram.events.hooks import EventStoredHook, fire
 
         hooks = self._hooks
         if hooks is None or not hooks.has_action(EventStoredHook.name):
             return
         for event in events:
-            payload = EventStoredHook(event_type=self._registry.type_name(type(event)), stream_id=stream_id)
-            await hooks.call_action(EventStoredHook.name, payload=payload)
+            await fire(hooks, EventStoredHook(event_type=self._registry.type_name(type(event)), stream_id=stream_id))
 
 
 class AbstractEventStoreFactory(ABC):

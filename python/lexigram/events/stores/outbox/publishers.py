@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from lexigram.contracts.core.result import Err
 from lexigram.events.exceptions import EventError, EventValidationError
 from lexigram.events.messages.unknown import UnknownEvent
 from lexigram.events.stores._settled import nobody_cancelled
@@ -148,7 +149,7 @@ class BusOutboxPublisher:
 
 def _failure(outcome: Any) -> BaseException | None:
     """Return what an `Err` holds, or None for anything else."""
-    if getattr(outcome, "is_err", bool)():
+    if isinstance(outcome, Err):
         failure: BaseException = outcome.unwrap_err()
         return failure
     return None
