@@ -11,8 +11,8 @@ FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
 RUST := $(shell find rust/src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build services test soak rust-test safety-debug safety-asan fuzz demo bench bench-own bench-instructions \
-	lint format docs clean
+.PHONY: help setup build services test soak rust-test safety-debug safety-on safety-suite \
+	safety-asan fuzz demo bench bench-own bench-instructions lint format docs clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ soak: setup services ## Run the long crash, fuzz and soak tests
 
 safety-debug: setup ## Run the core's tests under a debug CPython (needs python3-dbg)
 	$(BIN)/python -m tools.safety debug
+
+safety-on: setup ## Run the core's tests under another CPython: make safety-on ON=python3.14
+	$(BIN)/python -m tools.safety on $(ON)
+
+safety-suite: setup services ## Run all tests under another CPython: make safety-suite ON=python3.11-dbg
+	$(BIN)/python -m tools.safety suite $(ON)
 
 safety-asan: setup ## Run the core's tests with the core under AddressSanitizer (needs gcc)
 	$(BIN)/python -m tools.safety asan

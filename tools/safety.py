@@ -1,9 +1,12 @@
 """Runs the core's tests where mistakes in it show: a debug interpreter, AddressSanitizer, coverage-guided fuzzing.
 
-python -m tools.safety debug [pytest arguments]    under a debug CPython (Debian: python3-dbg, or DEBUG_PYTHON=path)
-python -m tools.safety asan [pytest arguments]     with the core under AddressSanitizer (needs gcc's libasan)
-python -m tools.safety fuzz [seconds]              pure Rust parts, with libFuzzer (rust/fuzz)
-python -m tools.safety fuzz-python [seconds]       decoders through Python, with atheris
+python -m tools.safety debug [pytest arguments]        under a debug CPython (Debian: python3-dbg, or DEBUG_PYTHON=path)
+python -m tools.safety on PYTHON [pytest arguments]    under any CPython: another version, free-threaded, debug
+python -m tools.safety suite PYTHON [pytest arguments] the whole test suite, real servers included, under any CPython
+python -m tools.safety asan [pytest arguments]         with the core under AddressSanitizer (needs gcc's libasan)
+python -m tools.safety valgrind [pytest arguments]     without optimisation under valgrind's memcheck (slow)
+python -m tools.safety fuzz [seconds]                  pure Rust parts, with libFuzzer (rust/fuzz)
+python -m tools.safety fuzz-python [seconds]           decoders through Python, with atheris
 
 All compile the core apart, under target/safety; nothing that is installed changes. They need the stable Rust toolchain
 only: RUSTC_BOOTSTRAP=1 lets it instrument what it compiles. See docs/safety.md.
@@ -31,6 +34,8 @@ TESTS: Final = [
     "tests/contract/test_memory.py",
     "tests/properties/test_codec_properties.py",
 ]
+UNSUITED: Final = ["tests/typing", "tests/test_install.py", "tests/test_docs.py"]
+"""Not for an environment without the tools that check types, build packages and documents."""
 FUZZ_TARGETS: Final = ["json", "binary", "texts", "log"]
 COVERAGE: Final = [
     "-Cpasses=sancov-module",
@@ -41,6 +46,8 @@ COVERAGE: Final = [
 ]
 ADDRESS: Final = ["-Zsanitizer=address"]
 FRAMES: Final = ["-Cforce-frame-pointers=yes"]
+PYTEST: Final = ["-q", "-p", "no:cacheprovider", "-m", "not soak", "--timeout", "1800"]
+"""Everything takes several times as long as usual."""
 ASAN_OPTIONS: Final = "detect_leaks=0:allocator_may_return_null=1:halt_on_error=1"
 
 
@@ -74,16 +81,42 @@ def compile_core(name: str, python: str, flags: list[str], profile: str = "dev")
     return package
 
 
-def requirements() -> list[str]:
-    """Return what the tests of the core need, as pinned for developers, and what the package itself needs."""
+def requirements(whole: bool) -> list[str]:
+    """Return what the tests of the core need, as pinned for developers, and what the package itself needs.
+
+    With `whole`, what all tests need that do not check types or build packages.
+    """
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = ("pytest", "hypothesis", "opentelemetry", "msgspec", "PyYAML==")
-    pinned = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
-    skipped = ("pytest-benchmark",)
-    wanted = [line for line in pinned if line.startswith(names) and not line.startswith(skipped)]
-    return [*project["dependencies"], *wanted]
+    pinned = [
+        line for line in (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
+    ]
+    if whole:
+        extras = [line for name, lines in project["optional-dependencies"].items() if name != "all" for line in lines]
+        tools = ("mypy", "pyright", "ruff", "maturin", "asyncpg-stubs", "types-")
+        return [*project["dependencies"], *extras, *(line for line in pinned if not line.startswith(tools))]
+    names = ("pytest==", "pytest-asyncio", "pytest-timeout", "hypothesis", "opentelemetry", "msgspec", "PyYAML==")
+    return [*project["dependencies"], *(line for line in pinned if line.startswith(names))]
+
+
+def environment(python: str, whole: bool = False) -> tuple[str, str]:
+    """Return name and interpreter of an environment of its own below target/safety, with what the tests need."""
+    question = "import platform, sysconfig; print(sysconfig.get_config_var('SOABI'), platform.python_version())"
+    name = subprocess.check_output([python, "-c", question], text=True).strip().replace(" ", "-")
+    place = WORK / f"{name}-{'whole' if whole else 'core'}"
+    interpreter = str(place / "bin" / "python")
+    if not (place / "complete").exists():
+        run(python, "-m", "venv", "--clear", place)
+        run(interpreter, "-m", "pip", "install", "--quiet", *requirements(whole))
+        (place / "complete").touch()
+    return name, interpreter
+
+
+def on(python: str, arguments: list[str], whole: bool = False) -> None:
+    """Run tests under an interpreter."""
+    name, interpreter = environment(python, whole)
+    test(interpreter, compile_core(name, interpreter, []), arguments)
 
 
 def debug(arguments: list[str]) -> None:
@@ -91,19 +124,11 @@ def debug(arguments: list[str]) -> None:
     python = os.environ.get("DEBUG_PYTHON") or shutil.which("python3.11-dbg") or shutil.which("python3-dbg")
     if python is None:
         sys.exit("no debug interpreter: install python3-dbg (Debian), or set DEBUG_PYTHON")
-    environment = WORK / "debug-venv"
-    if not (environment / "bin" / "pytest").exists():
-        run(python, "-m", "venv", environment)
-        run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", *requirements())
-    interpreter = str(environment / "bin" / "python")
-    package = compile_core("debug", interpreter, [])
-    test(interpreter, package, arguments)
+    on(python, arguments)
 
 
 def test(interpreter: str, package: Path, arguments: list[str], **variables: str) -> None:
-    # Everything takes several times as long as usual.
-    options = ["-q", "-p", "no:cacheprovider", "-m", "not soak", "--timeout", "1800"]
-    run(interpreter, "-m", "pytest", *options, *(arguments or TESTS), PYTHONPATH=str(package), **variables)
+    run(interpreter, "-m", "pytest", *PYTEST, *(arguments or TESTS), PYTHONPATH=str(package), **variables)
 
 
 def asan(arguments: list[str]) -> None:
@@ -113,6 +138,14 @@ def asan(arguments: list[str]) -> None:
     test(
         sys.executable, package, arguments, LD_PRELOAD=runtime, ASAN_OPTIONS=ASAN_OPTIONS, PYTHONMALLOC="malloc"
     )  # fmt: skip
+
+
+def memcheck(arguments: list[str]) -> None:
+    """Run the tests under valgrind, with every object in memory of its own; what the interpreter does is not reported."""
+    package = compile_core("valgrind", sys.executable, [])
+    options = ["--error-exitcode=9", "--leak-check=no", "--undef-value-errors=no", "--trace-children=no", "--quiet"]
+    command = ["valgrind", *options, sys.executable, "-m", "pytest", *PYTEST, *(arguments or TESTS)]
+    run(*command, PYTHONPATH=str(package), PYTHONMALLOC="malloc")
 
 
 def fuzz(seconds: int) -> None:
@@ -165,6 +198,12 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["debug", *rest]:
             debug(rest)
+        case ["on", python, *rest]:
+            on(python, rest)
+        case ["suite", python, *rest]:
+            on(python, rest or ["tests", *(f"--ignore={path}" for path in UNSUITED)], whole=True)
+        case ["valgrind", *rest]:
+            memcheck(rest)
         case ["asan", *rest]:
             asan(rest)
         case ["fuzz", *rest]:

@@ -1,7 +1,8 @@
 //! The binary form: any bytes give JSON of bounded size or an error.
 use crate::core::binary::Reader;
 use crate::core::json::Scanner;
-use crate::core::transcode::{self, Shapes};
+use crate::core::shapes::Shapes;
+use crate::core::transcode;
 
 pub fn check(data: &[u8]) {
     let mut reader = Reader::new(data);

@@ -37,6 +37,7 @@ pub fn check(data: &[u8]) {
             assert!(calendar::civil_from_days(number).is_none());
         }
         let _ = clock::civil(number);
+        decimal_again(number < 0, number.unsigned_abs(), isize::from(data[0] as i8));
     }
 }
 
@@ -57,4 +58,13 @@ fn duration_again(text: &str) {
     let written = std::str::from_utf8(&out).expect("ASCII");
     let (days, seconds, micros) = json_text::parse_duration(written).expect("what is written is read");
     assert_eq!(i128::from(days) * 86_400_000_000 + i128::from(seconds) * 1_000_000 + i128::from(micros), total);
+}
+
+fn decimal_again(negative: bool, coefficient: u64, exponent: isize) {
+    let mut room = [0; 32];
+    let Some(text) = text::plain_decimal(negative, coefficient, exponent, &mut room) else { return };
+    let text = std::str::from_utf8(text).unwrap();
+    assert_eq!(text.starts_with('-'), negative);
+    let (whole, places) = text.trim_start_matches('-').split_once('.').unwrap_or((text.trim_start_matches('-'), ""));
+    assert_eq!((format!("{whole}{places}").parse(), places.len() as isize), (Ok(coefficient), -exponent));
 }

@@ -25,6 +25,28 @@ pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends bytes; quick for a few, where a call of the C library takes longer than copying.
+#[inline(always)]
+pub fn write_few(out: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.len() {
+        0..4 => bytes.iter().for_each(|byte| out.push(*byte)),
+        4..8 => write_ends::<4>(out, bytes),
+        8..16 => write_ends::<8>(out, bytes),
+        16..=32 => write_ends::<16>(out, bytes),
+        _ => out.extend_from_slice(bytes),
+    }
+}
+
+/// Appends `N` to `2 * N` bytes: the first `N`, then the last `N`, of which some may be the same.
+#[inline(always)]
+fn write_ends<const N: usize>(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) else { return };
+    let end = out.len() + bytes.len();
+    out.extend_from_slice(first);
+    out.truncate(end - N);
+    out.extend_from_slice(last);
+}
+
 /// What is wrong with a binary payload, and at which byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged {
@@ -201,6 +223,13 @@ mod tests {
             prop_assert_eq!(reader.zigzag(), Ok(signed));
             prop_assert_eq!(reader.bytes(), Ok(&bytes[..]));
             prop_assert!(reader.end().is_ok());
+        }
+
+        #[test]
+        fn few_bytes_are_written_like_many(before: Vec<u8>, bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
+            let mut out = before.clone();
+            write_few(&mut out, &bytes);
+            prop_assert_eq!(out, [before, bytes].concat());
         }
 
         #[test]

@@ -14,6 +14,7 @@ pub mod partition;
 mod removal;
 mod scan;
 pub mod select;
+pub mod shapes;
 pub mod text;
 pub mod transcode;
 pub mod wire;

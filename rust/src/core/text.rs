@@ -1,4 +1,4 @@
-//! UUIDs and byte strings as text.
+//! UUIDs, decimals and byte strings as text.
 
 /// Whether all bytes are below 128; quick for a few bytes, where the standard library's is made for many.
 #[inline]
@@ -32,6 +32,41 @@ pub fn format_uuid(bytes: &[u8; 16]) -> [u8; 36] {
         at += 2;
     }
     text
+}
+
+/// Writes `coefficient` × 10^`exponent` to the end of `room`, as Python's `str` does, and returns it; None where that
+/// would be the scientific notation.
+#[inline]
+pub fn plain_decimal(negative: bool, coefficient: u64, exponent: isize, room: &mut [u8; 32]) -> Option<&[u8]> {
+    let places = exponent.unsigned_abs();
+    // Most have few places. At most five zeros may stand between the point and the first digit.
+    if exponent > 0 || (places > 6 && places > coefficient.checked_ilog10()? as usize + 6) {
+        return None;
+    }
+    let (mut left, mut free) = (coefficient, room.iter_mut().rev());
+    let mut digit = || {
+        let last = (left % 10) as u8;
+        left /= 10;
+        (b'0' + last, left == 0)
+    };
+    for _ in 0..places {
+        *free.next()? = digit().0;
+    }
+    if places > 0 {
+        *free.next()? = b'.';
+    }
+    loop {
+        let (character, ends) = digit();
+        *free.next()? = character;
+        if ends {
+            break;
+        }
+    }
+    if negative {
+        *free.next()? = b'-';
+    }
+    let start = free.len();
+    Some(&room[start..])
 }
 
 /// The value of each hexadecimal digit in either case, 255 for other bytes.

@@ -2,6 +2,7 @@
 
 use super::binary::{Damaged, Reader};
 use super::calendar::{DAY_US, Moment, civil_from_days};
+use super::shapes::Shapes;
 use super::{json_text, text, wire};
 
 /// Deepest nesting of values.
@@ -9,40 +10,6 @@ const MAX_DEPTH: usize = 512;
 
 /// Most bytes of JSON that are made of one payload, which says the names of a shape once however often it is used.
 const MAX_JSON_BYTES: usize = 256 * 1024 * 1024;
-/// Most bytes of names that are read for one payload, those read again for each record included.
-const MAX_NAMES_BYTES: u64 = 1024 * 1024 * 1024;
-
-/// The record shapes met so far in a payload: where the field names of each begin.
-#[derive(Default)]
-pub struct Shapes {
-    /// The first one, which is most often the only one, has its place here.
-    first: Option<usize>,
-    others: Vec<usize>,
-    names_bytes: u64,
-}
-
-impl Shapes {
-    #[inline]
-    fn push(&mut self, place: usize) {
-        if self.first.is_none() { self.first = Some(place) } else { self.others.push(place) }
-    }
-
-    #[inline]
-    fn get(&self, index: u64) -> Option<usize> {
-        match index {
-            0 => self.first,
-            _ => self.others.get(usize::try_from(index - 1).ok()?).copied(),
-        }
-    }
-
-    /// Reads the names of a shape: `names(reader at the place)`.
-    pub fn names<'a>(&mut self, reader: &mut Reader<'a>) -> Read<Vec<&'a str>> {
-        let start = reader.at;
-        let names = (0..reader.count()?).map(|_| reader.text()).collect::<Read<Vec<_>>>()?;
-        self.names_bytes += (reader.at - start) as u64;
-        if self.names_bytes > MAX_NAMES_BYTES { reader.fail("fewer or shorter names") } else { Ok(names) }
-    }
-}
 
 type Read<T> = Result<T, Damaged>;
 
@@ -50,20 +17,6 @@ type Read<T> = Result<T, Damaged>;
 pub fn value(reader: &mut Reader<'_>, shapes: &mut Shapes, out: &mut Vec<u8>) -> Read<()> {
     let mut transcoder = Transcoder { shapes, out };
     transcoder.value(reader, 0)
-}
-
-/// Takes the shape of a record and returns the place of its names.
-#[inline]
-pub fn shape(reader: &mut Reader<'_>, shapes: &mut Shapes) -> Read<usize> {
-    let number = reader.varint()?;
-    if number == 0 {
-        shapes.push(reader.at);
-        return Ok(reader.at);
-    }
-    match shapes.get(number - 1) {
-        Some(place) => Ok(place),
-        None => reader.fail("a shape that was defined"),
-    }
 }
 
 struct Transcoder<'s> {
@@ -276,7 +229,7 @@ impl Transcoder<'_> {
 
     /// Appends a record without its closing brace.
     fn record(&mut self, reader: &mut Reader<'_>, open: bool, depth: usize) -> Read<()> {
-        let place = shape(reader, self.shapes)?;
+        let place = self.shapes.place(reader)?;
         let mut header = reader.at_place(place);
         let known = self.shapes.names(&mut header)?;
         if place == reader.at {

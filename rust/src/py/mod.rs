@@ -16,6 +16,7 @@ mod log;
 mod log_batch;
 pub mod messages;
 pub mod metadata;
+mod numbers;
 pub mod plan;
 pub mod values;
 

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDateAccess, PyDateTime, PyString, PyTimeAccess, PyType, PyTzInfo, PyTzInfoAccess};
 
-use super::event;
+use super::{event, numbers};
 use crate::core::clock;
 use crate::errors::EventValidationError;
 
@@ -37,7 +37,14 @@ pub fn is_uuid(value: &Bound<'_, PyAny>) -> bool {
 #[inline]
 pub fn exact_uuid(value: &Bound<'_, PyAny>) -> Option<[u8; 16]> {
     let slots = uuid_parts(value.py()).ok()?.slots.as_ref()?;
-    Some(slots.get(value, 0)?.extract::<u128>().ok()?.to_be_bytes())
+    int_bytes(&slots.get(value, 0)?).ok()
+}
+
+/// The sixteen bytes of the integer that a UUID holds.
+#[inline]
+fn int_bytes(int: &Bound<'_, PyAny>) -> PyResult<[u8; 16]> {
+    let wide = numbers::wide_int(int);
+    wide.map_or_else(|| int.extract::<u128>(), Ok).map(u128::to_be_bytes)
 }
 
 /// A `uuid.UUID` of sixteen bytes in RFC order.
@@ -62,7 +69,7 @@ pub fn uuid_to_bytes(value: &Bound<'_, PyAny>, field: &str) -> PyResult<[u8; 16]
     let py = value.py();
     let parts = uuid_parts(py)?;
     if let Some(int) = parts.slots.as_ref().and_then(|slots| slots.get(value, 0)) {
-        return Ok(int.extract::<u128>()?.to_be_bytes());
+        return int_bytes(&int);
     }
     let class = parts.class.bind(py);
     if value.is_instance(class)? {

@@ -13,6 +13,7 @@ use super::node::{Node, Seq};
 use super::registry::Names;
 use crate::core::binary::Reader;
 use crate::core::calendar::{DAY_US, Moment, civil_from_days};
+use crate::core::shapes::Shapes;
 use crate::core::{transcode, wire};
 use crate::py::{event, values};
 
@@ -26,13 +27,13 @@ pub struct Decoder<'a, 'c, 'py> {
     pub reader: Reader<'a>,
     names: &'c Names,
     pub known: &'static Known,
-    pub shapes: transcode::Shapes,
+    pub shapes: Shapes,
 }
 
 impl<'a, 'c, 'py> Decoder<'a, 'c, 'py> {
     #[inline(always)]
     pub fn new(py: Python<'py>, names: &'c Names, known: &'static Known, bytes: &'a [u8]) -> Self {
-        Self { py, reader: Reader::new(bytes), names, known, shapes: transcode::Shapes::default() }
+        Self { py, reader: Reader::new(bytes), names, known, shapes: Shapes::default() }
     }
 
     /// Reads the next value under a node: the usual cases here, where they can be inlined, the others by `value`.

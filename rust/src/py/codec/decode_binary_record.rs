@@ -7,7 +7,7 @@ use super::node::Node;
 use super::record::{Field, Fields, RecordPlan, Style};
 use crate::core::binary::Reader;
 use crate::core::calendar::{DAY_US, is_python_day};
-use crate::core::{transcode, wire};
+use crate::core::wire;
 
 impl<'a, 'py> Decoder<'a, '_, 'py> {
     pub(super) fn named_tuple(&mut self, plan: &RecordPlan, depth: usize) -> Value<'py> {
@@ -38,7 +38,7 @@ impl<'a, 'py> Decoder<'a, '_, 'py> {
         open: bool,
         depth: usize,
     ) -> Res<()> {
-        let place = transcode::shape(&mut self.reader, &mut self.shapes)?;
+        let place = self.shapes.place(&mut self.reader)?;
         let mut header = self.reader.at_place(place);
         let defined_here = place == self.reader.at;
         if header.take_exact(&fields.header) && plan.style != Style::TypedDict {

@@ -11,6 +11,7 @@ use super::encode::{Encoder, is_exactly};
 use super::fault::Res;
 use super::sink::Sink;
 use crate::core::calendar::Moment;
+use crate::core::text;
 use crate::py::{event, values};
 
 /// Longest integer written as decimal digits.
@@ -85,8 +86,14 @@ impl<'py, S: Sink> Encoder<'_, 'py, S> {
     }
 
     pub fn decimal(&mut self, value: &Bound<'py, PyAny>, explicit: bool) -> Res<()> {
-        let text = value.str()?;
-        self.sink.decimal(event::ascii(&text).map_or_else(|| text.to_str(), Ok)?, explicit);
+        let mut room = [0; 32];
+        if let Some(short) = self.known.decimals.get(value)
+            && let Some(plain) = text::plain_decimal(short.negative, short.coefficient, short.exponent, &mut room)
+        {
+            self.sink.decimal(plain, explicit);
+            return Ok(());
+        }
+        self.sink.decimal(value.str()?.to_str()?.as_bytes(), explicit);
         Ok(())
     }
 

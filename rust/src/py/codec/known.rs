@@ -3,8 +3,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType, PyTzInfo};
 
+use crate::py::numbers::Decimals;
+
 pub struct Known {
     pub decimal: Py<PyType>,
+    pub decimals: Decimals,
     /// `create_decimal` of a context that rounds nothing: one argument, no tuple, no white space allowed.
     pub make_decimal: Py<PyAny>,
     pub enumeration: Py<PyType>,
@@ -36,6 +39,7 @@ pub fn get(py: Python<'_>) -> PyResult<&'static Known> {
         let timetext = py.import("lexigram.events.messages.timetext")?;
         let rare = py.import("lexigram.events.messages.rare")?;
         Ok(Known {
+            decimals: Decimals::new(class("decimal", "Decimal")?.bind(py))?,
             decimal: class("decimal", "Decimal")?,
             make_decimal: rare.getattr("EXACT")?.getattr("create_decimal")?.unbind(),
             enumeration: class("enum", "Enum")?,

@@ -41,6 +41,7 @@ use self::sink::{Buffers, Sink};
 use self::sink_binary::Binary;
 use self::sink_json::Json;
 use crate::core::binary::Reader;
+use crate::core::shapes::Shapes;
 use crate::core::{transcode, wire};
 use crate::errors::SerializationError;
 use crate::py::event::{Planned, UNSTAMPED};
@@ -179,7 +180,7 @@ impl CodecCore {
                 Some(&(wire::EVENT_MAGIC | wire::VALUE_MAGIC)) => reader.at = 1,
                 _ => return Ok(bytes.to_vec()),
             }
-            transcode::value(&mut reader, &mut transcode::Shapes::default(), &mut out)?;
+            transcode::value(&mut reader, &mut Shapes::default(), &mut out)?;
             reader.end()?;
             Res::Ok(out)
         };

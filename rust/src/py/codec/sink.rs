@@ -40,7 +40,8 @@ pub trait Sink: Default {
     fn time(&mut self, moment: Moment, explicit: bool);
     fn time_text(&mut self, value: &str, explicit: bool);
     fn duration(&mut self, days: i64, seconds: i64, micros: i64, explicit: bool);
-    fn decimal(&mut self, value: &str, explicit: bool);
+    /// A decimal's text, which is ASCII without anything to be escaped.
+    fn decimal(&mut self, text: &[u8], explicit: bool);
     fn begin_items(&mut self, kind: Seq, count: usize, explicit: bool);
     fn begin_named_tuple(&mut self, count: usize);
     fn end_items(&mut self, kind: Seq, explicit: bool);

@@ -1,7 +1,7 @@
 //! The binary form.
 use super::node::Seq;
 use super::sink::{Buffers, Sink};
-use crate::core::binary::{write_bytes, write_varint, write_zigzag};
+use crate::core::binary::{write_bytes, write_few, write_varint, write_zigzag};
 use crate::core::calendar::{DAY_US, Moment, days_from_civil, is_python_day};
 use crate::core::wire;
 
@@ -20,7 +20,7 @@ impl Binary {
         if value.len() < 0x80 {
             self.0.reserve(value.len() + 2);
             self.0.extend_from_slice(&[tag, value.len() as u8]);
-            self.0.extend_from_slice(value);
+            write_few(&mut self.0, value);
         } else {
             self.0.push(tag);
             write_bytes(&mut self.0, value);
@@ -135,8 +135,8 @@ impl Sink for Binary {
     }
 
     #[inline]
-    fn decimal(&mut self, value: &str, explicit: bool) {
-        self.string(wire::DECIMAL, explicit, value.as_bytes());
+    fn decimal(&mut self, text: &[u8], explicit: bool) {
+        self.string(wire::DECIMAL, explicit, text);
     }
 
     fn begin_items(&mut self, kind: Seq, count: usize, explicit: bool) {

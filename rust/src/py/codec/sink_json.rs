@@ -136,8 +136,8 @@ impl Sink for Json {
         self.quoted("timedelta", explicit, |out| json_text::write_duration(out, days, seconds, micros));
     }
 
-    fn decimal(&mut self, value: &str, explicit: bool) {
-        self.quoted("decimal", explicit, |out| out.extend_from_slice(value.as_bytes()));
+    fn decimal(&mut self, text: &[u8], explicit: bool) {
+        self.quoted("decimal", explicit, |out| out.extend_from_slice(text));
     }
 
     fn begin_items(&mut self, kind: Seq, _count: usize, explicit: bool) {
