@@ -12,10 +12,12 @@ import pytest_asyncio
 
 from lexigram.contracts.data.outbox import OutboxStoreProtocol
 from lexigram.contracts.events.outbox import OutboxBackendProtocol, OutboxEntryProtocol, OutboxRelayProtocol
+from lexigram.events.buses.command import CommandBusImpl
+from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.messages.command import Command
 from lexigram.events.messages.registry import default_registry
 from lexigram.events.stores.base import AbstractEventStore
-from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxRelay
+from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxPublisher, OutboxRelay
 from lexigram.events.testing.samples import ItemAdded
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
@@ -82,6 +84,34 @@ class OutboxContract:
         (row,) = await outbox.fetch_pending(10)
         assert row["event"] == event
         assert row["event_id"] == entry.entry_id
+
+    async def test_what_is_put_arrives_as_what_it_is(self, outbox: AbstractOutboxStore) -> None:
+        """An event as an event, a command as a command, under the key it was given."""
+        event, command = ItemAdded(sku="a"), SuiteShipOrder(order="order-1")
+        await outbox.put(event, key="order-1")
+        await outbox.put(command, key="order-2")
+        await outbox.store_event(ItemAdded(sku="b", aggregate_id="order-3"))
+        waiting = {entry.key: entry for entry in await outbox.get_pending()}
+        assert sorted(waiting) == ["order-1", "order-2", "order-3"]
+        assert [type(waiting[key].message) for key in sorted(waiting)] == [ItemAdded, SuiteShipOrder, ItemAdded]
+        assert waiting["order-1"].event == event
+        assert waiting["order-1"].event_type == event.event_type
+        assert waiting["order-1"].entry_id == str(event.event_id)
+        events, commands, seen = EventBusImpl(), CommandBusImpl(), list[Any]()
+
+        async def take(message: Any) -> None:
+            seen.append(message)
+
+        events.subscribe(ItemAdded, take)
+        commands.register(SuiteShipOrder, take)
+        publisher = OutboxPublisher(outbox.store, events, command_bus=commands)
+        assert await publisher.process_pending() == (3, 0)
+        assert sorted(type(message).__name__ for message in seen) == [
+            "SuiteItemAdded",
+            "SuiteItemAdded",
+            "SuiteShipOrder",
+        ]
+        await events.close()
 
     async def test_what_was_appended_before_is_not_delivered(self, outbox: AbstractOutboxStore) -> None:
         """A new outbox begins at the head of the log."""

@@ -23,7 +23,7 @@ class OutboxEntryStatus(StrEnum):
 
 
 class OutboxMessage(DomainEvent):
-    """Carries a message that is no event (a command, say) through the outbox."""
+    """Carries a message that is no event of the log (a command, say) through the outbox."""
 
     message: Any
 

@@ -29,7 +29,7 @@ _SETUP_SECONDS = 30.0
 class LogOutboxStore(AbstractOutboxStore):
     """Delivers from the log of an event store, for backends without tables (memory, MongoDB, Redis).
 
-    Messages that are no events are appended to streams of their own, as `OutboxMessage` events.
+    What is put is appended to streams of its own, as `OutboxMessage` events around it.
     What is compacted before it is delivered goes among the dead letters first, and is delivered from there.
 
     Args:
@@ -50,6 +50,7 @@ class LogOutboxStore(AbstractOutboxStore):
     ) -> None:
         super().__init__(store, checkpoints, dead_letters, name, retention_seconds)
         self._lanes = [f"{name}:{lane}" for lane in range(LANES)]
+        self._own_streams = f"{name}:"
         self._marked: set[str] = set()
         self._turn = 0
         self._owners: dict[tuple[int, int], str] = {}
@@ -106,14 +107,17 @@ class LogOutboxStore(AbstractOutboxStore):
         return entries, page.position
 
     def _entry(self, event: Any, stream_id: str, lane: int) -> OutboxEntry:
+        created_at, position = event.occurred_at, event.sequence_number
+        if isinstance(event, OutboxMessage) and hasattr(event.message, "event_id"):
+            event = event.message  # an event that was put: publishers get it like any other
         encoded = self.codec.encode(event)
         return OutboxEntry.of(
             event,
             encoded.payload,
             encoded.type_name,
-            created_at=event.occurred_at,
-            key=stream_id,
-            position=event.sequence_number,
+            created_at=created_at,
+            key=stream_id.removeprefix(self._own_streams),
+            position=position,
             lane=lane,
         )
 
@@ -151,7 +155,7 @@ class LogOutboxStore(AbstractOutboxStore):
     async def _put(self, event: Any, key: str) -> OutboxEntry:
         if not isinstance(event, OutboxMessage):
             event = OutboxMessage(event_id=event.event_id, aggregate_id=key, message=event)
-        stream_id = f"{self.name}:{key}"
+        stream_id = self._own_streams + key
         await self.store.append(stream_id, [event])
         return self._entry(event, stream_id, partition_of(stream_id, LANES))
 
