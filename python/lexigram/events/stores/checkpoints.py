@@ -41,7 +41,7 @@ class AbstractCheckpointStore(Closable, ABC):
         await self._save(name, check_number(position, "position"), check_optional(epoch, "epoch"))
 
     async def delete_checkpoint(self, name: str) -> None:
-        """Forget the position under this name; its lock and epoch stay."""
+        """Forget the position under this name, in a unit of work once that is committed; its lock and epoch stay."""
         await self._delete(check_text(name, "name"))
 
     @abstractmethod
@@ -168,7 +168,7 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
             self._positions[name] = position
         else:
             unit.before_commit(lambda: self._check_epoch(name, epoch))
-            unit.on_commit(lambda: self._positions.__setitem__(name, position))
+            unit.on_commit(lambda: self._positions.update({name: position}))
 
     def _check_epoch(self, name: str, epoch: int | None) -> None:
         current = self._leases[name].epoch if name in self._leases else 0
@@ -176,6 +176,13 @@ class InMemoryCheckpointStore(AbstractCheckpointStore):
             raise lost_lock(name, epoch, current)
 
     async def _delete(self, name: str) -> None:
+        unit = current_unit_of_work()
+        if unit is None:
+            self._positions.pop(name, None)
+        else:
+            unit.on_commit(lambda: self._forget(name))
+
+    def _forget(self, name: str) -> None:
         self._positions.pop(name, None)
 
     async def _acquire(self, name: str, owner: str, timeout_seconds: float) -> bool:

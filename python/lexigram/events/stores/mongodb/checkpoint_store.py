@@ -62,9 +62,8 @@ class MongoDBCheckpointStore(MongoCollections, AbstractCheckpointStore):
 
     async def _delete(self, name: str) -> None:
         collection = await self._ready()
-        await self.mongo.write(
-            lambda: collection.update_one({"_id": name}, {"$set": {"position": None}}), "deleting a checkpoint"
-        )
+        forget = partial(collection.update_one, {"_id": name}, {"$set": {"position": None}})
+        await after_commit(self.mongo, partial(self.mongo.write, forget, "deleting a checkpoint"))
 
     async def _acquire(self, name: str, owner: str, timeout_seconds: float) -> bool:
         collection = await self._ready()

@@ -48,9 +48,13 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
 
     async def close(self) -> None:
         """Give the database back; a second call does nothing."""
-        if self._undoing:
-            await asyncio.wait(self._undoing)
+        await self._undone()
         await super().close()
+
+    async def _undone(self) -> None:
+        """Wait until claims of units of work that were rolled back are given back."""
+        while self._undoing:
+            await asyncio.wait(set(self._undoing))
 
     async def _is_settled(self, consumer_id: str, message_id: str) -> bool:
         collection = await self._ready()
@@ -60,6 +64,7 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
 
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool:
         collection = await self._ready()
+        await self._undone()
         live = {**_key(consumer_id, message_id), "$or": [{"expires_at": None}, {"expires_at": {"$gt": time.time()}}]}
         return await self.mongo.read(lambda: collection.find_one(live, {"_id": 1}), "reading a mark") is not None
 
@@ -71,6 +76,7 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
 
     async def _claim(self, consumer_id: str, message_id: str, expires_in: float | None) -> bool:
         collection, key = await self._ready(), _key(consumer_id, message_id)
+        await self._undone()
         unit = current_unit_of_work(self.mongo.root)
         # The token tells a retry after a lost answer that the claim is its own.
         token = secrets.token_hex(12)

@@ -1,0 +1,54 @@
+"""What the smaller stores do inside a unit of work of their event store happens with its commit, or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
+from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+from tests.backends import BACKENDS, MakeStore, make_store
+from tests.contract.test_use_after_close import companion
+
+__all__ = ["make_store"]
+
+
+def small_store(backend: str, kind: str, store: Any) -> Any:
+    """Return a checkpoint or idempotency store beside an event store."""
+    if backend == "memory":
+        return InMemoryCheckpointStore() if kind == "checkpoint" else InMemoryIdempotencyStore()
+    return companion(backend, kind, store)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_forgetting_a_checkpoint_is_part_of_the_unit(make_store: MakeStore, backend: str) -> None:
+    """A rollback brings it back; of saving and forgetting, the later one counts."""
+    async with make_store(backend) as store, small_store(backend, "checkpoint", store) as checkpoints:
+        await checkpoints.save_checkpoint("p", 5)
+        with pytest.raises(RuntimeError):
+            async with store.unit_of_work():
+                await checkpoints.delete_checkpoint("p")
+                raise RuntimeError
+        assert await checkpoints.get_checkpoint("p") == 5
+        async with store.unit_of_work():
+            await checkpoints.save_checkpoint("p", 9)
+            await checkpoints.delete_checkpoint("p")
+        assert await checkpoints.get_checkpoint("p") == 0
+        async with store.unit_of_work():
+            await checkpoints.delete_checkpoint("p")
+            await checkpoints.save_checkpoint("p", 7)
+        assert await checkpoints.list_checkpoints() == {"p": 7}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_claim_that_was_rolled_back_is_free_at_once(make_store: MakeStore, backend: str) -> None:
+    """The next attempt, made as soon as the block is left, gets it."""
+    async with make_store(backend) as store, small_store(backend, "idempotency", store) as marks:
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                async with store.unit_of_work():
+                    assert await marks.claim("mailer", "m-1")
+                    raise RuntimeError
+            assert not await marks.is_processed("mailer", "m-1")
+        assert await marks.claim("mailer", "m-1")
