@@ -1,10 +1,20 @@
-"""A lock for objects that live longer than one event loop."""
+"""Objects that live longer than one event loop: a lock for each loop, and a clear error in the wrong one."""
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
 from weakref import WeakKeyDictionary
+
+from lexigram.events.exceptions import EventStoreConnectionError
+
+
+def check_loop(loop: asyncio.AbstractEventLoop | None, store: str) -> None:
+    """Raise `EventStoreConnectionError` unless the running loop is the one in which this kind of store was connected."""
+    if asyncio.get_running_loop() is not loop:
+        raise EventStoreConnectionError(
+            f"the {store} store was connected in another event loop; give each loop a store of its own"
+        )
 
 
 class LoopLock:

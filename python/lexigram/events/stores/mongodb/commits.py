@@ -85,6 +85,7 @@ class CommitLog:
 
     def __init__(self, database: MongoDatabase, text: bool) -> None:
         self.knowledge = Knowledge(database)
+        self._database = database
         self._text = text
         self._seconds = database.settings.timeout_seconds
         self._queue: deque[Request] = deque()
@@ -104,6 +105,7 @@ class CommitLog:
         """
         if self._is_closed:
             raise EventStoreConnectionError("the MongoDB store is closed; connect() opens it again")
+        self._database.check_loop()
         request = Request(parts, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         if self._task is None or self._task.done():

@@ -20,7 +20,7 @@ from lexigram.events.exceptions import (
     EventValidationError,
 )
 from lexigram.events.stores._life import StoreLife
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.stores._loop_lock import LoopLock, check_loop
 from lexigram.events.stores.mongodb.config import MongoSettings
 from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
 from lexigram.events.stores.unit_of_work import current_unit_of_work
@@ -73,6 +73,7 @@ class MongoDatabase:
         self.calls: set[asyncio.Future[Any]] = set()
         """What the stores on this database have in common, such as the log's committer."""
         self._database: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._opening = LoopLock()
         self._indexed: set[str] = set()
@@ -94,6 +95,7 @@ class MongoDatabase:
         async with self._opening:
             if self._users == 0:
                 self._database = await self._connect()
+                self._loop = asyncio.get_running_loop()
             self._users += 1
 
     async def close(self) -> None:
@@ -133,12 +135,19 @@ class MongoDatabase:
             read_concern=ReadConcern("majority" if majority else "local"),
         )
 
+    def check_loop(self) -> None:
+        """Raise `EventStoreConnectionError` in another event loop than the one in which it was opened."""
+        if self.root._database is not None:
+            check_loop(self.root._loop, "MongoDB")
+
     async def read(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """Await `call()`, again while the connection is lost; failures are ours."""
+        self.check_loop()
         return await attempt(call, what, EventLoadError, self.settings.timeout_seconds, self.root.calls)
 
     async def write(self, call: Callable[[], Awaitable[T]], what: str, *, twice: bool = True) -> T:
         """Await `call()`; again while the connection is lost if doing it `twice` has the effect of once."""
+        self.check_loop()
         seconds = self.settings.timeout_seconds if twice else 0.0
         return await attempt(call, what, EventPersistenceError, seconds, self.root.calls)
 

@@ -18,6 +18,7 @@ from lexigram.events.exceptions import (
     EventStoreConnectionError,
     EventStoreError,
 )
+from lexigram.events.stores._loop_lock import check_loop
 from lexigram.events.stores._settled import settled
 from lexigram.events.stores._wakeup import Wakeup
 from lexigram.events.stores.postgres.batch import CALL, NEXT, AppendRequest, encode_batch, outcome
@@ -141,10 +142,7 @@ class PostgresEngine:
         """Raise `EventStoreConnectionError` if the engine cannot be used (any more, or here)."""
         if self._is_closed:
             raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
-        if asyncio.get_running_loop() is not self._loop:
-            raise EventStoreConnectionError(
-                "the PostgreSQL store was connected in another event loop; give each loop a store of its own"
-            )
+        check_loop(self._loop, "PostgreSQL")
 
     # Appending
 

@@ -46,6 +46,7 @@ class Committer:
         """
         if self._is_closed:
             raise EventStoreConnectionError("the Redis store is closed; connect() opens it again")
+        self._connection.check_loop()
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Group(arguments, script, future))
         if self._task is None or self._task.done():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from lexigram.events.exceptions import EventStoreConnectionError, EventStoreError, EventValidationError
+from lexigram.events.stores._loop_lock import check_loop
 
 if TYPE_CHECKING:
     from lexigram.events.stores.redis.operations import Argument
@@ -58,6 +59,7 @@ class RedisConnection:
         self._max_connections = max_connections
         self._timeout = command_timeout_seconds
         self._calls: set[asyncio.Future[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.retry_seconds = retry_seconds
         self.name = _shown(client) if is_address else f"Redis behind {type(client).__name__}"
 
@@ -73,6 +75,10 @@ class RedisConnection:
         """Whether the client can listen to channels (a cluster client cannot)."""
         return hasattr(self._client, "pubsub")
 
+    def check_loop(self) -> None:
+        """Raise `EventStoreConnectionError` in another event loop than the one in which it was opened."""
+        check_loop(self._loop, "Redis")
+
     async def open(self) -> None:
         """Make the client, if it was not given, and reach the server once.
 
@@ -80,6 +86,7 @@ class RedisConnection:
             EventStoreConnectionError: LEX_ERR_EVT_014, it cannot be reached or refuses the login.
         """
         driver = _driver()
+        self._loop = asyncio.get_running_loop()
         if self._address is not None and self._client is None:
             try:
                 pool = driver.BlockingConnectionPool.from_url(
@@ -166,6 +173,7 @@ class RedisConnection:
         A caller that is cancelled leaves at once, and the connection reads its answer to the end. Without this the
         driver can lose a cancellation (its `asyncio.wait_for` does on Python 3.11), and the caller would go on.
         """
+        self.check_loop()
         call = asyncio.ensure_future(self.client.execute_command(*command, **options))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
