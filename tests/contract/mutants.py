@@ -189,6 +189,48 @@ class HeadRunsAhead(InMemoryEventStore):
         return await super()._head() + 1
 
 
+class IgnoresCase(SqliteEventStore):
+    """Streams whose ids differ in case are one, as with the usual collation of some databases."""
+
+    async def _append(self, stream_id: str, *more: Any) -> Appended:
+        return await super()._append(stream_id.lower(), *more)
+
+    async def _read(self, stream_id: str, *more: Any) -> list[Any]:
+        return await super()._read(stream_id.lower(), *more)
+
+
+class FirstThousand(SqliteEventStore):
+    """Of a long stream the first page is returned."""
+
+    async def _read(self, stream_id: str, from_version: int, to_version: Any, limit: Any) -> list[Any]:
+        return (await super()._read(stream_id, from_version, to_version, limit))[:1000]
+
+
+class LimitBeatsVersion(SqliteEventStore):
+    """With a limit, the last version asked for is forgotten."""
+
+    async def _read(self, stream_id: str, from_version: int, to_version: Any, limit: Any) -> list[Any]:
+        return await super()._read(stream_id, from_version, to_version if limit is None else None, limit)
+
+
+class OverwritesOthers(InMemoryEventStore):
+    """What others have appended during a unit of work is lost with its commit."""
+
+    def unit_of_work(self) -> Any:
+        unit, before = super().unit_of_work(), self.log.head()
+        commit = unit._commit
+
+        async def overwrite() -> None:
+            for event in await self.read_all(before):
+                for stream in await self.get_stream_ids():
+                    if event in await self.read(stream):
+                        self.log.compact(stream, event.version)
+            await commit()
+
+        unit._commit = overwrite  # type: ignore[method-assign]
+        return unit
+
+
 class OldEpochWrites(InMemoryCheckpointStore):
     """An owner that has lost its lease may still move the checkpoint."""
 
@@ -228,6 +270,10 @@ EVENT_STORES = [
     SkipsUnconvertible,
     NeighboursFail,
     HeadRunsAhead,
+    IgnoresCase,
+    FirstThousand,
+    LimitBeatsVersion,
+    OverwritesOthers,
 ]
 CHECKPOINT_STORES = [OldEpochWrites, LeaseForEver]
 HEALTHY = [InMemoryEventStore, SqliteEventStore, InMemoryCheckpointStore]

@@ -8,8 +8,10 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from lexigram.events.exceptions import EventStoreError
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.sqlite.checkpoint_store import SqliteCheckpointStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
@@ -65,6 +67,15 @@ class TestEventStoreOverMinimalProvider(OverMinimalProvider, DurableEventStoreCo
             assert events[0].sequence_number is None
         assert await outside in (0, 2)
         assert positions(events) == [1, 2]
+
+    async def test_tasks_inside_take_turns(self, store: AbstractEventStore) -> None:
+        """The provider's transaction belongs to one task: others get an error that says so and do not wait for ever."""
+        async with store.unit_of_work():
+            assert await store.append("a", added("1")) == 1
+            with pytest.raises(EventStoreError, match="task that opened it"):
+                await asyncio.wait_for(asyncio.create_task(store.append("a", added("2"))), 10)
+            assert await store.append("a", added("3")) == 2
+        assert await store.head() == 2
 
 
 class TestEventStoreOverPublishedProvider(OverPublishedProvider, TestEventStoreOverMinimalProvider):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -209,6 +210,37 @@ class UnitOfWorkContract:
                 await store.append("a", added("1"))
             await store.append("b", added("2"))
         assert await store.head() == 2
+
+    async def test_appends_from_elsewhere_meanwhile_are_kept(self, store: AbstractEventStore) -> None:
+        """They come before or after the unit's own, and nothing is lost or numbered twice."""
+        async with store.unit_of_work():
+            await store.append("a", added("1"))
+            elsewhere = asyncio.create_task(store.append("b", added("2")), context=Context())
+            await asyncio.sleep(0.05)
+            await store.append("a", added("3"))
+        assert await elsewhere == 1
+        assert skus(await store.read("a")) == ["1", "3"]
+        assert skus(await store.read("b")) == ["2"]
+        assert positions(await store.read_all()) == [1, 2, 3]
+
+    async def test_tasks_inside_take_turns(self, store: AbstractEventStore) -> None:
+        """Each append sees what the others have appended: versions are given once, and one expectation holds."""
+        async with store.unit_of_work():
+            assert sorted(await asyncio.gather(*(store.append("a", added(str(n))) for n in range(5)))) == [
+                1,
+                2,
+                3,
+                4,
+                5,
+            ]
+            racing = (store.append("b", added(str(n)), expected_version=0) for n in range(3))
+            answers = await asyncio.gather(*racing, return_exceptions=True)
+            assert sorted(type(answer).__name__ for answer in answers) == [
+                "ConcurrencyError",
+                "ConcurrencyError",
+                "int",
+            ]
+        assert await store.head() == 6
 
     async def test_callbacks_run_after_commit_only(self, store: AbstractEventStore) -> None:
         """`on_commit` in order after a commit, `on_rollback` after a rollback."""

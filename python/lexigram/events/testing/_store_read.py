@@ -32,6 +32,7 @@ class ReadContract:
         """`limit` cuts the end; 0 returns nothing."""
         await store.append("a", added(*"12345"))
         assert skus(await store.read("a", 2, None, 2)) == ["2", "3"]
+        assert skus(await store.read("a", 2, 3, 4)) == ["2", "3"]
         assert skus(await store.read("a", limit=99)) == list("12345")
         assert await store.read("a", limit=0) == []
 
@@ -192,6 +193,24 @@ class ReadContract:
         for stream in ("é" * 255, "𝄞" * 255, "'; drop table events; --", "%_*:{}"):
             await store.append(stream, added(stream[:3]))
             assert skus(await store.read(stream)) == [stream[:3]]
+
+    async def test_stream_ids_are_taken_literally(self, store: AbstractEventStore) -> None:
+        """Case, spaces, accents and what comes after 255 bytes tell streams apart."""
+        streams = ["a", "A", "a ", " a", "\u00e1", "a\u0301", "ss", "ß", "ı", "I", "é" * 254 + "1", "é" * 254 + "2"]
+        for stream in streams:
+            assert await store.append(stream, added(stream), expected_version=0) == 1
+        assert [skus(await store.read(stream)) for stream in streams] == [[stream] for stream in streams]
+        assert await store.get_stream_ids() == sorted(streams)
+
+    async def test_long_streams_and_large_events_are_whole(self, store: AbstractEventStore) -> None:
+        """Beyond any page and any short text column."""
+        events = added(*map(str, range(2500)))
+        assert await store.append("long", events) == 2500
+        assert await store.append("large", added("ü" * 100_000)) == 1
+        assert await store.read("long") == events
+        assert versions(await store.read("long", from_version=1200, to_version=2300)) == list(range(1200, 2301))
+        assert positions(await store.read_all()) == list(range(1, 2502))
+        assert skus(await store.read("large")) == ["ü" * 100_000]
 
     async def test_bad_numbers_are_refused(self, store: AbstractEventStore) -> None:
         """Negative, too large, fractional and boolean numbers name their field."""

@@ -36,11 +36,16 @@ class MongoUnitOfWork(AbstractUnitOfWork):
         self._connect = connect
         self._parts: list[Part] = []
         self._ids: set[bytes] = set()
+        self._turn = asyncio.Lock()
 
     async def add(self, part: Part) -> int:
         """Check an append, keep it for the commit and return its version."""
         if not self.is_open:
             raise EventStoreError("the unit of work has ended; open a new one")
+        async with self._turn:
+            return await self._add(part)
+
+    async def _add(self, part: Part) -> int:
         knowledge = (await self._connect()).knowledge
         ids = {event.event_id for event in part.events}
         if ids & self._ids:

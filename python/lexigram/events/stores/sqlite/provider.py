@@ -156,9 +156,13 @@ class ProviderEngine(AbstractEngine):
 
 
 class ProviderUnitOfWork(SqlUnitOfWork):
-    """One transaction of the provider, open while the block runs."""
+    """One transaction of the provider, open while the block runs, for the task that opened it.
+
+    Providers bind a transaction to its task: the published one lets a statement of another task wait for its end.
+    """
 
     _transaction: AbstractAsyncContextManager[Any]
+    _owner: asyncio.Task[Any] | None = None
 
     def __init__(self, engine: ProviderEngine | Callable[[], Awaitable[AbstractEngine]]) -> None:
         super().__init__(engine)
@@ -169,6 +173,11 @@ class ProviderUnitOfWork(SqlUnitOfWork):
         """Run `fn(connection)` inside the transaction; if it raises, its own writes are undone."""
         if not self.is_open:
             raise EventStoreError("the unit of work has ended; open a new one")
+        if asyncio.current_task() is not self._owner:
+            raise EventStoreError(
+                "a unit of work over a database provider can only be used in the task that opened it; "
+                "do without gather, create_task and wait_for inside it"
+            )
         async with self._turn:
             result: T = await self._engine.call(lambda connection: _atomic(connection, fn))
             return result
@@ -180,6 +189,7 @@ class ProviderUnitOfWork(SqlUnitOfWork):
 
     async def _begin(self) -> None:
         await self._engine.turn.acquire()
+        self._owner = asyncio.current_task()
         try:
             self._transaction = self._engine.provider.transaction(IsolationLevel.REPEATABLE_READ)
             await self._transaction.__aenter__()
