@@ -9,7 +9,7 @@ import pytest
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
 from tests.backends import BACKENDS, MakeStore, make_store
-from tests.contract.test_use_after_close import companion
+from tests.contract.test_store_life import companion
 
 __all__ = ["make_store"]
 
