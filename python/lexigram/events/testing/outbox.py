@@ -91,7 +91,7 @@ class OutboxContract:
         await outbox.put(event, key="order-1")
         await outbox.put(command, key="order-2")
         await outbox.store_event(ItemAdded(sku="b", aggregate_id="order-3"))
-        waiting = {entry.key: entry for entry in await outbox.get_pending()}
+        waiting = {str(entry.key): entry for entry in await outbox.get_pending()}
         assert sorted(waiting) == ["order-1", "order-2", "order-3"]
         assert [type(waiting[key].message) for key in sorted(waiting)] == [ItemAdded, SuiteShipOrder, ItemAdded]
         assert waiting["order-1"].event == event
