@@ -7,7 +7,9 @@ coercion runs when one is created in code, so creating one costs about a microse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -99,6 +101,17 @@ class _Record(DomainModel):
         record = object.__new__(cls)
         DomainModel.__init__(record, **data)
         return record
+
+    @classmethod
+    def model_validate_json(cls, json_str: str | bytes, **kwargs: Any) -> Self:
+        """Create one from JSON text such as `model_dump_json` writes, coercing values as `model_validate` does."""
+        return cls.model_validate(json.loads(json_str), **kwargs)
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values for the fields in `update`; events and other objects in it stay what they are."""
+        source: Any = deepcopy(self) if deep else self
+        copied: Self = replace(source, **(update or {}))
+        return copied
 
 
 @dataclass(eq=False)
