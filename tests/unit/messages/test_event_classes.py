@@ -16,7 +16,9 @@ from pydantic import Field
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import DomainEvent, Event
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.context import message_context
+from lexigram.events.middleware.validation import ValidationMiddleware
 
 T = TypeVar("T")
 
@@ -71,6 +73,43 @@ def test_pydantic_fields_mean_what_they_say() -> None:
         with pytest.raises(TypeError, match="amount"):
             cls()
     assert Heir(amount=1).reason is None
+
+
+async def refuse_what_is_invalid(message: Any) -> None:
+    async def handle(_: Any) -> None:
+        """Do nothing."""
+
+    await ValidationMiddleware()(message, handle)
+
+
+async def test_annotated_fields_mean_what_they_say() -> None:
+    """`Annotated[int, Field(gt=0)]` is required unless the body or the `Field` has a default, and is checked alike."""
+
+    class Plain(DomainEvent):
+        amount: Annotated[int, Field(gt=0)]
+        rate: Annotated[int, Field(ge=1), Field(le=9)] = 5
+        notes: Annotated[list[str], Field(default_factory=list, max_length=2)]
+        unit: Annotated[int, "anything"] = 1
+        limit: Annotated[int, Field(lt=100)] | None = None
+
+    @dataclass(frozen=True)
+    class OnTop(DomainEvent):
+        amount: Annotated[int, Field(gt=0)]
+        rate: Annotated[int, Field(ge=1), Field(le=9)] = 5
+        notes: Annotated[list[str], Field(default_factory=list, max_length=2)]
+        unit: Annotated[int, "anything"] = 1
+        limit: Annotated[int, Field(lt=100)] | None = None
+
+    for cls in (Plain, OnTop):
+        event = cls(amount=1)
+        assert (event.amount, event.rate, event.notes, event.unit, event.limit) == (1, 5, [], 1, None)
+        assert cls(amount=1).notes is not event.notes
+        with pytest.raises(TypeError, match="amount"):
+            cls()
+        await refuse_what_is_invalid(cls(amount=1, rate=9, notes=["a", "b"], limit=99))
+        for field_name, value in (("amount", 0), ("rate", 0), ("rate", 10), ("notes", ["a"] * 3), ("limit", 100)):
+            with pytest.raises(EventValidationError, match=field_name):
+                await refuse_what_is_invalid(cls(**{"amount": 1, field_name: value}))
 
 
 def test_a_keyword_only_dataclass_takes_no_positional_arguments() -> None:

@@ -440,3 +440,26 @@ async def test_the_event_being_applied_is_the_message_context() -> None:
         await manager.wait_for("p", await sell(store, "a"), timeout=5)
     [(cause, context)] = made
     assert context.message_id == cause.event_id
+
+
+@pytest.mark.parametrize("config", [{}, {"shared": True, "partitions": 2, "lease_seconds": 3}])
+async def test_a_log_that_ends_before_the_position_is_an_error_until_the_projection_is_reset(
+    store: SqliteEventStore, config: dict[str, Any]
+) -> None:
+    """It has begun anew under the same checkpoints: nothing of it may be skipped in silence."""
+    checkpoints = store.checkpoint_store()
+    assert checkpoints is not None
+    for name in ("totals", "totals/1of2", "totals/2of2"):
+        await checkpoints.save_checkpoint(name, 50)
+    for number in range(3):
+        await store.append(f"s{number}", [Sold(item="pen", count=1)])
+    async with ProjectionManager(store, checkpoints, config=ProjectionConfig(**config)) as manager:
+        manager.register(Totals())
+        with pytest.raises(ProjectionBuildError, match="50, but the log ends at 3"):
+            await manager.wait_for("totals", 51, 20)
+        status = manager.get_status("totals")
+        assert status is not None
+        assert (status["state"], status["position"]) == ("faulted", 50)
+        assert await manager.rebuild("totals") == 3
+        await manager.wait_for("totals", 3, 20)
+        assert await rows(store, "totals") == {"pen": 3}

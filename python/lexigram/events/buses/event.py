@@ -6,7 +6,7 @@ import asyncio
 from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, copy_context
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from lexigram.contracts.core.concurrency_protocols import ParallelProtocol
 from lexigram.contracts.core.health import HealthStatus
@@ -262,6 +262,12 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
             return await self._abandon()
         await self._parking.store_unsaved()
         return CloseReport(unsaved=len(self._parking.unsaved))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def _abandon(self) -> CloseReport:
         """Stop the workers and turn what is left into dead letters."""

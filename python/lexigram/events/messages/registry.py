@@ -250,7 +250,16 @@ class EventTypeRegistry:
         if len(current) > 1:
             listed = ", ".join(sorted(full_name(cls) for cls in current))
             raise EventValidationError(f"types: {name!r} is ambiguous, use a class or one of {listed}", field="types")
-        return self.names(current[0]) if current else frozenset((name,))
+        if current:
+            return self.names(current[0])
+        if name.isidentifier():
+            warnings.warn(
+                f"types: no event class or alias {name!r} is known here; only events stored under just this name are "
+                "selected. Import the class, or use its full name or alias",
+                UserWarning,
+                stacklevel=2,
+            )
+        return frozenset((name,))
 
 
 default_registry = EventTypeRegistry()

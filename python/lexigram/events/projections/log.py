@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from typing import Any
 
+from lexigram.events.exceptions import ProjectionBuildError
 from lexigram.events.projections.base import Positioned
 from lexigram.events.stores._primitives import Page, ReadRequest
 
@@ -51,15 +52,25 @@ class LogReader:
         head = getattr(self.store, "head", None)
         self._refreshed = time.monotonic()
         if head is not None:
-            self.head = max(self.head, await head())
-            return self.head
+            now: int = await head()
+            self.head = max(self.head, now)
+            return now
         while found := _placed(await self.store.read_all(self.head, _HEAD_PAGE), self.head):
             self.head = found[-1][1]
         return self.head
 
     async def end_of_gap(self, after: int) -> int:
-        """Return the position up to which nothing follows `after`, now and for ever: what was there is removed."""
+        """Return the position up to which nothing follows `after`, now and for ever: what was there is removed.
+
+        Raises:
+            ProjectionBuildError: LEX_ERR_EVT_015; the log ends before `after`.
+        """
         head = await self.refresh()  # before reading: whatever is at or below it is visible
+        if head < after and hasattr(self.store, "head"):
+            raise ProjectionBuildError(
+                f"The position is {after}, but the log ends at {head}: it has begun anew or is an older copy. "
+                "Reset or rebuild what follows it"
+            )
         return after if head <= after or await self.read(after, 1) else head
 
     async def wait(self, after: int) -> None:
@@ -107,6 +118,7 @@ class PartitionReader:
     def __init__(self, whole: LogReader, index: int, total: int) -> None:
         self._whole = whole
         self._partition = (index, total)
+        self._is_checked = False
 
     @property
     def head(self) -> int:
@@ -123,7 +135,10 @@ class PartitionReader:
         return await self._whole.refresh()
 
     async def end_of_gap(self, after: int) -> int:
-        """Return the position up to which nothing of this partition follows `after`, now and for ever."""
+        """Return the position up to which nothing of this partition follows `after`; see `LogReader.end_of_gap`."""
+        if not self._is_checked:  # once: it costs a look at the whole log
+            await self._whole.end_of_gap(after)
+            self._is_checked = True
         page = await self._page(after, 1)
         return after if page.events else max(after, page.position)
 

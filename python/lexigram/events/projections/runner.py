@@ -126,6 +126,7 @@ class ProjectionRunner:
         """Begin to follow the log in a task of the running loop; a second call does nothing."""
         if not self.following:
             self._phase = ProjectionState.RUNNING
+            self._found_nothing = True  # look at the end of the log at once
             self._task = asyncio.get_running_loop().create_task(
                 self._follow(), name=f"projection {self.projection.name}"
             )
