@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lexigram.events.messages.shapes import record_for
 from lexigram.events.messages.unknown import UnknownEvent
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ class EventKinds:
 def is_common(kind: str) -> bool:
     """Tell whether all events of a class that have no event type of their own are of this kind."""
     return "\0" not in kind
+
+
+def may_hold_anything(cls: type) -> bool:
+    """Tell whether the annotation of a field, such as `Any`, allows values that no durable backend can store."""
+    record = record_for(cls)
+    nodes = [] if record is None else [field.node for field in record.fields]
+    return any((node[1] if node[0] == "optional" else node)[0] == "any" for node in nodes)
 
 
 def matches(item: ResolvedItem, kind: str, event: Any) -> bool:

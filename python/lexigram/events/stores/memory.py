@@ -13,7 +13,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.messages.stamping import stamp
 from lexigram.events.messages.unknown import UnknownEvent
-from lexigram.events.stores._memory_kinds import EventKinds, is_common
+from lexigram.events.stores._memory_kinds import EventKinds, is_common, may_hold_anything
 from lexigram.events.stores._memory_unit import Batch, Condition, MemoryUnitOfWork, Query
 from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
@@ -146,7 +146,7 @@ class InMemoryEventStore(AbstractEventStore):
         for cls, event in new.items():
             if isinstance(event, DomainEvent) and cls is not UnknownEvent:
                 name = self._kinds.name(event)
-                if is_common(name):
+                if is_common(name) and not may_hold_anything(cls):
                     self.log.learn(cls, name)
                     self._known.add(cls)
                     learned = True
@@ -157,7 +157,7 @@ class InMemoryEventStore(AbstractEventStore):
     ) -> Batch:
         names = [self._kinds.name(event) for event in events]
         for event in events:
-            if gc.is_tracked(event):
+            if gc.is_tracked(event) or type(event) not in self._known:
                 self._encode(event)  # raises for what no durable backend could store either
         return Batch(stream_id, list(events), names, expected, self._plain_condition(condition))
 

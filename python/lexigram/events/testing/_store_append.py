@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lexigram.events.exceptions import ConcurrencyError, EventError
+from lexigram.events.exceptions import ConcurrencyError, EventError, SerializationError
+from lexigram.events.messages.event import DomainEvent
 from lexigram.events.testing.samples import (
     ForeignEvent,
     ItemAdded,
@@ -20,6 +21,12 @@ from lexigram.events.testing.samples import (
 
 if TYPE_CHECKING:
     from lexigram.events.stores.base import AbstractEventStore
+
+
+class Holder(DomainEvent):
+    """Its annotation allows anything."""
+
+    held: Any
 
 
 class AppendContract:
@@ -182,3 +189,13 @@ class AppendContract:
         assert read[0].tags == ("t",)
         assert dict(read[0].metadata) == {"tenant_id": "acme"}
         assert (read[0].event_id, read[0].occurred_at) == (events[0].event_id, events[0].occurred_at)
+
+    async def test_what_cannot_be_stored_is_refused(self, store: AbstractEventStore) -> None:
+        """The error names event and field and nothing is written, the second time too; whatever the annotation says."""
+        for attempt in range(2):
+            for held in (lambda: 1, object(), 1j, range(3), memoryview(b"x"), [1j], {"deep": {"er": range(3)}}):
+                with pytest.raises(SerializationError, match=r"Holder\.held"):
+                    await store.append(f"a{attempt}", [*added("1"), Holder(held=held)])
+            await store.append("b", [Holder(held="fine")])
+        assert await store.head() == 2
+        assert await store.get_stream_ids() == ["b"]
