@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses as dc
 import pickle
+from decimal import Decimal
 from typing import ClassVar
 from uuid import UUID, uuid4
 
@@ -17,7 +18,7 @@ from lexigram.events import AggregateRoot, Entity, EventValidationError, ValueOb
 from lexigram.events.aggregates.entity import VersionedEntity
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.value_object import SingleValueObject
-from tests.unit.aggregates.domain import Line, Money, Order
+from tests.unit.aggregates.domain import ItemAdded, Line, Money, Order
 
 
 def test_annotations_are_fields() -> None:
@@ -321,6 +322,43 @@ def test_plain_classes_below_a_dataclass_take_their_own_fields() -> None:
         Savings(id="a")
     assert Screw(id="s", size=1, thread="M4") == Screw(id="s")
     assert len({Screw(id="s", size=1), Screw(id="s")}) == 1
+
+
+def test_model_copies_keep_what_is_in_them() -> None:
+    """Nested entities and value objects stay such; an aggregate's copy has its version and pending events of its own."""
+
+    class Price(ValueObject):
+        amount: Decimal
+
+        def __post_init__(self) -> None:
+            if self.amount < 0:
+                raise ValueError("negative")
+
+    class Position(Entity):
+        price: Price
+
+    class Cart(AggregateRoot):
+        lines: list[Position] = Field(default_factory=list)
+        total: Decimal = Decimal(0)
+
+        def _handle_item_added(self, event: ItemAdded) -> None:
+            self.total += event.price
+
+    line = Position(id="l", price=Price(Decimal("1.5")))
+    assert type(line.model_copy().price) is Price
+    assert line.model_copy(update={"price": Price(Decimal(2))}).price.amount == 2
+    cart = Cart(id="c", lines=[line])
+    cart._apply(ItemAdded(sku="a"))
+    for copied in (cart.model_copy(), cart.model_copy(deep=True)):
+        assert (copied, copied.version, copied.total, type(copied.lines[0])) == (cart, 1, Decimal("1.00"), Position)
+        copied._apply(ItemAdded(sku="b"))
+        assert (copied.version, cart.version) == (2, 1)
+    assert cart.model_dump().keys() == {"id", "lines", "total"}
+    assert Cart.model_validate(cart.model_dump(exclude={"lines"})).total == Decimal("1.00")
+    with pytest.raises(TypeError, match="has no field colour"):
+        cart.model_copy(update={"colour": "red"})
+    with pytest.raises(ValueError, match="negative"):
+        Price(Decimal(1)).model_copy(update={"amount": Decimal(-1)})
 
 
 def test_value_objects_with_containers_have_a_hash() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses as dc
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy as shallow_copy
 from datetime import datetime
 from typing import Any, ClassVar, Self, dataclass_transform
 from uuid import UUID
@@ -15,11 +16,11 @@ from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.domain import AggregateRoot as FrameworkAggregateRoot
 from lexigram.events import _core
 from lexigram.events.aggregates.factory import empty_aggregate
-from lexigram.events.aggregates.fields import construct, declare_fields
+from lexigram.events.aggregates.fields import construct, copied, declare_fields
 from lexigram.events.aggregates.handlers import Handler, resolve_handler
 from lexigram.events.aggregates.pending import PendingEvents
 from lexigram.events.aggregates.replay import replay
-from lexigram.events.aggregates.state import read_state, write_state
+from lexigram.events.aggregates.state import NOT_STATE, read_state, write_state
 from lexigram.events.exceptions import EventLoadError, EventValidationError
 from lexigram.events.messages.annotations import own_annotations
 from lexigram.events.messages.event import new_id
@@ -207,6 +208,20 @@ class AggregateRoot(PendingEvents, FrameworkAggregateRoot, ABC):
         self._pending_events.clear()
         self._committed_version = self._snapshot_version = snapshot.version
         self._snapshot_time = snapshot.timestamp
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy at the same version, with pending events of its own and other values for the fields in `update`.
+
+        Raises:
+            TypeError: `update` names what is no field.
+        """
+        copy: Self = copied(self, update, deep)
+        copy._pending_events = shallow_copy(copy._pending_events)
+        return copy
+
+    def model_dump(self, *, exclude: set[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Return id and state as plain data, without version and pending events; `model_validate` takes it."""
+        return super().model_dump(exclude={*(NOT_STATE - {"id"}), *(exclude or ())}, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return id (as text), version and state as plain data; `from_snapshot` reads it.

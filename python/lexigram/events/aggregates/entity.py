@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses as dc
 from abc import ABC
 from datetime import datetime
-from typing import Any, dataclass_transform
+from typing import Any, Self, dataclass_transform
 
 import pydantic
 
 from lexigram.domain import Entity as FrameworkEntity
-from lexigram.events.aggregates.fields import construct, declare_fields
+from lexigram.events.aggregates.fields import construct, copied, declare_fields
 from lexigram.events.messages.clock import now
 from lexigram.events.messages.event import new_id
 
@@ -40,6 +40,15 @@ class Entity(FrameworkEntity[Any], ABC):
     def __post_init__(self) -> None:
         if self.id is None:
             self.id = new_id()
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values for the fields in `update`; entities and value objects in it stay such.
+
+        Raises:
+            TypeError: `update` names what is no field.
+        """
+        copy: Self = copied(self, update, deep)
+        return copy
 
     def touch(self) -> None:
         """Note that the entity changed just now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 from collections.abc import Callable
+from copy import copy as shallow_copy
 from copy import deepcopy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -192,3 +193,17 @@ def construct(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     finish = getattr(instance, "__post_init__", None)
     if finish is not None:
         finish()
+
+
+def copied(instance: Any, update: dict[str, Any] | None, deep: bool) -> Any:
+    """Return a copy with other values for some fields; what is in it stays what it is, unlike in the framework's copies.
+
+    Raises:
+        TypeError: `update` names what is no field.
+    """
+    unknown = (update or {}).keys() - plan_of(type(instance)).names
+    if unknown:
+        raise TypeError(f"{type(instance).__name__} has no field {', '.join(sorted(unknown))}")
+    copy = deepcopy(instance) if deep else shallow_copy(instance)
+    copy.__dict__.update(update or {})
+    return copy

@@ -13,7 +13,7 @@ from lexigram.events.exceptions import SerializationError
 from lexigram.events.messages.annotations import annotations_of, resolve_text
 from lexigram.events.messages.codec import EventCodec
 
-_NOT_STATE = frozenset(
+NOT_STATE = frozenset(
     {
         "id",
         "_pending_events",
@@ -45,7 +45,7 @@ def read_state(aggregate: Any) -> dict[str, Any]:
     Raises:
         SerializationError: LEX_ERR_EVT_025, names the attribute that cannot be encoded.
     """
-    values = {name: value for name, value in aggregate.__dict__.items() if name not in _NOT_STATE}
+    values = {name: value for name, value in aggregate.__dict__.items() if name not in NOT_STATE}
     data: dict[str, Any] = json.loads(_codec.encode_value(values, _shape(type(aggregate), frozenset(values))))
     return data
 
@@ -56,7 +56,7 @@ def write_state(aggregate: Any, state: dict[str, Any]) -> None:
     Raises:
         SerializationError: LEX_ERR_EVT_025, the state does not fit the annotations; nothing was changed.
     """
-    values = {name: value for name, value in state.items() if name not in _NOT_STATE}
+    values = {name: value for name, value in state.items() if name not in NOT_STATE}
     shape = _shape(type(aggregate), frozenset(values))
     decoded = _codec.decode_value(json.dumps(values).encode(), shape)
     for name, annotation in shape.__annotations__.items():

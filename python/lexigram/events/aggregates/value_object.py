@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses as dc
 from abc import ABC
-from typing import Any, Generic, TypeVar, dataclass_transform
+from typing import Any, Generic, Self, TypeVar, dataclass_transform
 
 import pydantic
 
 from lexigram.domain import ValueObject as FrameworkValueObject
-from lexigram.events.aggregates.fields import construct, declare_fields
+from lexigram.events.aggregates.fields import construct, copied, declare_fields
 
 TValue = TypeVar("TValue")
 
@@ -31,6 +31,15 @@ class ValueObject(FrameworkValueObject, ABC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         construct(self, args, kwargs)
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values for the fields in `update`, checked like new ones; values in it stay such.
+
+        Raises:
+            TypeError: `update` names what is no field.
+        """
+        copy: Self = copied(self, None, deep)
+        return dc.replace(copy, **update) if update else copy
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise dc.FrozenInstanceError(f"cannot assign to field {name!r}")
