@@ -8,6 +8,7 @@ import pytest
 
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+from lexigram.events.testing.samples import added, skus
 from tests.backends import BACKENDS, MakeStore, make_store
 from tests.contract.test_store_life import companion
 
@@ -52,3 +53,20 @@ async def test_a_claim_that_was_rolled_back_is_free_at_once(make_store: MakeStor
                     raise RuntimeError
             assert not await marks.is_processed("mailer", "m-1")
         assert await marks.claim("mailer", "m-1")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_reads_inside_see_its_own_appends_where_there_is_a_transaction(
+    make_store: MakeStore, backend: str
+) -> None:
+    """Elsewhere they see what is committed; expected versions count its own appends everywhere."""
+    own = ["2"] if backend in ("sqlite", "postgres") else []
+    async with make_store(backend) as store:
+        await store.append("a", added("1"))
+        async with store.unit_of_work():
+            await store.append("a", added("2"), expected_version=1)
+            assert skus(await store.read("a")) == ["1", *own]
+            assert skus(await store.read_all()) == ["1", *own]
+            assert await store.get_stream_version("a") == await store.head() == 1 + len(own)
+            assert await store.append("a", added("3"), expected_version=2) == 3
+        assert skus(await store.read("a")) == ["1", "2", "3"]
