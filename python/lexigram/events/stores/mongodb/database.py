@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -185,10 +186,11 @@ class MongoDatabase:
             limits: dict[str, Any] = {
                 "maxPoolSize": self.settings.max_pool_size,
                 "serverSelectionTimeoutMS": int(self.settings.timeout_seconds * 1000),
+                "socketTimeoutMS": _SOCKET_TIMEOUT_MS,
                 "appname": "lexigram-events",
             }
-            if "sockettimeoutms" not in self.settings.url.lower():
-                limits["socketTimeoutMS"] = _SOCKET_TIMEOUT_MS
+            asked = {name.lower() for name, _ in parse_qsl(urlsplit(self.settings.url).query)}
+            limits = {name: value for name, value in limits.items() if name.lower() not in asked}
             try:
                 self._client = AsyncMongoClient(self.settings.url, **limits)
             except DRIVER_ERRORS as error:

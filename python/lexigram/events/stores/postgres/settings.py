@@ -115,6 +115,16 @@ class PostgresSettings:
 def _dsn(dsn: str) -> str:
     if not dsn.startswith(("postgresql://", "postgres://")):
         raise EventValidationError("dsn must look like postgresql://user@host/database", field="dsn")
+    try:
+        for host in urlsplit(dsn).netloc.rpartition("@")[2].split(","):
+            urlsplit(f"//{host}").port  # noqa: B018 - looked at to be checked
+    except ValueError as error:
+        # Not what the error says: it may quote the password.
+        raise EventValidationError(
+            "dsn: host and port cannot be read; it must look like postgresql://user@host:5432/database, "
+            "with special characters of user and password written as %XX",
+            field="dsn",
+        ) from (None if "@" in str(error) else error)
     return dsn
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from lexigram.events.exceptions import EventStoreConnectionError, EventStoreError, EventValidationError
+from lexigram.events.exceptions import EventLoadError, EventStoreConnectionError, EventStoreError, EventValidationError
 from lexigram.events.stores._loop_lock import check_loop
 
 if TYPE_CHECKING:
@@ -162,7 +162,10 @@ class RedisConnection:
         try:
             await self._command("PING")
         except FAILURES as error:
-            raise clear_error(error, self.name) from error
+            clear = clear_error(error, self.name)
+            if isinstance(clear, EventLoadError):  # refused, such as a database number that the server does not have
+                clear = EventStoreConnectionError(f"{self.name} cannot be used: {error}")
+            raise clear from error
 
     async def _execute(self, *command: Argument) -> Any:
         return await self._command(*command, **_RAW)
