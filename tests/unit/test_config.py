@@ -380,6 +380,24 @@ def test_sections_are_read_under_every_name() -> None:
     assert not hasattr(config, "nonsense")
 
 
+def test_configurations_are_equal_if_all_their_settings_are() -> None:
+    """Sections, secrets and lists included; each class of section compares its own fields."""
+    assert EventsConfig() == EventsConfig()
+    others: list[dict[str, Any]] = [
+        {"debug": True},
+        {"command_bus": {"max_retries": 9}},
+        {"postgres": {"dsn": POSTGRES}},
+        {"event_store_backend": "sqlite"},
+        {"metrics_middleware": {"histogram_buckets": [1.0]}},
+    ]
+    configs = [EventsConfig(**values) for values in ({}, *others)]
+    for number, one in enumerate(configs):
+        assert [one == other for other in configs] == [number == place for place in range(len(configs))]
+    assert EventsConfig(postgres={"dsn": POSTGRES}) == EventsConfig(postgres_dsn=POSTGRES)
+    assert EventsConfig(postgres={"dsn": POSTGRES}) != EventsConfig(postgres={"dsn": f"{POSTGRES}x"})
+    assert EventsConfig().command_bus != EventsConfig().query_bus
+
+
 def test_copies_keep_everything() -> None:
     """`model_copy` and rebuilding from `model_dump` give an equal configuration."""
     config = EventsConfig(event_store_backend="sqlite", sqlite={"database": "a.db"}, postgres={"dsn": POSTGRES})
