@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import pytest
 
 from lexigram.events import DomainEvent
 from lexigram.events.config import PostgresEventStoreConfig
+from lexigram.events.exceptions import EventStoreError, ProjectionBuildError
 from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.stores.postgres import PostgresEventStore
@@ -90,3 +93,59 @@ async def test_a_failing_event_leaves_rows_and_checkpoint_before_it(config: Post
         checkpoints = store.checkpoint_store()
         assert await checkpoints.get_checkpoint("openings") == 1
         await checkpoints.close()
+
+
+class Careless(Openings):
+    """Goes on after a statement that failed."""
+
+    name = "careless"
+
+    async def handle_event(self, event: Any) -> None:
+        insert = "INSERT INTO openings VALUES ($1, 1)"
+        await self.db.execute(insert, event.by)
+        with suppress(asyncpg.UniqueViolationError):
+            await self.db.execute(insert, event.by)
+        await self.db.execute("UPDATE openings SET n = n + 1")
+
+
+async def test_going_on_after_a_failed_statement_is_a_fault_that_names_the_statements_error(
+    config: PostgresEventStoreConfig,
+) -> None:
+    """PostgreSQL has ended the transaction by then; nothing is written."""
+    async with PostgresEventStore(config) as store:
+        await store.engine.execute("DROP TABLE IF EXISTS openings")
+        await store.append("c", [CrateOpened(by="ann")])
+        manager = ProjectionManager(store)
+        manager.register(Careless())
+        await manager.start()
+        with pytest.raises(
+            ProjectionBuildError, match=r"(?s)had failed.*UniqueViolationError.*openings_pkey.*SAVEPOINT"
+        ):
+            await manager.wait_for("careless", 1, timeout=10)
+        await manager.stop()
+        assert await store.engine.fetch_all("SELECT * FROM openings") == []
+
+
+async def test_in_a_savepoint_a_statement_may_fail(config: PostgresEventStoreConfig) -> None:
+    """What came before stays, what comes after counts; without one the end of the block raises, and says why."""
+    insert = "INSERT INTO openings VALUES ('ann', 1)"
+
+    async with PostgresEventStore(config) as store:
+        await store.engine.execute("DROP TABLE IF EXISTS openings")
+        await store.engine.execute(Openings.schema[0])
+        async with store.unit_of_work() as unit:
+            await unit.execute(insert)
+            await unit.execute("SAVEPOINT again")
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await unit.execute(insert)
+            await unit.execute("ROLLBACK TO SAVEPOINT again")
+            await unit.execute("UPDATE openings SET n = n + 1")
+        assert await store.engine.fetch_all("SELECT * FROM openings") == [("ann", 2)]
+        with pytest.raises(EventStoreError, match=r"had failed.*duplicate key") as failed:
+            async with store.unit_of_work() as unit:
+                await unit.execute("DELETE FROM openings")
+                await unit.execute(insert)
+                with suppress(asyncpg.UniqueViolationError):
+                    await unit.execute(insert)
+        assert isinstance(failed.value.__cause__, asyncpg.UniqueViolationError)
+        assert await store.engine.fetch_all("SELECT * FROM openings") == [("ann", 2)]

@@ -25,6 +25,7 @@ _UNUSABLE: Final = frozenset({"53300", "3D000", "28000", "28P01", "25P03", "25P0
 _AGAIN: Final = frozenset({"40001", "40P01"})
 LOCK_NOT_AVAILABLE: Final = "55P03"
 UNIQUE_VIOLATION: Final = "23505"
+ABORTED: Final = "25P02"
 
 _HINTS: Final = {
     FOREIGN_ROW: "only this library may write to its tables; remove the row or restore a backup",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from lexigram.events.exceptions import EventStoreError, EventValidationError
 from lexigram.events.stores._settled import settled
-from lexigram.events.stores.postgres.errors import is_lost
+from lexigram.events.stores.postgres.errors import ABORTED, is_lost, sqlstate
 from lexigram.events.stores.postgres.placeholders import numbered
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
 if TYPE_CHECKING:
-    from lexigram.events.stores.postgres.batch import AppendRequest
     from lexigram.events.stores.postgres.engine import PostgresEngine
+    from lexigram.events.stores.postgres.requests import AppendRequest
 
 T = TypeVar("T")
 
@@ -30,7 +30,8 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
     """One transaction, begun by the first statement: an empty block costs nothing.
 
     Other writers go on until the first append inside, which takes the log's lock to the end of the block. A statement
-    that fails ends the transaction, as always on PostgreSQL: let its error leave the block.
+    that fails ends the transaction, as always on PostgreSQL: let its error leave the block, or execute `SAVEPOINT name` before
+    it and `ROLLBACK TO SAVEPOINT name` after it.
 
     Args:
         engine: The engine, or how to connect to it.
@@ -53,6 +54,7 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         self._timer: asyncio.TimerHandle | None = None
         self._timed_out = False
         self._is_dirty = False
+        self._failure: Exception | None = None
         self._appended: list[AppendRequest] = []
 
     async def __aenter__(self) -> Self:
@@ -71,8 +73,8 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         """Hold the transaction's connection; tasks of one unit of work take turns.
 
         Raises:
-            EventStoreError: LEX_ERR_EVT_013, the unit of work has ended, took longer than its timeout, or the block has
-                ended the transaction.
+            EventStoreError: LEX_ERR_EVT_013, the unit of work has ended, took longer than its timeout, the block has ended the
+                transaction, or an earlier statement failed, which is the cause.
         """
         async with self._turn:
             if not self.is_open:
@@ -85,6 +87,9 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
             except Exception as error:
                 if self._timed_out:
                     raise self._too_long() from error
+                if sqlstate(error) == ABORTED:
+                    raise self._aborted() from self._failure or error
+                self._failure = error
                 raise self._engine.application_error(error) from error.__cause__
             if not self._connection.is_in_transaction():
                 raise EventStoreError("the store's transaction was ended from within; do not commit or roll back in it")
@@ -168,7 +173,7 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         await self._engine.give_back(connection, False, self._is_dirty)
         if answer == "ROLLBACK":
             # PostgreSQL answers so after a statement has failed and its error was not let out of the block.
-            raise EventStoreError("a statement of the unit of work had failed; everything was rolled back")
+            raise self._aborted() from self._failure
         if self._appended:
             self._engine.committed(1)
 
@@ -197,6 +202,13 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         """Cut the connection: the server then rolls back, whatever the block is doing."""
         self._timed_out = True
         self._connection.terminate()
+
+    def _aborted(self) -> EventStoreError:
+        failure = "" if self._failure is None else f" ({type(self._failure).__name__}: {self._failure})"
+        return EventStoreError(
+            f"a statement of the unit of work had failed{failure} and everything is rolled back: PostgreSQL goes on after a "
+            "failed statement only from a savepoint; execute SAVEPOINT before it and ROLLBACK TO SAVEPOINT after it"
+        )
 
     def _too_long(self) -> EventStoreError:
         return EventStoreError(
