@@ -154,3 +154,26 @@ async def test_with_a_pool_of_the_application(postgres_url: str) -> None:
             paths = {await pool.fetchval("SELECT current_setting('search_path')") for _ in range(8)}
             assert paths == {'"$user", public'}
     assert await places(postgres_url, name) == [(where.schema_name, 1)]
+
+
+async def test_other_connections_find_the_tables_after_one_statement(postgres_url: str) -> None:
+    """`session_sql` does for a connection of the application what the store does for its own; each time a pool lends one."""
+    name = f"sales_{uuid4().hex[:8]}"
+    async with PostgresEventStore(config(postgres_url)) as store, ProjectionManager(store) as projections:
+        projections.register(by_hand(name))
+        await store.append("till", [Sold(item="tea", cents=3)])
+        await projections.wait_for(name, 1, timeout=10)
+
+        async def prepare(connection: Any) -> None:
+            await connection.execute(store.session_sql)
+
+        async with asyncpg.create_pool(postgres_url, min_size=1, max_size=1, setup=prepare) as pool:
+            for _ in range(2):
+                assert await pool.fetchval(f"SELECT cents FROM {name}") == 3
+            assert await pool.fetchval("SELECT current_setting('search_path')") == (
+                f'"$user", public, "{store.database.names.schema}"'
+            )
+    async with PostgresEventStore(postgres_url, table_prefix=name) as plain:
+        connection = await asyncpg.connect(postgres_url)
+        assert await connection.fetchval(plain.session_sql) == '"$user", public'
+        await connection.close()

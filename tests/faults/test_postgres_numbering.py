@@ -48,7 +48,7 @@ def calls(store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch) -> list[st
     def noted(kind: str, call: Any) -> Any:
         async def send(*arguments: Any) -> Any:
             answer = await call(*arguments)
-            made.append(kind if answer is not False else "not as known")
+            made.append(kind if answer is not None else "not as known")
             return answer
 
         return send
@@ -70,12 +70,61 @@ async def test_who_writes_alone_numbers_by_itself(store: PostgresEventStore, mon
     with pytest.raises(ConcurrencyError) as conflict:
         await store.append("a", added("no"), expected_version=2)
     assert conflict.value.actual_version == 7
+    assert made[-1] == "looked up"
     assert await store.append("new", added("8"), expected_version=0) == 1
-    assert made[-2:] == ["looked up", "looked up"]
     assert await store.append("new", added("9")) == 2
+    assert made[-2:] == ["numbered", "numbered"]
+    assert await store.append("b", added("10")) == 1
+    assert made[-1] == "looked up"
+    assert await store.append("b", added("11")) == 2
     assert made[-1] == "numbered"
-    assert skus(await store.read_all()) == [str(n) for n in range(1, 10)]
+    assert skus(await store.read_all()) == [str(n) for n in range(1, 12)]
     assert positions(await store.query(tags=["x", "y"])) == [4]
+
+
+async def test_new_streams_are_numbered_too_once_there_were_a_few(
+    store: PostgresEventStore, other: PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several of them in one commit, between known ones; each has its own versions, for other writers too."""
+    made = calls(store, monkeypatch)
+    for number in range(4):
+        assert await store.append(f"new {number}", added("x")) == 1
+    assert made == ["looked up", "looked up", "looked up", "numbered"]
+    made.clear()
+    appends = [("p", 1), ("a", 2), ("q", 3), ("p", 2), ("r", 1)]
+    outcomes = await asyncio.gather(*(store.append(stream, added(*[stream] * n)) for stream, n in appends))
+    assert outcomes == [1, 3, 3, 3, 1]
+    assert await asyncio.gather(*(store.append(stream, added(stream)) for stream in "qrp")) == [4, 2, 4]
+    assert set(made) == {"numbered"}
+    for stream in "apqr":
+        events = await other.read(stream)
+        assert versions(events) == list(range(1, len(events) + 1))
+        assert {sku for sku in skus(events) if sku in "apqr"} == {stream}
+    assert await other.append("r", added("r"), expected_version=2) == 3
+    assert positions(await other.read_all()) == list(range(1, 19))
+
+
+async def test_a_stream_that_is_wrongly_taken_to_be_new_is_looked_up(
+    store: PostgresEventStore, other: PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One wasted call, then streams that are not known are looked up again; a conflict is one as always."""
+    await other.append("theirs", added("1", "2"))
+    await other.append("gone", added("3"))
+    await other.append("older", added("4"))
+    assert await other.delete_stream("gone") == 1
+    for number in range(6):
+        await store.append(f"new {number}", added("x"))
+    made = calls(store, monkeypatch)
+    outcomes = await asyncio.gather(store.append("last", added("y")), store.append("theirs", added("y")))
+    assert outcomes == [1, 3]
+    assert made == ["not as known", "looked up"]
+    assert await store.append("gone", added("z")) == 2
+    assert await store.append("older", added("z")) == 2
+    assert made[2:] == ["looked up", "looked up"]
+    with pytest.raises(ConcurrencyError) as conflict:
+        await store.append("theirs", added("no"), expected_version=0)
+    assert conflict.value.actual_version == 3
+    assert len(await store.get_stream_ids()) == 11
 
 
 async def test_others_are_noticed_and_numbering_begins_again_when_they_pause(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
@@ -34,6 +34,12 @@ def prepare(event: E) -> E:
     return fresh
 
 
+def prepare_all(events: Iterable[E]) -> list[E]:
+    """Return events that a store may stamp, as `prepare` does, in order."""
+    is_stamped = _core.is_stamped
+    return [event if is_stamped(event) is False else prepare(event) for event in events]
+
+
 def stamp(event: ContractEvent, version: int, sequence_number: int) -> None:
     """Mark an event that `prepare` returned as stored.
 
@@ -42,11 +48,26 @@ def stamp(event: ContractEvent, version: int, sequence_number: int) -> None:
         version: Version within its stream, from 1.
         sequence_number: Global position, from 1.
     """
-    if _core.is_stamped(event) is not None:
-        _core.stamp_event(event, version, sequence_number)
-        return
-    object.__setattr__(event, "version", version)
-    object.__setattr__(event, "sequence_number", sequence_number)
+    stamp_all((event,), version - 1, sequence_number - 1)
+
+
+def stamp_all(events: Iterable[ContractEvent], version: int, sequence_number: int) -> None:
+    """Mark events that `prepare` returned as stored one after the other.
+
+    Args:
+        events: The events; changed in place.
+        version: Version of the event before the first of them.
+        sequence_number: Global position of the event before the first of them.
+    """
+    stamp_event = _core.stamp_event
+    for event in events:
+        version += 1
+        sequence_number += 1
+        try:
+            stamp_event(event, version, sequence_number)
+        except TypeError:  # an event of the framework's own class
+            object.__setattr__(event, "version", version)
+            object.__setattr__(event, "sequence_number", sequence_number)
 
 
 rebuild: Callable[[type[E], dict[str, Any], Mapping[str, Any] | None], E] = _core.rebuild

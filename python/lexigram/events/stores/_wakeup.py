@@ -14,7 +14,7 @@ class Wakeup:
     Nothing is lost between reading and waiting, and a notification costs one comparison while nobody waits.
     """
 
-    __slots__ = ("_lock", "_waiters", "count", "observe_batch", "readers")
+    __slots__ = ("_lock", "_waiters", "count", "observe_batch", "on_wait", "readers")
 
     def __init__(self) -> None:
         self.count = 0
@@ -22,6 +22,8 @@ class Wakeup:
         """How many readers follow the log; a store may leave out `notify` while there are none."""
         self.observe_batch: Callable[[int], object] | None = None
         """Told how many appends shared a commit, where the backend groups them; called from any thread."""
+        self.on_wait: Callable[[], object] | None = None
+        """Called when a reader begins to wait, by that reader."""
         self._waiters: list[asyncio.Future[None]] = []
         self._lock = threading.Lock()
 
@@ -49,6 +51,8 @@ class Wakeup:
 
     async def wait(self, seen: int, timeout_seconds: float) -> None:
         """Return once the count differs from `seen`, or after `timeout_seconds`."""
+        if self.on_wait is not None:
+            self.on_wait()
         if self.count != seen:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lexigram.contracts.events.protocols.store import EventStoreProtocol
 from lexigram.events.exceptions import EventPersistenceError, EventValidationError
 from lexigram.events.messages.registry import default_registry
-from lexigram.events.messages.stamping import prepare, stamp
+from lexigram.events.messages.stamping import prepare_all, stamp_all
 from lexigram.events.stores._evolution import evolve
 from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._primitives import Page, ReadRequest
@@ -139,21 +139,25 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
             EventPersistenceError: LEX_ERR_EVT_012; nothing was written.
         """
         stream_id = check_stream_id(stream_id)
-        expected_version = check_optional(expected_version, "expected_version")
+        if expected_version is not None:
+            expected_version = check_number(expected_version, "expected_version")
         check_events(events)
-        resolved = self._resolve(condition)
+        resolved = None if condition is None else self._resolve(condition)
         if not self._is_open:
             await self._ready()
         if not events:
             return (await self._bounds(stream_id)).version
-        prepared = [prepare(event) for event in events]
+        prepared = prepare_all(events)
         if self._inline is not None and self._inline.wants(prepared):
             return await self._inline.append(stream_id, prepared, expected_version, resolved)
         unit = self._unit_of_work()
         if unit is not None:
             return await self._append_in(unit, stream_id, prepared, expected_version, resolved)
         version, position = await self._append(stream_id, prepared, expected_version, resolved, None)
-        await self._stored(stream_id, prepared, version, position)
+        self._stamp(prepared, version, position)
+        self._wakeup.notify()
+        if self._hooks is not None:
+            await self._fire_stored(stream_id, prepared)
         return version
 
     async def compact(self, stream_id: str, up_to_version: int, archiver: Archiver | None = None) -> int:
@@ -303,7 +307,8 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
     # For backends
 
     async def _page(self, request: ReadRequest) -> Page:
-        await self._ready()
+        if not self._is_open:
+            await self._ready()
         page = await self._read_all(request)
         if self._schema_evolution is None:
             return page
@@ -316,9 +321,7 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
         """Return the open unit of work that appends to this store join. Backends that share an engine override it."""
         return current_unit_of_work(self)
 
-    def _resolve(self, condition: AppendCondition | None) -> ResolvedCondition | None:
-        if condition is None:
-            return None
+    def _resolve(self, condition: AppendCondition) -> ResolvedCondition:
         if not isinstance(condition, AppendCondition):
             raise EventValidationError(f"condition must be an AppendCondition, not {condition!r}", field="condition")
         return ResolvedCondition(condition.query.resolve(self._registry), condition.after)
@@ -344,8 +347,7 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
             await self._fire_stored(stream_id, events)
 
     def _stamp(self, events: Sequence[Any], version: int, position: int) -> None:
-        for offset, event in enumerate(events, start=1 - len(events)):
-            stamp(event, version + offset, position + offset)
+        stamp_all(events, version - len(events), position - len(events))
 
     async def _fire_stored(self, stream_id: str, events: Sequence[Any]) -> None:
         from lexigram.events.hooks import EventStoredHook, fire

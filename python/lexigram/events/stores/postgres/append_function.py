@@ -2,7 +2,7 @@
 
 `append` finds out everything itself. `append_next` takes a batch that the client has numbered from what it knows of the
 log, and stores it only if the log still ends where the client thinks: then nothing else has been appended, so what it
-knows of versions is true, and nothing has to be looked up.
+knows of versions is true, and nothing has to be looked up but that streams which it takes to be new are.
 
 The lock is taken in a statement of its own. Each later statement of a VOLATILE function takes a fresh snapshot under
 READ COMMITTED, so the checks see everything that was committed before the lock was free: one statement that locks and
@@ -285,20 +285,22 @@ BEGIN
 END $function$
 """
 
-# All arrays have one element per event, except those of tags. False = it ends elsewhere, nothing is stored.
+# Arrays with the prefix e_ have one element per event, p_ per stream that the client takes to be new: e_stream has -1 for
+# the first of these, and so on. Returns their keys; NULL = the log is not as the client thinks, nothing is stored.
 _APPEND_NEXT: Final = """
 CREATE OR REPLACE FUNCTION {append_next}(
-    p_lock_timeout text, p_log bigint, p_head bigint, p_last uuid,
+    p_lock_timeout text, p_log bigint, p_head bigint, p_last uuid, p_streams text[], p_hashes bigint[],
     e_stream bigint[], e_version bigint[], e_type integer[], e_id uuid[], e_at bigint[], e_payload {given}[],
-    t_event integer[], t_tag text[]) RETURNS boolean
+    t_event integer[], t_tag text[]) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE {settings} AS $function$
 DECLARE
     log bigint := '{events}'::regclass::oid::bigint;
     is_known boolean;
+    keys bigint[] := '{}';
     new_head bigint := p_head + cardinality(e_stream);
 BEGIN
     IF log <> p_log OR current_setting('transaction_isolation') <> 'read committed' THEN
-        RETURN false;
+        RETURN NULL;
     END IF;
     IF p_lock_timeout IS NOT NULL THEN
         PERFORM set_config('lock_timeout', p_lock_timeout, true);
@@ -306,13 +308,22 @@ BEGIN
     PERFORM pg_advisory_xact_lock((1280853334::bigint << 32) | log);
     -- The id says that it is the same log, and not one that was restored and has grown to the same length.
     SELECT h.position = p_head AND e.event_id = p_last AND NOT EXISTS (SELECT FROM {events} f WHERE f.position > p_head)
+        AND NOT EXISTS (SELECT FROM {streams} s WHERE s.stream_id = ANY (p_streams))
     INTO is_known FROM {head} h, {events} e WHERE e.position = p_head;
     IF is_known IS NOT TRUE THEN
-        RETURN false;
+        RETURN NULL;
+    END IF;
+    IF cardinality(p_streams) > 0 THEN
+        WITH made AS (
+            INSERT INTO {streams} (stream_id, partition_hash)
+            SELECT unnest(p_streams), unnest(p_hashes) RETURNING key, stream_id)
+        SELECT array_agg(m.key ORDER BY u.o) INTO keys
+        FROM unnest(p_streams) WITH ORDINALITY u(id, o) JOIN made m ON m.stream_id = u.id;
     END IF;
     -- `unnest` here, and not after FROM, reads the arrays without copying them aside first.
     INSERT INTO {events} (position, stream, version, type, event_id, occurred_at, payload)
-    SELECT u.position, u.stream, u.version, u.type, u.id, timestamptz 'epoch' + u.at * interval '1 microsecond', u.payload::{payload}
+    SELECT u.position, CASE WHEN u.stream < 0 THEN keys[-u.stream] ELSE u.stream END, u.version, u.type, u.id,
+        timestamptz 'epoch' + u.at * interval '1 microsecond', u.payload::{payload}
     FROM (
         SELECT generate_series(p_head + 1, new_head) AS position, unnest(e_stream) AS stream, unnest(e_version) AS version,
             unnest(e_type) AS type, unnest(e_id) AS id, unnest(e_at) AS at, unnest(e_payload) AS payload) u;
@@ -323,6 +334,6 @@ BEGIN
     END IF;
     UPDATE {head} SET position = new_head;
     PERFORM pg_notify('lexigram_events_' || log::text, new_head::text);
-    RETURN true;
+    RETURN keys;
 END $function$
 """

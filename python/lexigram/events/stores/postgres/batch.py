@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from asyncpg.pgproto.pgproto import UUID
@@ -12,14 +12,14 @@ from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import Appended, already_stored
 from lexigram.events.stores.partition import partition_hash
 from lexigram.events.stores.postgres.append_function import Status
+from lexigram.events.stores.postgres.requests import AppendRequest
 
 if TYPE_CHECKING:
-    from lexigram.events.messages.codec import EncodedEvent
     from lexigram.events.stores.condition import ResolvedCondition
 
 NEXT: Final = (
-    "SELECT {append_next}($1::text, $2::bigint, $3::bigint, $4::uuid, $5::bigint[], $6::bigint[], $7::integer[], "
-    "$8::uuid[], $9::bigint[], $10::{given}[], $11::integer[], $12::text[])"
+    "SELECT {append_next}($1::text, $2::bigint, $3::bigint, $4::uuid, $5::text[], $6::bigint[], $7::bigint[], "
+    "$8::bigint[], $9::integer[], $10::uuid[], $11::bigint[], $12::{given}[], $13::integer[], $14::text[])"
 )
 
 CALL: Final = (
@@ -29,16 +29,39 @@ CALL: Final = (
 )
 
 
-class AppendRequest(NamedTuple):
-    """One append, encoded."""
+class Columns(NamedTuple):
+    """Events of a batch in order, by column; the last two have one element for each tag, events counted from 1."""
 
-    stream_id: str
-    events: Sequence[EncodedEvent]
-    expected_version: int | None
-    condition: ResolvedCondition | None
+    type_names: Sequence[str]
+    event_types: Sequence[str]
+    ids: list[UUID]
+    times: Sequence[int]
+    payloads: Sequence[Any]
+    tagged: list[int]
+    tags: list[str]
 
 
-def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[Any], ...]:
+def columns(requests: Sequence[AppendRequest], binary: bool) -> Columns:
+    """Lay the events of all appends out by column.
+
+    Args:
+        binary: Payloads go into a `bytea` column.
+    """
+    rows = zip(*(event for request in requests for event in request.events), strict=True)
+    ids, type_names, event_types, times, tags, given = rows
+    tagged: list[int] = []
+    names: list[str] = []
+    if any(tags):
+        for number, own in enumerate(tags, 1):
+            if own:
+                distinct = dict.fromkeys(own)
+                tagged += [number] * len(distinct)
+                names += distinct
+    payloads = given if binary else [payload.decode() for payload in given]
+    return Columns(type_names, event_types, list(map(UUID, ids)), times, payloads, tagged, names)
+
+
+def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[Sequence[Any], ...]:
     """Return the array arguments, from `p_streams` to `t_tag`.
 
     Args:
@@ -50,33 +73,21 @@ def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[
     conditions: list[ResolvedCondition | None] = []
     e_append: list[int] = []
     e_offset: list[int] = []
-    e_type: list[int] = []
-    e_id: list[UUID] = []
-    e_at: list[int] = []
-    e_payload: list[Any] = []
-    t_event: list[int] = []
-    t_tag: list[str] = []
     for number, (stream_id, events, expected, condition) in enumerate(requests, 1):
+        count = len(events)
         a_stream.append(streams.setdefault(stream_id, len(streams) + 1))
         a_expected.append(-1 if expected is None else expected)
-        a_count.append(len(events))
+        a_count.append(count)
         conditions.append(condition)
-        for offset, (event_id, type_name, event_type, at, tags, payload) in enumerate(events, 1):
-            e_append.append(number)
-            e_offset.append(offset)
-            e_type.append(types.setdefault((type_name, event_type), len(types) + 1))
-            e_id.append(UUID(event_id))
-            e_at.append(at)
-            e_payload.append(payload if binary else payload.decode())
-            if tags:
-                for tag in dict.fromkeys(tags):
-                    t_event.append(len(e_id))
-                    t_tag.append(tag)
+        e_append += [number] * count
+        e_offset += range(1, count + 1)
     if not any(conditions):
         conditions.clear()
+    type_names, event_types, *rest = columns(requests, binary)
+    e_type = [types.setdefault(names, len(types) + 1) for names in zip(type_names, event_types, strict=True)]
     return (
         list(streams),
-        [partition_hash(stream_id) for stream_id in streams],
+        hashes(streams),
         [name for name, _ in types],
         [name for _, name in types],
         a_stream,
@@ -87,12 +98,13 @@ def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[list[
         e_append,
         e_offset,
         e_type,
-        e_id,
-        e_at,
-        e_payload,
-        t_event,
-        t_tag,
+        *rest,
     )
+
+
+def hashes(streams: Iterable[str]) -> list[int]:
+    """Return what says which partition each stream is in."""
+    return [partition_hash(stream_id) for stream_id in streams]
 
 
 def outcome(request: AppendRequest, status: int, version: int, position: int) -> Appended | Exception:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError
 from lexigram.events.stores._settled import ended
-from lexigram.events.stores.postgres.batch import AppendRequest, encode_batch, outcome
+from lexigram.events.stores.postgres.batch import encode_batch, outcome
 from lexigram.events.stores.postgres.errors import (
     UNIQUE_VIOLATION,
     clear_error,
@@ -20,6 +20,7 @@ from lexigram.events.stores.postgres.errors import (
     sqlstate,
 )
 from lexigram.events.stores.postgres.knowledge import Knowledge
+from lexigram.events.stores.postgres.requests import AppendRequest
 
 MAX_EVENTS: Final = 500
 MIN_SHARE: Final = 32
@@ -40,7 +41,8 @@ class Committer:
         connect: Returns a fresh connection.
         disconnect: Gives `(connection, is_broken)` back; never raises.
         call: Executes `(connection, careful, arrays)` and returns the arrays of the answer.
-        call_next: Executes `(connection, arguments)` of a numbered batch and returns whether it was stored.
+        call_next: Executes `(connection, arguments)` of a numbered batch; returns the keys of its new streams, or None if
+            it was not stored.
         binary: Payloads go into a `bytea` column.
         where: The database as shown in errors.
         reconnect_seconds: How long a batch waits for a server that went away.
@@ -51,8 +53,8 @@ class Committer:
         self,
         connect: Callable[[], Awaitable[Any]],
         disconnect: Callable[[Any, bool], Awaitable[None]],
-        call: Callable[[Any, bool, tuple[list[Any], ...]], Awaitable[Any]],
-        call_next: Callable[[Any, tuple[Any, ...]], Awaitable[bool]],
+        call: Callable[[Any, bool, tuple[Sequence[Any], ...]], Awaitable[Any]],
+        call_next: Callable[[Any, tuple[Any, ...]], Awaitable[Sequence[int] | None]],
         *,
         binary: bool,
         where: str,
@@ -127,7 +129,8 @@ class Committer:
         """Answer those who wait, and give the connection back."""
         self._closing = True
         for future, _ in self._queue:
-            _answer(future, EventStoreConnectionError("the PostgreSQL store was closed"))
+            if not future.done():
+                future.set_exception(EventStoreConnectionError("the PostgreSQL store was closed"))
         self._queue.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -176,7 +179,8 @@ class Committer:
             self._unanswered = len(batch)
             self._loop.call_soon(self._answer_all, batch, answers)
         else:
-            self._answered, self._answered_at = len(batch), thread_time()
+            if len(batch) >= MIN_SHARE:
+                self._answered, self._answered_at = len(batch), thread_time()
             self._answer_all(batch, answers)
             # One turn of the loop: callers that were answered queue their next append, so batches stay full.
             await asyncio.sleep(0)
@@ -185,8 +189,13 @@ class Committer:
         self._unanswered = 0
         stored = False
         for (future, _), answer in zip(batch, answers, strict=True):
-            stored = stored or not isinstance(answer, BaseException)
-            _answer(future, answer)
+            if isinstance(answer, BaseException):
+                if not future.done():
+                    future.set_exception(answer)
+            else:
+                stored = True
+                if not future.done():
+                    future.set_result(answer)
         if stored:
             self.commits += 1
             self._committed(len(batch))
@@ -203,9 +212,10 @@ class Committer:
                 if self._connection is None:
                     self._connection = await self._connect()
                 if numbered is not None:
-                    if await self._call_next(self._connection, numbered.arguments):
-                        knowledge.took(numbered)
-                        return list(numbered.answers)
+                    keys = await self._call_next(self._connection, numbered.arguments)
+                    if keys is not None:
+                        knowledge.took(numbered, keys)
+                        return numbered.answers
                     numbered = None
                     knowledge.forget(is_alone=False)
                 arrays = encode_batch(requests, self._binary)
@@ -242,15 +252,6 @@ class Committer:
         connection, self._connection = self._connection, None
         if connection is not None:
             await self._disconnect(connection, True)
-
-
-def _answer(future: asyncio.Future[Any], answer: Any) -> None:
-    if future.done():
-        return
-    if isinstance(answer, BaseException):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
 
 
 def _alone(failure: BaseException) -> BaseException:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from lexigram.events.exceptions import (
@@ -21,20 +21,17 @@ from lexigram.events.exceptions import (
 from lexigram.events.stores._loop_lock import check_loop
 from lexigram.events.stores._settled import settled
 from lexigram.events.stores._wakeup import Wakeup
-from lexigram.events.stores.postgres.batch import CALL, NEXT, AppendRequest, encode_batch, outcome
+from lexigram.events.stores.postgres.batch import CALL, NEXT, encode_batch, outcome
 from lexigram.events.stores.postgres.committer import Committer
 from lexigram.events.stores.postgres.errors import clear_error, is_lost
 from lexigram.events.stores.postgres.listener import Listener
 from lexigram.events.stores.postgres.placeholders import numbered
 from lexigram.events.stores.postgres.pool import Connections
+from lexigram.events.stores.postgres.requests import AppendRequest
 from lexigram.events.stores.postgres.schema import migrate
 from lexigram.events.stores.postgres.settings import PostgresSettings
 from lexigram.events.stores.postgres.unit import PostgresUnitOfWork, changed, check_timeout
 from lexigram.events.stores.unit_of_work import current_unit_of_work
-
-if TYPE_CHECKING:
-    from lexigram.events.messages.codec import EncodedEvent
-    from lexigram.events.stores.condition import ResolvedCondition
 
 T = TypeVar("T")
 
@@ -111,13 +108,13 @@ class PostgresEngine:
         )
         self.committer.start(await connections.connect())
         if settings.listen and not settings.transaction_pooling:
-            channel = f"lexigram_events_{row[0]}"
-            self._listener = Listener(channel, self.wakeup, connections.connect, connections.disconnect)
-            self._listener.start()
+            self._listener = Listener(self.channel, self.wakeup, connections.connect, connections.disconnect)
+            self.wakeup.on_wait = self._listener.start
 
     async def release(self) -> None:
         """Commit what is queued and close everything that is ours."""
         self._is_closed = True
+        self.wakeup.on_wait = None
         try:
             await self.committer.stop()
         finally:
@@ -126,6 +123,11 @@ class PostgresEngine:
                     await self._listener.stop()
             finally:
                 await self._connections.close()
+
+    @property
+    def channel(self) -> str:
+        """The channel on which each commit is notified."""
+        return f"lexigram_events_{self._log_oid}"
 
     @property
     def is_listening(self) -> bool:
@@ -146,18 +148,6 @@ class PostgresEngine:
 
     # Appending
 
-    def append(
-        self,
-        stream_id: str,
-        events: Sequence[EncodedEvent],
-        expected_version: int | None,
-        condition: ResolvedCondition | None,
-        unit: PostgresUnitOfWork | None,
-    ) -> Awaitable[Any]:
-        """Store an append with its neighbours, or inside `unit`; await where it was stored."""
-        request = AppendRequest(stream_id, events, expected_version, condition)
-        return self.committer.append(request) if unit is None else unit.append(request)
-
     async def append_in(self, connection: Any, request: AppendRequest) -> Any:
         """Store one append in the open transaction of `connection`."""
         (answer,) = await self.append_all_in(connection, (request,))
@@ -171,18 +161,18 @@ class PostgresEngine:
         row = await self._row(connection, True, arrays)
         return [outcome(*one) for one in zip(requests, *row[:3], strict=True)]
 
-    async def _send(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
+    async def _send(self, connection: Any, careful: bool, arrays: tuple[Sequence[Any], ...]) -> Any:
         """Execute one batch in a transaction of its own."""
         if not self.settings.transaction_pooling:
             return await self._row(connection, careful, arrays)
         async with connection.transaction(isolation="read_committed"):
             return await self._row(connection, careful, arrays)
 
-    async def _row(self, connection: Any, careful: bool, arrays: tuple[list[Any], ...]) -> Any:
+    async def _row(self, connection: Any, careful: bool, arrays: tuple[Sequence[Any], ...]) -> Any:
         return await connection.fetchrow(self._call, careful, self._lock_timeout, *arrays)
 
     async def _send_next(self, connection: Any, arguments: tuple[Any, ...]) -> Any:
-        """Execute one numbered batch in a transaction of its own; return whether it was stored."""
+        """Execute one numbered batch in a transaction of its own; return its new streams' keys, None = not stored."""
         call = self._next, self._lock_timeout, self._log_oid, *arguments
         if not self.settings.transaction_pooling:
             return await connection.fetchval(*call)
@@ -255,8 +245,10 @@ class PostgresEngine:
         unit = self.current_unit()
         if unit is not None:
             return await unit.execute(sql, params)
-        async with self._borrowed(self.write_error) as connection:
-            return changed(await connection.execute(numbered(sql), *params))
+        try:
+            return changed(await self._call_pool("execute", numbered(sql), params))
+        except Exception as error:
+            raise self.write_error(error) from error.__cause__
 
     async def write_all(self, sql: str, params: Sequence[Any] = ()) -> list[Any]:
         """Run one writing statement and return the rows of its RETURNING clause."""
@@ -278,42 +270,38 @@ class PostgresEngine:
             async with unit.connection() as connection:
                 return list(await connection.fetch(statement, *params))
         try:
-            async with self._borrowed() as connection:
-                return list(await connection.fetch(statement, *params))
+            return await self._call_pool("fetch", statement, params)  # type: ignore[no-any-return]
         except Exception as error:
             if not is_lost(error) or isinstance(error, TimeoutError):
-                raise clear_error(error, self.settings.where, EventLoadError) from error
-        async with self._borrowed(self.read_error) as connection:
-            return list(await connection.fetch(statement, *params))
+                raise self.read_error(error) from error
+        try:
+            return await self._call_pool("fetch", statement, params)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise self.read_error(error) from error.__cause__
 
     async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> Any:
         """Return the first row of a query or None."""
         rows = await self.fetch_all(sql, params)
         return rows[0] if rows else None
 
-    @asynccontextmanager
-    async def _borrowed(self, error_of: Callable[[BaseException], BaseException] | None = None) -> AsyncIterator[Any]:
-        """Hold a connection of the pool."""
+    async def _call_pool(self, method: str, sql: str, params: Sequence[Any]) -> Any:
+        """Run a statement by this method of a connection of the pool."""
+        connection = await self._connections.acquire()
+        is_broken, is_idle = False, False
         try:
-            connection = await self._connections.acquire()
-            is_broken, is_idle = False, False
-            try:
-                if self.settings.transaction_pooling:
-                    # Preparing and executing must meet the same server connection.
-                    async with connection.transaction():
-                        yield connection
-                else:
-                    yield connection
-                is_idle = True
-            except BaseException as error:
-                is_broken = is_lost(error)
-                raise
-            finally:
-                await self._connections.release(connection, is_broken, is_idle=is_idle)
-        except Exception as error:
-            if error_of is None:
-                raise
-            raise error_of(error) from error.__cause__
+            if self.settings.transaction_pooling:
+                # Preparing and executing must meet the same server connection.
+                async with connection.transaction():
+                    answer = await getattr(connection, method)(sql, *params)
+            else:
+                answer = await getattr(connection, method)(sql, *params)
+            is_idle = True
+            return answer
+        except BaseException as error:
+            is_broken = is_lost(error)
+            raise
+        finally:
+            await self._connections.release(connection, is_broken, is_idle=is_idle)
 
     async def begin(self) -> Any:
         """Return a connection with an open transaction; `give_back` returns it."""

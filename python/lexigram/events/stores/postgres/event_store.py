@@ -15,6 +15,8 @@ from lexigram.events.stores._primitives import Appended, Page, ReadRequest, Stre
 from lexigram.events.stores._serializer import SerializerCodec
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.postgres.database import Database
+from lexigram.events.stores.postgres.names import find_also
+from lexigram.events.stores.postgres.requests import AppendRequest
 from lexigram.events.stores.postgres.statements import EventStatements
 from lexigram.events.stores.unit_of_work import innermost_unit_of_work
 
@@ -130,6 +132,15 @@ class PostgresEventStore(AbstractEventStore):
         """The engine of the log, to run application statements on it. Raises before `connect`."""
         return self.database.engine
 
+    @property
+    def session_sql(self) -> str:
+        """What a connection of your own executes to find the log's tables, and read models beside them, by their bare names.
+
+        They are found behind what the connection found before, to the end of its session. Any driver can run it.
+        """
+        schema = self.database.names.schema
+        return "SELECT current_setting('search_path')" if schema is None else find_also(schema)
+
     async def _connected(self) -> PostgresEngine:
         await self._ready()
         return self._engine
@@ -157,15 +168,12 @@ class PostgresEventStore(AbstractEventStore):
         condition: ResolvedCondition | None,
         unit_of_work: AbstractUnitOfWork | None,
     ) -> Awaitable[Appended]:
-        encode = self._codec.encode
-        encoded = [encode(event) for event in events]
+        request = AppendRequest(stream_id, list(map(self._codec.encode, events)), expected_version, condition)
         unit: Any = unit_of_work
-        return self._engine.append(stream_id, encoded, expected_version, condition, unit)
+        return self._engine.committer.append(request) if unit is None else unit.append(request)
 
     async def _append_all_in(self, unit: Any, appends: Sequence[tuple[Any, ...]]) -> list[int | Exception]:
         """Append several times inside a unit of work, in one call; a conflict is the outcome of that append."""
-        from lexigram.events.stores.postgres.batch import AppendRequest
-
         encode = self._codec.encode
         requests = [
             AppendRequest(stream_id, [encode(event) for event in events], expected, condition)
@@ -210,7 +218,9 @@ class PostgresEventStore(AbstractEventStore):
             connection: Where to look up new types; None = the engine.
         """
         types = self._types
-        if any(row[0] not in types for row in rows):
+        try:
+            return [(*types[row[0]], row[1], row[2], row[3]) for row in rows]
+        except KeyError:
             fetch = self._engine.fetch_all if connection is None else connection.fetch
             for key, type_name, event_type in await fetch(self._statements.types):
                 types[key] = (type_name, event_type)

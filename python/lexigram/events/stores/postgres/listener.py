@@ -1,10 +1,14 @@
-"""Wakes readers when another process or store commits: LISTEN on a connection of its own, opened again when lost."""
+"""Wakes readers when another process or store commits: LISTEN on a connection of its own, opened again when lost.
+
+It begins when the first reader waits. A process that only writes needs no such connection, and its server nobody to notify.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Final
 
 from lexigram.events.stores._wakeup import Wakeup
@@ -37,8 +41,9 @@ class Listener:
         self.is_listening = False
 
     def start(self) -> None:
-        """Connect and listen in a task."""
-        self._task = asyncio.create_task(self._run(), name="lexigram-events-listener")
+        """Connect and listen in a task, from the first call to `stop`."""
+        if self._task is None and not self._stopping.is_set():
+            self._task = asyncio.create_task(self._run(), name="lexigram-events-listener", context=Context())
 
     async def stop(self) -> None:
         """Stop listening and give the connection back."""

@@ -132,9 +132,19 @@ class TableNames:
     @property
     def append_next(self) -> str:
         """The function that stores a batch which was numbered by the client."""
-        return self.beside("append_next_v1")
+        return self.beside("append_next_v2")
 
     @property
     def matches(self) -> str:
         """The function that finds an event which an append condition watches."""
         return self.beside("matches_v1")
+
+
+def find_also(schema: str, *, is_local: bool = False) -> str:
+    """Return the statement by which tables of a schema are found without its name, behind those that were found before.
+
+    Args:
+        is_local: To the end of the transaction; False = of the session.
+    """
+    local = "true" if is_local else "false"
+    return f"""SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), '"{schema}"'), {local})"""

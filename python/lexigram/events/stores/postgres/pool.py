@@ -10,6 +10,7 @@ import asyncpg
 
 from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.postgres.errors import clear_error
+from lexigram.events.stores.postgres.names import find_also
 from lexigram.events.stores.postgres.settings import PostgresSettings
 
 _CLOSE_SECONDS: Final = 5.0
@@ -174,16 +175,6 @@ class Connections:
             # A prepared statement would stay behind on a server connection that is somebody else's next time.
             options["statement_cache_size"] = 0
         return options
-
-
-def find_also(schema: str, *, is_local: bool = False) -> str:
-    """Return the statement by which tables of a schema are found without its name, behind those that were found before.
-
-    Args:
-        is_local: To the end of the transaction; False = of the session.
-    """
-    local = "true" if is_local else "false"
-    return f"""SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), '"{schema}"'), {local})"""
 
 
 async def _discard(connecting: asyncio.Future[Any]) -> None:

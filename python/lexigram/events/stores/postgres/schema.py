@@ -9,7 +9,7 @@ from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.postgres.append_function import functions
 from lexigram.events.stores.postgres.names import TableNames
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1280853334, hashtext($1))"
 
@@ -176,6 +176,11 @@ def _state_tables(names: TableNames, payload: str) -> tuple[str, ...]:
     )
 
 
+def _functions_before(names: TableNames, payload: str) -> tuple[str, ...]:
+    """Version 2. Its functions came with version 4 in another form; logs that had them keep them for older processes."""
+    return ()
+
+
 def _add_faults(names: TableNames, payload: str) -> tuple[str, ...]:
     """Version 3. Why the last owner of a lease gave it back."""
     return (f"ALTER TABLE {names.checkpoints} ADD COLUMN IF NOT EXISTS fault text",)
@@ -183,7 +188,8 @@ def _add_faults(names: TableNames, payload: str) -> tuple[str, ...]:
 
 _STEPS: Final[tuple[Callable[[TableNames, str], tuple[str, ...]], ...]] = (
     _create,
-    functions,
+    _functions_before,
     _add_faults,
+    functions,
 )
 """Step n brings the tables from version n to n + 1."""

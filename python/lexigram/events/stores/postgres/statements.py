@@ -37,6 +37,7 @@ class EventStatements:
     def __init__(self, names: TableNames, payload: str) -> None:
         n = names
         self.names = names
+        self._events, self._streams, self._tags, self._head = n.events, n.streams, n.tags, n.head
         # The key of the type, not its names: they would be joined and sent with every row.
         self._columns = f"e.type, e.payload{'' if payload == 'bytea' else '::text'}, e.version, e.position"
         self.types = f"SELECT key, type_name, event_type FROM {n.types}"
@@ -76,8 +77,8 @@ class EventStatements:
         Its rows are type key, payload, version, position, stream id (or NULL) and the head, all of one snapshot. One row is there in any case; its
         position is NULL if nothing was found.
         """
-        names, before = self.names, request_params(request)
-        stream = f"(SELECT s.stream_id FROM {names.streams} s WHERE s.key = e.stream)"
+        before = request_params(request)
+        stream = f"(SELECT s.stream_id FROM {self._streams} s WHERE s.key = e.stream)"
         columns = f"{self._columns}, {stream if request.with_stream_ids else 'NULL::text'}"
         items = [_EVERYTHING] if request.query is None else list(request.query)
         if len(items) == 1 and not items[0].tags and (items[0].types is None or len(items[0].types) == 1):
@@ -86,7 +87,7 @@ class EventStatements:
         else:
             positions, params = self._positions(request, len(before))
             rows = f"SELECT {columns} FROM ({positions}) p {self._event_at('p')}"
-        head = f"(SELECT position FROM {names.head} LIMIT 1)"  # one row, which the planner does not know
+        head = f"(SELECT position FROM {self._head} LIMIT 1)"  # one row, which the planner does not know
         return f"SELECT r.*, h.position FROM {head} h LEFT JOIN LATERAL ({rows}) r ON true", [*before, *params]
 
     def count(self, request: ReadRequest) -> Sql:
@@ -114,7 +115,7 @@ class EventStatements:
     def _arm(self, item: ResolvedItem, request: ReadRequest, taken: int, columns: str = "e.position") -> Sql:
         if item.tags:
             return self._tag_arm(item, request, taken)
-        events = f"SELECT {columns} FROM {self.names.events} e{self._partitions(request)}"
+        events = f"SELECT {columns} FROM {self._events} e{self._partitions(request)}"
         where = f"e.position > $1{self._filters(request)} ORDER BY e.position LIMIT $2"
         if item.types is None:
             return f"{events} WHERE {where}", []
@@ -126,35 +127,35 @@ class EventStatements:
         )
 
     def _tag_arm(self, item: ResolvedItem, request: ReadRequest, taken: int) -> Sql:
-        names, filters = self.names, self._filters(request)
+        filters = self._filters(request)
         first, *others = sorted(item.tags)
         params: list[Any] = [first]
-        tables = f"{names.tags} g"
+        tables = f"{self._tags} g"
         if filters or request.limit is not None:
             tables += f" {self._event_at('g')}{self._partitions(request)}"
         where = f"g.tag = ${taken + 1} AND g.position > $1{filters}"
         if len(others) > MAX_JOINED_TAGS:  # one index lookup for each, too, and planned at once
             params.append(others)
-            have = f"SELECT count(*) FROM {names.tags} o WHERE o.tag = ANY (${taken + 2}::text[]) AND o.position = g.position"
+            have = f"SELECT count(*) FROM {self._tags} o WHERE o.tag = ANY (${taken + 2}::text[]) AND o.position = g.position"
             where += f" AND ({have}) = {len(others)}"
             others = []
         for tag in others:
             params.append(tag)
-            where += f" AND EXISTS (SELECT FROM {names.tags} o WHERE o.tag = ${taken + len(params)} AND o.position = g.position)"
+            where += f" AND EXISTS (SELECT FROM {self._tags} o WHERE o.tag = ${taken + len(params)} AND o.position = g.position)"
         if item.types is not None:
             params.append(sorted(item.types))
-            where += f" AND g.type IN ({selected_types(names, f'${taken + len(params)}::text[]')})"
+            where += f" AND g.type IN ({selected_types(self.names, f'${taken + len(params)}::text[]')})"
         return f"SELECT g.position FROM {tables} WHERE {where} ORDER BY g.position LIMIT $2", params
 
     def _event_at(self, place: str) -> str:
         """Return the joined look-up of the event `e` at the position of another table."""
-        return f"CROSS JOIN LATERAL (SELECT * FROM {self.names.events} WHERE position = {place}.position LIMIT 1) e"
+        return f"CROSS JOIN LATERAL (SELECT * FROM {self._events} WHERE position = {place}.position LIMIT 1) e"
 
     def _partitions(self, request: ReadRequest) -> str:
         """Return the joined look-up of the stream `s` of `e`, if only those of one partition are wanted."""
         if request.partition is None:
             return ""
-        return f" CROSS JOIN LATERAL (SELECT partition_hash FROM {self.names.streams} WHERE key = e.stream LIMIT 1) s"
+        return f" CROSS JOIN LATERAL (SELECT partition_hash FROM {self._streams} WHERE key = e.stream LIMIT 1) s"
 
     def _filters(self, request: ReadRequest) -> str:
         """Return further conditions on `e` and `s`; their parameters are those of `request_params`."""
