@@ -8,14 +8,13 @@ from typing import Any, Final
 
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
-from lexigram.events.stores.mongodb.database import MongoDatabase, after_commit, put
+from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, after_commit, put
 from lexigram.events.types import Snapshot
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_INDEXES: Final = (([("aggregate_id", 1), ("version", -1)], {"name": "by_aggregate", "unique": True}),)
 
 
-class MongoDBSnapshotStore(AbstractSnapshotStore):
+class MongoDBSnapshotStore(MongoCollections, AbstractSnapshotStore):
     """Snapshots in one collection; inside a unit of work they are saved after its commit.
 
     Args:
@@ -23,21 +22,17 @@ class MongoDBSnapshotStore(AbstractSnapshotStore):
         codec: Encodes the states; values of every type that events can hold survive.
     """
 
+    indexes = (([("aggregate_id", 1), ("version", -1)], {"name": "by_aggregate", "unique": True}),)
+
     def __init__(self, config: Any, *, codec: EventCodec | None = None) -> None:
-        super().__init__()
-        self.mongo = MongoDatabase(config)
+        database = MongoDatabase(config)
+        self._use(database, database.settings.snapshots)
         self._codec = EventCodec() if codec is None else codec
 
     @property
     def snapshots(self) -> Any:
         """The driver's collection. Raises before `connect`."""
         return self.mongo.collection(name=self.mongo.settings.snapshots)
-
-    async def _open(self) -> None:
-        await self.mongo.open_collection(self.mongo.settings.snapshots, _INDEXES)
-
-    async def _close(self) -> None:
-        await self.mongo.close()
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
         encode = self._codec.encode_value

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
-from lexigram.events.stores.postgres.database import Database
+from lexigram.events.stores.postgres.database import Database, PostgresTables
 from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
     from lexigram.contracts.data.sql.database import DatabaseProviderProtocol
 
 
-class PostgresSnapshotStore(AbstractSnapshotStore):
+class PostgresSnapshotStore(PostgresTables, AbstractSnapshotStore):
     """Snapshots in PostgreSQL; a unit of work on the same database includes them.
 
     Args:
@@ -34,17 +34,10 @@ class PostgresSnapshotStore(AbstractSnapshotStore):
         registry: Any = None,
         table_prefix: str = "",
     ) -> None:
-        super().__init__()
-        self.database = Database(config, provider, pool=pool, table_prefix=table_prefix)
+        self._use(Database(config, provider, pool=pool, table_prefix=table_prefix))
         self._table = self.database.names.snapshots
         # Always JSON, whatever the events are: readable to people and to SQL.
         self._codec = EventCodec() if registry is None else EventCodec(registry)
-
-    async def _open(self) -> None:
-        await self.database.open()
-
-    async def _close(self) -> None:
-        await self.database.close()
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
         encode = self._codec.encode_value

@@ -8,12 +8,12 @@ from typing import Any
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.stores.redis.operations import SmallOperation
-from lexigram.events.stores.redis.shared import log_of
+from lexigram.events.stores.redis.shared import RedisPart, log_of
 from lexigram.events.stores.redis.small_scripts import SNAPSHOT_SCRIPT
 from lexigram.events.types import Snapshot
 
 
-class RedisSnapshotStore(AbstractSnapshotStore):
+class RedisSnapshotStore(RedisPart, AbstractSnapshotStore):
     """Snapshots in a namespace of Redis; a unit of work of an event store that shares it includes them.
 
     Args:
@@ -23,15 +23,8 @@ class RedisSnapshotStore(AbstractSnapshotStore):
     """
 
     def __init__(self, store: Any, namespace: str = "lexigram:events", *, codec: EventCodec | None = None) -> None:
-        super().__init__()
-        self.log = log_of(store, namespace)
+        self._use(log_of(store, namespace))
         self._codec = EventCodec() if codec is None else codec
-
-    async def _open(self) -> None:
-        await self.log.open()
-
-    async def _close(self) -> None:
-        await self.log.close()
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
         taken = snapshot.timestamp if snapshot.timestamp.tzinfo else snapshot.timestamp.replace(tzinfo=UTC)

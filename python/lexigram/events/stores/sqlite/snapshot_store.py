@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
-from lexigram.events.stores.sqlite.database import Database
+from lexigram.events.stores.sqlite.database import Database, SqliteTables
 from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class SqliteSnapshotStore(AbstractSnapshotStore):
+class SqliteSnapshotStore(SqliteTables, AbstractSnapshotStore):
     """Snapshots in the tables of a SQLite file; a unit of work on that file includes them.
 
     Args:
@@ -35,16 +35,9 @@ class SqliteSnapshotStore(AbstractSnapshotStore):
         codec: EventCodec | None = None,
         table_prefix: str = "",
     ) -> None:
-        super().__init__()
-        self.database = Database(config, provider, table_prefix)
+        self._use(Database(config, provider, table_prefix))
         self._table = self.database.names.snapshots
         self._codec = EventCodec() if codec is None else codec
-
-    async def _open(self) -> None:
-        await self.database.open()
-
-    async def _close(self) -> None:
-        await self.database.close()
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
         encode = self._codec.encode_value
