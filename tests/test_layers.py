@@ -11,7 +11,7 @@ import lexigram.events
 
 PACKAGE = Path(__file__).parent.parent / "python" / "lexigram" / "events"
 LEVELS = {
-    0: "_core constants exceptions",
+    0: "_core _packages constants exceptions",
     1: "messages types protocols config hooks events clock",
     2: "schema encryption",
     3: "aggregates buses decorators middleware stores",

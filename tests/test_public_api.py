@@ -126,3 +126,36 @@ def test_importing_the_package_loads_no_optional_driver() -> None:
         "'opentelemetry','cryptography','sqlite3'} & set(sys.modules); print(sorted(bad))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+PACKAGE_NAMES = [
+    ("aggregates", "AggregateRoot Entity ValueObject VersionedAggregateRoot"),
+    ("buses", "Bus CommandBusImpl EventBusImpl QueryBusImpl DispatchResult"),
+    ("decorators", "command_handler event_handler query_handler multi_event_handler validate_command saga projection"),
+    ("di", "EventsProvider"),
+    ("handlers", "HandlerRegistry CommandHandlerProtocol EventHandlerProtocol QueryHandlerProtocol"),
+    ("messages", "Command DomainEvent Event IntegrationEvent Message MessageMetadata PagedResult Query"),
+    (
+        "middleware",
+        "AbstractMiddleware LoggingMiddleware MetricsMiddleware RetryMiddleware ValidationMiddleware middleware",
+    ),
+    ("projections", "InlineProjection ProjectionManager ProjectionProtocol"),
+    ("repository", "AbstractRepository EventSourcingRepository"),
+    ("sagas", "InMemorySagaStore SagaBase SagaContext SagaManager SagaStatus SagaStepResult saga_step"),
+    ("schema", "EventSchema SchemaEvolution SchemaRegistry Upcaster"),
+    ("stores", "AbstractEventStore HAS_SQLITE InMemoryEventStore RedisEventStore SnapshotManager SqliteEventStore"),
+]
+
+
+@pytest.mark.parametrize(("package", "names"), PACKAGE_NAMES, ids=lambda value: value.split()[0])
+def test_names_can_be_imported_from_their_package(package: str, names: str) -> None:
+    """They are those of their module; modules stay modules, and other names are an ImportError."""
+    module = import_module(f"lexigram.events.{package}")
+    for name in names.split():
+        value = getattr(module, name)
+        if inspect.isclass(value) and value.__module__.startswith("lexigram.events."):
+            assert value.__module__.startswith(module.__name__)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = module.nonsense
+    decorators = import_module("lexigram.events.decorators")
+    assert import_module("lexigram.events.decorators.idempotent") is decorators.idempotent

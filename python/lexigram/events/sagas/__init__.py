@@ -1,1 +1,11 @@
 """Long-running processes in steps that are stored, resumed after a crash and compensated on failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    from lexigram.events._packages import from_package
+
+    return from_package(__name__, name)

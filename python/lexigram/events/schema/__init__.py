@@ -1,1 +1,11 @@
 """Event schemas, their versions, and the conversion of old events on read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    from lexigram.events._packages import from_package
+
+    return from_package(__name__, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 _DRIVERS: Final = {"HAS_POSTGRES": "asyncpg", "HAS_MONGODB": "pymongo", "HAS_REDIS": "redis", "HAS_SQLITE": "sqlite3"}
 HAS_POSTGRES: bool
@@ -11,9 +11,11 @@ HAS_REDIS: bool
 HAS_SQLITE: bool
 
 
-def __getattr__(name: str) -> bool:
+def __getattr__(name: str) -> Any:
     if name in _DRIVERS:
         from importlib.util import find_spec
 
         return find_spec(_DRIVERS[name]) is not None
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lexigram.events._packages import from_package
+
+    return from_package(__name__, name)
