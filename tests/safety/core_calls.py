@@ -46,8 +46,14 @@ def on_channel(call: Callable[[World, Any], Any], *, items: int = 0, closed: boo
     return run
 
 
-def on_stream(call: Callable[[World, Any], Any], source: Any = None) -> Case:
-    return lambda w: call(w, _core.EventStream([[w.event, w.value], [w.value]] if source is None else source))
+def on_stream(call: Callable[[World, Any], Any]) -> Case:
+    """Return a case on a new stream of three events, two at a time."""
+    return on_log(lambda w, log: call(w, log.stream(0, 2, None, None, None)))
+
+
+def empty_stream() -> Any:
+    """Return a stream without events."""
+    return _core.EventLog(print, 0).stream(0, 1, None, None, None)
 
 
 def waiting(world: World, channel: Any) -> Future:
@@ -124,6 +130,14 @@ LOG: dict[str, dict[str, Case]] = {
         "refused": refused(ValueError, lambda w: w.log(Plain()).page(0, None, None, w.kinds, (1, 1), True)),
         "wrong": refused(TypeError, lambda w: w.log().page(0, None, None, [(w.value, [w.tag])], None, True)),  # type: ignore[list-item]
     },
+    "EventLog.stream": {
+        "all": on_log(lambda w, log: [quietly(log.stream(0, 2, None, None, None).__anext__().__next__) for _ in range(2)]),
+        "query": on_log(lambda w, log: quietly(log.stream(1, 9, 3, w.kinds, (0, 1)).__anext__().__next__)),
+        "fetched": on_log(lambda w, log: (s := log.stream(0, 9, None, None, None), quietly(s.__anext__().__next__), log.clear(), s)),
+        "none": on_log(lambda w, log: [log.stream(*a, w.kinds, None) for a in ((w.value, 1, None), (0, 0, None), (0, 1, -1))]),
+        "refused": refused(ValueError, lambda w: w.log(Plain()).stream(0, 1, None, w.kinds, (1, 1))),
+        "wrong": refused(TypeError, lambda w: w.log().stream(0, 1, None, [(w.value, [w.tag])], None)),  # type: ignore[list-item]
+    },
     "EventLog.count": {
         "all": on_log(lambda w, log: log.count(0, None, None, None)),
         "query": on_log(lambda w, log: log.count(0, 3, w.kinds, (0, 1))),
@@ -196,7 +210,7 @@ CHANNEL: dict[str, dict[str, Case]] = {
 STREAM: dict[str, dict[str, Case]] = {
     "EventStream": {
         "new": on_stream(lambda w, s: s),
-        "refused": refused(TypeError, lambda w: _core.EventStream(w.value)),  # type: ignore[arg-type]
+        "refused": refused(TypeError, lambda w: _core.EventStream()),
     },
     "EventStream.__aiter__": {"itself": on_stream(lambda w, s: aiter(s))},
     "EventStream.__anext__": {"left": on_stream(lambda w, s: s.__anext__())},
@@ -208,13 +222,11 @@ STREAM: dict[str, dict[str, Case]] = {
         "refused": refused(TypeError, on_stream(lambda w, s: s.athrow(w.value)), on_stream(lambda w, s: s.athrow(int))),
         "raising": refused(LookupError, on_stream(lambda w, s: s.athrow(raiser(w.error)))),
     },
-    "Step": {"refused": refused(TypeError, lambda w: type(_core.EventStream([]).__anext__())())},
+    "Step": {"refused": refused(TypeError, lambda w: type(empty_stream().__anext__())())},
     "Step.__await__": {"itself": on_stream(lambda w, s: s.__anext__().__await__())},
     "Step.__iter__": {"itself": on_stream(lambda w, s: iter(s.__anext__()))},
     "Step.__next__": {
         "values": on_stream(lambda w, s: [quietly(s.__anext__().__next__) for _ in range(5)]),
-        "no list": refused(TypeError, lambda w: _core.EventStream([w.value]).__anext__().__next__()),  # type: ignore[attr-defined,list-item]
-        "raising": refused(LookupError, lambda w: _core.EventStream(failing(w)).__anext__().__next__()),  # type: ignore[attr-defined]
     },
     "Closing": {"refused": refused(TypeError, on_stream(lambda w, s: type(s.aclose())()))},
     "Closing.__await__": {"itself": on_stream(lambda w, s: s.aclose().__await__())},
@@ -224,11 +236,6 @@ STREAM: dict[str, dict[str, Case]] = {
         "thrown": on_stream(lambda w, s: quietly(s.athrow(LookupError(w.value)).__next__)),
     },
 }  # fmt: skip
-
-
-def failing(world: World) -> Any:
-    yield from ()
-    raise LookupError(world.value)
 
 
 def raiser(error: Exception) -> Any:

@@ -206,7 +206,7 @@ class Machine:
             lambda: Do(value=self.any()),
             lambda: _core.EventLog(Hostile(self) if self.random.random() < 0.3 else print_nothing, self.random.randrange(4)),
             lambda: BoundedChannel(self.random.randrange(1, 4)),
-            lambda: _core.EventStream([[self.any()], [self.any(), self.any()]]),
+            lambda: self.random.choice(self.lasting["EventLog"]).stream(0, 2, None, None, None),
             lambda: _core.compile_node(self.random.choice(NODES)),
             lambda: shapes.record_for(Rich),
             lambda: LookupError(self.any()),
@@ -260,7 +260,7 @@ class Machine:
         arguments = [self.usual(kind) for kind in kinds]
         if not cls:
             return getattr(_core, method)(*arguments)
-        lasting = self.lasting.get(cls) or [_core.EventStream([[1, 2], [3]])]
+        lasting = self.lasting.get(cls) or [self.random.choice(self.lasting["EventLog"]).stream(0, 2, None, None, None)]
         return getattr(self.random.choice(lasting), method)(*arguments)
 
     def keep(self, value: Any) -> None:

@@ -15,7 +15,7 @@ from lexigram.events.buses.channel import BoundedChannel
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.registry import EventTypeRegistry
 from lexigram.events.messages.stamping import rebuild
-from tests.safety.message_calls import Do, Future, Rich
+from tests.safety.message_calls import Do, Future, Plain, Rich
 
 CYCLES = 10_000
 
@@ -77,9 +77,24 @@ def under(node: Node) -> Any:
         return Do()
 
 
+def stream_of(value: Any) -> Any:
+    return log_of(Rich(value=value)).stream(0, 2, None, None, None)
+
+
+def fetched(node: Node) -> Any:
+    """Return a stream that alone holds an event of the node."""
+    log = log_of(Plain())
+    log.store([("t", [Rich(value=node)], ["T"], None, None)])
+    stream: Any = log.stream(0, 2, None, None, None)
+    with pytest.raises(StopIteration):
+        stream.__anext__().__next__()
+    log.clear()
+    return stream
+
+
 def thrown(node: Node) -> Any:
     error = LookupError(node)
-    return _core.EventStream([]).athrow(error)
+    return stream_of(1).athrow(error)
 
 
 def set_on(name: str) -> Callable[[Node], Any]:
@@ -109,8 +124,9 @@ PLACES: dict[str, Callable[[Node], Any]] = {
     "channel, by an item for a getter": handed_over,
     "channel, by a getter": lambda node: channel_with(lambda channel: channel._enlist_getter(future_of(node))),
     "channel, by a putter": lambda node: channel_with(lambda channel: channel._enlist_putter(future_of(node))),
-    "stream, by its source": lambda node: _core.EventStream(iter([[1], [node]])),
-    "stream, by its step": lambda node: _core.EventStream([[node]]).__anext__(),
+    "stream, by its log": lambda node: stream_of(node),
+    "stream, by its step": lambda node: stream_of(node).__anext__(),
+    "stream, by what it fetched": fetched,
     "stream, by its end": thrown,
     "codec, by its registry": codec_of,
 }

@@ -13,7 +13,7 @@ import pytest
 
 from lexigram.events import _core
 from lexigram.events.messages import shapes
-from tests.safety.core_calls import CALLS
+from tests.safety.core_calls import CALLS, empty_stream
 from tests.safety.message_calls import META, Case, Future, Marker, World
 from tests.unit.messages.codec_samples import TYPED
 
@@ -23,7 +23,7 @@ INHERITED = {"__doc__", "__module__", "__all__", "__new__"}
 
 def core_classes() -> dict[str, type]:
     """Return every class of the core by name, those that only its own calls make included."""
-    _core.EventStream([]).aclose(), _core.ChannelBase(1).put(1)
+    empty_stream().aclose(), _core.ChannelBase(1).put(1)
     made = [one for one in object.__subclasses__() if one.__module__ == _core.__name__]
     return {one.__name__: one for one in made if not one.__name__.startswith("_")}
 
@@ -129,9 +129,9 @@ SAMPLES: dict[str, Callable[[World], Any]] = {
     "EventBase": lambda w: w.event,
     "MessageBase": lambda w: w.command,
     "EventLog": lambda w: w.log(),
-    "EventStream": lambda w: _core.EventStream([]),
-    "Step": lambda w: _core.EventStream([]).__anext__(),
-    "Closing": lambda w: _core.EventStream([]).aclose(),
+    "EventStream": lambda w: empty_stream(),
+    "Step": lambda w: empty_stream().__anext__(),
+    "Closing": lambda w: empty_stream().aclose(),
     "ChannelBase": lambda w: _core.ChannelBase(3),
     "Done": lambda w: _core.ChannelBase(3).put(1),
     "CodecCore": lambda w: w.json,

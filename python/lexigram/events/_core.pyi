@@ -231,6 +231,17 @@ class EventLog:
     ) -> tuple[list[Any], int, list[str]]:
         """Return (events, position to go on from, stream ids if asked for) of a selection from the global order."""
 
+    def stream(
+        self,
+        after: object,
+        batch_size: object,
+        up_to: object,
+        query: _Names | None,
+        partition: tuple[int, int] | None,
+        /,
+    ) -> EventStream[Any] | None:
+        """Return a stream of a selection, read `batch_size` events at a time; None if a number is unusual or wrong."""
+
     def count(self, after: int, up_to: int | None, query: _Names | None, partition: tuple[int, int] | None) -> int:
         """Return how many events a selection has."""
 
@@ -256,12 +267,11 @@ _T = TypeVar("_T")
 
 @final
 class EventStream(AsyncGenerator[_T]):
-    """The items of lists, one by one, without ever suspending; what it is made from is only read while it is awaited.
+    """Events of a log, one by one, without ever suspending; made by `EventLog.stream`, read only while it is awaited.
 
-    Behaves like an async generator, except that awaiting one `anext` again takes the next item.
+    Behaves like an async generator, except that awaiting one `anext` again takes the next event.
     """
 
-    def __new__(cls, batches: Iterable[list[_T]]) -> EventStream[_T]: ...
     def __anext__(self) -> Coroutine[Any, Any, _T]: ...
     def asend(self, value: None, /) -> Coroutine[Any, Any, _T]: ...
     def athrow(

@@ -61,15 +61,19 @@ impl PositionIndex {
 
     /// Iterates over the positions above `position`.
     pub fn after(&self, position: u32) -> impl Iterator<Item = u32> + '_ {
+        self.parts_between(position, u32::MAX).flatten().copied()
+    }
+
+    /// Iterates over the positions above `position` and up to `up_to`, many at a time.
+    pub fn parts_between(&self, position: u32, up_to: u32) -> impl Iterator<Item = &[u32]> {
         let first = self.chunks.partition_point(|chunk| chunk[chunk.len() - 1] <= position);
-        self.chunks[first..]
-            .iter()
-            .enumerate()
-            .flat_map(move |(n, chunk)| {
-                let skip = if n == 0 { chunk.partition_point(|p| *p <= position) } else { 0 };
-                &chunk[skip..]
-            })
-            .copied()
+        let chunks = self.chunks[first..].iter().take_while(move |chunk| chunk[0] <= up_to);
+        chunks.enumerate().map(move |(n, chunk)| {
+            let low = if n == 0 { chunk.partition_point(|p| *p <= position) } else { 0 };
+            let is_whole = chunk[chunk.len() - 1] <= up_to;
+            let high = if is_whole { chunk.len() } else { chunk.partition_point(|p| *p <= up_to) };
+            &chunk[low.min(high)..high]
+        })
     }
 
     /// Drops the positions that are not `alive` and the memory they took.
@@ -102,6 +106,18 @@ mod tests {
             let expected: Vec<u32> = (0..3000).map(|n| 2 * n + 1).filter(|p| *p > position).collect();
             assert_eq!(index.after(position).collect::<Vec<_>>(), expected, "after {position}");
         }
+    }
+
+    #[test]
+    fn parts_are_those_between_the_borders() {
+        let index = odd_numbers();
+        for (low, high) in
+            [(0, 0), (0, 1), (1, 1), (5, 3), (1021, 1025), (1022, 3000), (0, 5999), (5998, u32::MAX), (7000, 8000)]
+        {
+            let expected: Vec<u32> = (0..3000).map(|n| 2 * n + 1).filter(|p| low < *p && *p <= high).collect();
+            assert_eq!(index.parts_between(low, high).collect::<Vec<_>>().concat(), expected, "{low} to {high}");
+        }
+        assert_eq!(PositionIndex::default().parts_between(0, u32::MAX).count(), 0);
     }
 
     #[test]

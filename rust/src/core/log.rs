@@ -257,20 +257,31 @@ impl<T> Log<T> {
         let front_part = low.min(front.len())..high.min(front.len());
         let back_part = low.saturating_sub(front.len())..high.saturating_sub(front.len());
         for part in [&front[front_part], &back[back_part]] {
-            // The chunk of the position before is usually that of the next one.
-            let (mut slots, mut number) = (&[][..], usize::MAX);
-            for position in part {
-                let index = *position as usize - 1;
-                if index / CHUNK != number {
-                    number = index / CHUNK;
-                    slots = self.chunks[number].as_ref().map_or(&[], |chunk| &chunk.slots);
-                }
-                // `remove_oldest` takes a position from its stream together with its item.
-                if let Some(Slot { item: Some(item), .. }) = slots.get(index % CHUNK) {
-                    visit(item);
-                }
-            }
+            // `remove_oldest` takes a position from its stream together with its item.
+            self.visit_at(part, |_, _, item| {
+                visit(item);
+                true
+            });
         }
+    }
+
+    /// Visits the items stored at ascending positions, as (position, stream number, item), until `visit` returns false;
+    /// returns whether it never did.
+    #[inline]
+    pub(super) fn visit_at<'a>(&'a self, positions: &[u32], mut visit: impl FnMut(u32, u32, &'a T) -> bool) -> bool {
+        // The chunk of the position before is usually that of the next one.
+        let (mut slots, mut number) = (&[][..], usize::MAX);
+        positions.iter().all(|position| {
+            let index = *position as usize - 1;
+            if index / CHUNK != number {
+                number = index / CHUNK;
+                slots = self.chunks[number].as_ref().map_or(&[], |chunk| &chunk.slots);
+            }
+            match slots.get(index % CHUNK) {
+                Some(Slot { item: Some(item), stream, .. }) => visit(*position, *stream, item),
+                _ => true,
+            }
+        })
     }
 
     /// The positions of a stream, and which of them have from <= version <= to.

@@ -1,7 +1,7 @@
 //! Finding events in the global log: by range, partition, type and tag.
 
 use super::index::PositionIndex;
-use super::log::{CHUNK, Condition, Log, Slot};
+use super::log::{CHUNK, Condition, Log};
 use super::select::{Item, ItemNames, Merge, Selection};
 
 impl<T> Log<T> {
@@ -27,20 +27,18 @@ impl<T> Log<T> {
             self.visit_all(selection.after, up_to, visit);
             return;
         }
-        let items: Option<Vec<Item>> =
-            selection.query.as_ref().map(|query| query.iter().filter_map(|item| self.numbered(item)).collect());
         if selection.partition.is_none()
-            && let Some([Item { kinds: Some(kinds), tags }]) = items.as_deref()
+            && let Some([ItemNames { kinds: Some(kinds), tags }]) = selection.query.as_deref()
             && let ([kind], []) = (kinds.as_slice(), tags.as_slice())
         {
             // The events of one type, which its list names and nothing else.
-            let positions = self.kinds.lists[*kind as usize].after(selection.after);
-            positions.take_while(|position| *position <= up_to).all(|position| match self.slot(position) {
-                Some(Slot { item: Some(item), stream, .. }) => visit(position, *stream, item),
-                _ => true,
-            });
+            let list = self.kinds.numbers.get(kind.as_str()).map(|kind| &self.kinds.lists[*kind as usize]);
+            let mut parts = list.into_iter().flat_map(|list| list.parts_between(selection.after, up_to));
+            parts.all(|part| self.visit_at(part, &mut visit));
             return;
         }
+        let items: Option<Vec<Item>> =
+            selection.query.as_ref().map(|query| query.iter().filter_map(|item| self.numbered(item)).collect());
         let mut step = |position: u32| {
             let Some(slot) = self.slot(position) else {
                 return true;

@@ -10,13 +10,14 @@ use std::ffi::CStr;
 use std::ptr;
 
 use pyo3::PyClass;
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyType};
+use pyo3::types::PyType;
 
 use super::event::guarded;
+use super::log_stream::Rest;
 
 /// State that only the holder of the interpreter's lock touches: a mutex without the cost of one, for a module that
 /// relies on that lock anyway (`gil_used = true`). Whoever has it must not run Python code, which might want it too.
@@ -98,94 +99,22 @@ pub fn release<T>(objects: T) {
     Python::attach(|_| drop(objects));
 }
 
-/// Where lists come from.
-#[derive(Default)]
-enum Source {
-    /// An iterator of lists.
-    Ready(Py<PyAny>),
-    /// It is running just now.
-    Busy,
-    /// It has ended or failed, or the stream was closed.
-    #[default]
-    Gone,
-}
-
-#[derive(Default)]
-struct State {
-    source: Source,
-    /// The present list, and the index of what comes next.
-    list: Option<Py<PyList>>,
-    next: usize,
-}
-
 /// The awaitable of every step of one stream.
 #[pyclass(frozen, module = "lexigram.events._core")]
 struct Step {
-    state: Held<State>,
+    rest: Held<Rest>,
 }
 
 impl Step {
     /// The next event; None at the end.
-    #[inline]
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut state = self.state.lock(py);
-        let State { list, next, .. } = &mut *state;
-        if let Some(list) = list.as_ref().map(|list| list.bind(py))
-            && *next < list.len()
-        {
-            let event = list.get_item(*next)?;
-            *next += 1;
-            return Ok(Some(event));
-        }
-        drop(state);
-        self.turn(py)
-    }
-
-    /// The first event of the next list; None at the end.
-    #[cold]
-    fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        loop {
-            let source = std::mem::replace(&mut self.state.lock(py).source, Source::Busy);
-            let batches = match source {
-                Source::Ready(batches) => batches.into_bound(py),
-                Source::Busy => return Err(PyRuntimeError::new_err("this stream is already being read")),
-                Source::Gone => {
-                    self.state.lock(py).source = Source::Gone;
-                    return Ok(None);
-                }
-            };
-            // Attached once more, so that PyO3 releases at once what is dropped: see `event::restore`.
-            match Python::attach(|_| self.fetch(batches))? {
-                None => return Ok(None),
-                Some(first) if first.is_some() => return Ok(first),
-                Some(_) => {} // an empty list
-            }
-        }
-    }
-
-    /// Gets the next list and its first event; None at the end. Runs Python code.
-    fn fetch<'py>(&self, batches: Bound<'py, PyAny>) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
-        let py = batches.py();
-        let fetched = batches.cast::<PyIterator>().map_err(PyErr::from).and_then(|batches| {
-            let list = batches.clone().next().transpose()?;
-            Ok(list.map(|list| list.cast_into::<PyList>()).transpose()?)
-        });
-        let mut state = self.state.lock(py);
-        if matches!(state.source, Source::Gone) {
-            drop(state);
-            return Ok(None); // closed meanwhile
-        }
-        let list = fetched.as_ref().ok().and_then(Option::as_ref);
-        state.source = if list.is_some() { Source::Ready(batches.clone().unbind()) } else { Source::Gone };
-        state.next = 1;
-        let former = std::mem::replace(&mut state.list, list.map(|list| list.clone().unbind()));
-        drop(state);
-        drop((former, batches));
-        fetched.map(|list| list.map(|list| list.get_item(0).ok()))
+    fn take<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let mut rest = self.rest.lock(py);
+        let event = rest.pop().or_else(|| rest.turn(py));
+        event.map(|event| event.into_bound(py))
     }
 
     fn close(&self, py: Python<'_>) {
-        let former = std::mem::take(&mut *self.state.lock(py));
+        let former = std::mem::take(&mut *self.rest.lock(py));
         drop(former);
     }
 }
@@ -201,42 +130,36 @@ impl Step {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.take(py)? {
+        match self.take(py) {
             Some(event) => Err(PyStopIteration::new_err((event.unbind(),))),
             None => Err(PyStopAsyncIteration::new_err(())),
         }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // The collector never starts while the lock is held.
-        if let Some(state) = self.state.try_lock() {
-            if let Source::Ready(batches) = &state.source {
-                visit.call(batches)?;
-            }
-            visit.call(&state.list)?;
-        }
-        Ok(())
+        // The collector never starts while it is held.
+        self.rest.try_lock().map_or(Ok(()), |rest| rest.traverse(&visit))
     }
 
     fn __clear__(&self) {
-        drop(self.state.try_lock().map(|mut state| std::mem::take(&mut *state)));
+        drop(self.rest.try_lock().map(|mut rest| std::mem::take(&mut *rest)));
     }
 }
 
-/// Yields the items of lists, one by one; made from an iterator of lists. Stands in for an async generator.
+/// Yields the events of a selection from the log, one by one. Stands in for an async generator.
 #[pyclass(frozen, module = "lexigram.events._core")]
 pub struct EventStream {
     step: Py<Step>,
 }
 
+impl EventStream {
+    pub fn new(py: Python<'_>, rest: Rest) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, Self { step: Py::new(py, Step { rest: Held::new(rest) })? })
+    }
+}
+
 #[pymethods]
 impl EventStream {
-    #[new]
-    fn new(batches: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let state = State { source: Source::Ready(batches.try_iter()?.into_any().unbind()), ..State::default() };
-        Ok(Self { step: Py::new(batches.py(), Step { state: Held::new(state) })? })
-    }
-
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -317,14 +240,28 @@ unsafe extern "C" fn send(
     _value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    let event = guarded(ptr::null_mut(), |py| {
-        // SAFETY: the interpreter calls a slot with an instance of the type it belongs to, alive during the call.
-        let step = unsafe { Borrowed::from_ptr(py, step).cast_unchecked::<Step>() };
-        step.get().take(py)?.map(Bound::into_ptr).ok_or_else(|| PyStopAsyncIteration::new_err(()))
-    });
+    // SAFETY: the interpreter calls a slot with its lock held and with an instance of the type it belongs to, alive during
+    // the call.
+    let step = unsafe { Borrowed::from_ptr(Python::assume_attached(), step).cast_unchecked::<Step>() };
+    // Most steps need no more than this, which cannot panic.
+    let event = step.get().rest.try_lock().and_then(|mut rest| rest.pop());
+    let event = event.map_or_else(|| turn(&step), Py::into_ptr);
     // SAFETY: `result` is a valid place for one pointer. It gets a new reference, or null with an error set.
     unsafe { *result = event };
     if event.is_null() { ffi::PySendResult::PYGEN_ERROR } else { ffi::PySendResult::PYGEN_RETURN }
+}
+
+/// A new reference to the first event of the next batch; null with an error set at the end.
+#[cold]
+fn turn(step: &Bound<'_, Step>) -> *mut ffi::PyObject {
+    guarded(ptr::null_mut(), |py| {
+        let event = step.get().take(py).map_or(ptr::null_mut(), Bound::into_ptr);
+        if event.is_null() {
+            // SAFETY: the interpreter's lock is held, and the class of the exception lives for ever.
+            unsafe { ffi::PyErr_SetNone(ffi::PyExc_StopAsyncIteration) };
+        }
+        Ok(event)
+    })
 }
 
 /// `am_anext` of `EventStream`.

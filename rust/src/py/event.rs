@@ -717,35 +717,41 @@ pub fn new_object<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>
 /// A list of known length in the making. Python code does not see it before it is finished.
 pub struct ListBuilder<'py> {
     list: Bound<'py, PyList>,
-    filled: usize,
+    /// The places that are still empty.
+    next: *mut *mut ffi::PyObject,
+    end: *mut *mut ffi::PyObject,
 }
 
 impl<'py> ListBuilder<'py> {
     /// A list with room for `count` items. Like every new object, it may start the collector.
     pub fn with_room(py: Python<'py>, count: usize) -> PyResult<Self> {
-        // SAFETY: a new list, whose items are null, or null with an error comes back.
-        let list = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(count as ffi::Py_ssize_t))? };
-        Ok(Self { list: list.cast_into()?, filled: 0 })
+        // SAFETY: a new list, with `count` places that hold null, or null with an error comes back.
+        unsafe {
+            let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(count as ffi::Py_ssize_t))?;
+            let next = (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item;
+            Ok(Self { list: list.cast_into()?, next, end: next.wrapping_add(count) })
+        }
     }
 
     /// Adds an item, which is ignored if there is no room. Runs no Python code and allocates nothing, so it may be called
     /// under a lock.
     #[inline]
     pub fn push(&mut self, item: &Py<PyAny>) {
-        if self.filled < self.list.len() {
-            // SAFETY: the place exists and holds null; it gets a new reference.
-            unsafe {
-                ffi::PyList_SET_ITEM(self.list.as_ptr(), self.filled as ffi::Py_ssize_t, ffi::Py_NewRef(item.as_ptr()));
-            }
-            self.filled += 1;
+        if self.next < self.end {
+            // SAFETY: a place of the list, which nobody else has changed since it was made; it holds null and gets a new
+            // reference.
+            unsafe { self.next.write(ffi::Py_NewRef(item.as_ptr())) };
+            self.next = self.next.wrapping_add(1);
         }
     }
 
     /// The list of what was added.
     pub fn finish(self) -> PyResult<Bound<'py, PyList>> {
-        let length = self.list.len();
-        if self.filled < length {
-            self.list.del_slice(self.filled, length)?;
+        if self.next < self.end {
+            let length = self.list.len();
+            // SAFETY: both point into the places of the list, or behind the last one.
+            let empty = unsafe { self.end.offset_from(self.next) } as usize;
+            self.list.del_slice(length - empty, length)?;
         }
         Ok(self.list)
     }

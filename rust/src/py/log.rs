@@ -37,6 +37,29 @@ impl Inner {
         }
         Some(self.last_kind.1)
     }
+
+    /// Adds the first `limit` (at least 1) selected events to those there, none, and tells `visit` the number of each
+    /// one's stream; returns the position to go on from.
+    #[inline]
+    fn fetch(
+        &self,
+        py: Python<'_>,
+        selection: &Selection,
+        limit: usize,
+        events: &mut Vec<Py<PyAny>>,
+        mut visit: impl FnMut(u32),
+    ) -> u32 {
+        events.reserve(limit.min(PAGE));
+        let mut last = 0;
+        self.log.select(selection, |position, stream, event| {
+            events.push(event.clone_ref(py));
+            visit(stream);
+            last = position;
+            events.len() < limit
+        });
+        let head = self.log.head();
+        if events.len() < limit { selection.up_to.map_or(head, |up_to| up_to.min(head)) } else { last }
+    }
 }
 
 /// An append-only log of event objects with stream, type and tag indexes. Safe to use from several threads.
@@ -101,27 +124,16 @@ impl EventLog {
         if limit == 0 {
             return Ok((PyList::empty(py), after, Vec::new()));
         }
-        let mut events: Vec<Py<PyAny>> = Vec::with_capacity(limit.min(PAGE));
-        let (mut streams, mut last) = (Vec::new(), 0);
+        let (mut events, mut streams) = (Vec::new(), Vec::new());
         let inner = self.inner.lock(py);
-        if with_stream_ids {
-            inner.log.select(&selection, |position, stream, event| {
-                events.push(event.clone_ref(py));
-                streams.push(inner.log.stream_key(stream).to_owned());
-                last = position;
-                events.len() < limit
-            });
+        let position = if with_stream_ids {
+            let add = |stream| streams.push(inner.log.stream_key(stream).to_owned());
+            inner.fetch(py, &selection, limit, &mut events, add)
         } else {
-            inner.log.select(&selection, |position, _, event| {
-                events.push(event.clone_ref(py));
-                last = position;
-                events.len() < limit
-            });
-        }
-        let reached = selection.up_to.map_or(inner.log.head(), |up_to| up_to.min(inner.log.head()));
+            inner.fetch(py, &selection, limit, &mut events, |_| ())
+        };
         drop(inner);
-        let position = if events.len() >= limit { u64::from(last) } else { after.max(u64::from(reached)) };
-        Ok((PyList::new(py, events)?, position, streams))
+        Ok((PyList::new(py, events)?, after.max(u64::from(position)), streams))
     }
 
     /// Returns how many events a selection has.
@@ -262,6 +274,17 @@ impl Method<4> for Read {
 }
 
 impl EventLog {
+    /// Fills an empty batch with the first `limit` (at least 1) selected events; returns the position to go on from.
+    pub(super) fn fetch(
+        &self,
+        py: Python<'_>,
+        selection: &Selection,
+        limit: usize,
+        events: &mut Vec<Py<PyAny>>,
+    ) -> u32 {
+        self.inner.lock(py).fetch(py, selection, limit, events, |_| ())
+    }
+
     #[inline]
     fn append_fresh(&self, stream: &str, fresh: Fresh<'_, '_>, expected: Option<u64>) -> PyResult<Option<u32>> {
         let py = fresh.events.py();
@@ -333,7 +356,7 @@ fn stream_name<'a>(stream_id: &'a Bound<'_, PyAny>) -> Option<&'a str> {
 /// Returns an optional version or count that needs no further check.
 #[inline]
 #[allow(clippy::option_option)]
-fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
+pub(super) fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
     if value.is_none() {
         return Some(None);
     }
@@ -341,7 +364,7 @@ fn number(value: &Bound<'_, PyAny>) -> Option<Option<u64>> {
     u64::try_from(number).ok().map(Some)
 }
 
-fn selection(
+pub(super) fn selection(
     after: u64,
     up_to: Option<u64>,
     query: Option<Names>,

@@ -14,6 +14,7 @@ pub mod event;
 mod facts;
 mod log;
 mod log_batch;
+mod log_stream;
 pub mod messages;
 pub mod metadata;
 mod numbers;
@@ -35,5 +36,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     awaitable::add_method::<1, channel::Take>(m.py())?;
     awaitable::add_method::<3, log::Append>(m.py())?;
     awaitable::add_method::<4, log::Read>(m.py())?;
+    awaitable::add_method::<5, log_stream::Stream>(m.py())?;
     Ok(())
 }

@@ -7,15 +7,17 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from lexigram.events._core import EventStream
+from lexigram.events import Event
+from lexigram.events._core import EventLog
+from lexigram.events.messages.stamping import stamp
 from lexigram.events.stores.memory import InMemoryEventStore
-from lexigram.events.testing.samples import ItemAdded, added, collect, skus
+from lexigram.events.testing.samples import GiftAdded, ItemAdded, added, collect, skus
 
 
 async def filled(skus_: str = "123456789") -> InMemoryEventStore:
@@ -71,28 +73,53 @@ async def test_aclose_closes_when_awaited() -> None:
     assert await collect(stream) == []
 
 
-async def test_closing_lets_go_of_the_batches() -> None:
-    """The source of a stream is finished with `aclose`, when the stream is dropped, and by its own error."""
-    ended = []
+@pytest.mark.parametrize("end", ["exhausted", "closed", "dropped"])
+async def test_a_stream_that_ended_holds_no_event(end: str) -> None:
+    """Events fetched but never taken go with `aclose` or the stream; none is held after the last one."""
+    store = await filled()
+    refs = [weakref.ref(event) for event in await store.read("a")]
+    stream: Any = store.stream_all(batch_size=9)
+    await anext(stream)
+    await store.compact("a", 9)
+    assert [ref() is not None for ref in refs] == [False] + [True] * 8
+    if end == "exhausted":
+        rest = skus(await collect(stream))
+        assert rest == list("23456789")
+    elif end == "closed":
+        await stream.aclose()
+    else:
+        del stream
+    assert [ref() for ref in refs] == [None] * 9
 
-    def batches(name: str) -> Iterator[list[int]]:
-        try:
-            yield [1, 2]
-            raise LookupError(name)
-        finally:
-            ended.append(name)
 
-    closed, dropped, failed = (EventStream(batches(name)) for name in ("closed", "dropped", "failed"))
-    assert [await anext(stream) for stream in (closed, dropped, failed)] == [1, 1, 1]
-    await closed.aclose()
-    assert ended == ["closed"]
-    del dropped
-    assert ended == ["closed", "dropped"]
-    assert await anext(failed) == 2
-    with pytest.raises(LookupError, match="failed"):
-        await anext(failed)
-    assert ended == ["closed", "dropped", "failed"]
-    assert await collect(failed) == []
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 1023, 1024, 1025, 3000])
+async def test_batches_of_any_size_give_everything(batch_size: int) -> None:
+    """Across the log's chunks, with and without a bound, of all types and of one, and of one partition."""
+    store = InMemoryEventStore()
+    for number in range(5):
+        await store.append(f"s{number}", [*added(*"x" * 500), GiftAdded(sku="y")])
+    for partition in (None, 1):
+        total = None if partition is None else 2
+        pages = [batch async for batch in store.stream_batches(0, batch_size, partition, total)]
+        events = await collect(store.stream_all(0, batch_size, partition, total))
+        assert [event for batch in pages for event in batch] == events
+        assert len(events) == 2505 if partition is None else 0 < len(events) < 2505
+    assert len(await collect(store.stream_by_type(GiftAdded, batch_size=batch_size))) == 5
+    replayed: list[int] = []
+    await store.replay_events(lambda event: replayed.append(event.sequence_number))
+    assert replayed == list(range(1, 2506))
+
+
+async def test_a_stream_ends_with_the_first_batch_that_is_not_full() -> None:
+    """What is appended while the last batch is handed out is for the next stream; a full batch is followed by a look."""
+    for batch_size, expected in ((3, "12"), (2, "123")):
+        store = await filled("12")
+        seen = []
+        async for event in store.stream_all(batch_size=batch_size):
+            seen.append(event.sku)
+            if event.sku == "2":
+                await store.append("a", added("3"))
+        assert seen == list(expected)
 
 
 async def test_a_stream_is_no_iterable_and_no_awaitable() -> None:
@@ -105,17 +132,6 @@ async def test_a_stream_is_no_iterable_and_no_awaitable() -> None:
     assert isinstance(stream, AsyncGenerator)
     assert aiter(stream) is stream
     assert skus(await collect(stream)) == list("123456789")
-
-
-@pytest.mark.parametrize("batches", [[(1, 2)], ["ab"], [[1], None]])
-async def test_only_lists_are_batches(batches: Any) -> None:
-    """Anything else in the source raises and ends the stream."""
-    stream: Any = EventStream(batches)
-    with pytest.raises(TypeError):
-        await collect(stream)
-    assert await collect(stream) == []
-    with pytest.raises(TypeError):
-        EventStream(5)  # type: ignore[arg-type]
 
 
 async def test_tasks_share_a_stream() -> None:
@@ -134,23 +150,25 @@ async def test_tasks_share_a_stream() -> None:
 
 
 def test_threads_share_a_stream() -> None:
-    """Steps from several threads get each event once, or are told that another one is fetching."""
-    stream = EventStream([list(range(n, n + 10)) for n in range(0, 20_000, 10)])
+    """Steps from several threads get each event once."""
+    store = InMemoryEventStore(max_events_per_stream=0)
+    asyncio.run(store.append("a", added(*"x" * 20_000)))
+    stream = store.stream_all(batch_size=10)
     seen: list[list[int]] = [[], [], [], []]
 
     def follow(mine: list[int]) -> None:
         asyncio.run(fill(mine))
 
     async def fill(mine: list[int]) -> None:
-        async for number in stream:
-            mine.append(number)
+        async for event in stream:
+            mine.append(event.sequence_number)
 
     threads = [threading.Thread(target=follow, args=(mine,)) for mine in seen]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(n for mine in seen for n in mine) == list(range(20_000))
+    assert sorted(n for mine in seen for n in mine) == list(range(1, 20_001))
 
 
 @pytest.mark.parametrize(
@@ -165,49 +183,56 @@ def test_threads_share_a_stream() -> None:
     ],
 )
 async def test_every_way_to_step(step: Callable[[Any], Any]) -> None:
-    """`anext`, `asend`, a future and a timeout all deliver; exceptions and tuples are values like any other."""
-    values = [(1, 2), StopIteration(3), None, ValueError("x"), ()]
-    stream = EventStream([values])
-    assert [await step(stream) for _ in values] == values
+    """`anext`, `asend`, a future and a timeout all deliver."""
+    stream = (await filled()).stream_all(batch_size=2)
+    assert [(await step(stream)).sku for _ in range(9)] == list("123456789")
 
 
 def test_a_stream_can_be_driven_by_hand() -> None:
     """A coroutine that iterates ends with its value at the first `send`: nothing ever suspends."""
+    store = asyncio.run(filled("123"))
 
-    async def total() -> int:
-        return sum([number async for number in EventStream([[1, 2], [3]])])
+    async def total() -> str:
+        return "".join([event.sku async for event in store.stream_all(batch_size=2)])
 
     with pytest.raises(StopIteration) as stop:
         total().send(None)
-    assert stop.value.value == 6
-    step: Any = EventStream([[1]]).__anext__()
+    assert stop.value.value == "123"
+    step: Any = store.stream_all(from_position=2).__anext__()
     with pytest.raises(StopIteration) as stop:
         next(iter(step))
-    assert stop.value.value == 1
+    assert stop.value.value.sku == "3"
     with pytest.raises(StopAsyncIteration):
         next(step)
 
 
-async def test_a_stream_reentered_from_its_source_stays_sound() -> None:
-    """A source that steps or closes the stream it feeds gets an error or its way, and nothing breaks."""
-    streams: list[Any] = []
+class Clinging(ItemAdded):
+    """An event that uses its streams once more when it goes."""
 
-    def stepping() -> Iterator[list[int]]:
-        yield [1]
-        with pytest.raises(RuntimeError, match="already being read"):
-            anext(streams[0]).__await__().__next__()
-        yield [2]
+    def __del__(self) -> None:
+        for stream in streams_to_use:
+            with pytest.raises(StopAsyncIteration):
+                anext(stream).__await__().__next__()
+            with pytest.raises(StopIteration):
+                stream.aclose().__await__().__next__()
 
-    def closing() -> Iterator[list[int]]:
-        yield [1]
-        with pytest.raises(StopIteration):
-            streams[1].aclose().__await__().__next__()
-        yield [2]
 
-    streams[:] = [EventStream(stepping()), EventStream(closing())]
-    assert await collect(streams[0]) == [1, 2]
-    assert await collect(streams[1]) == [1]
-    streams.clear()
+streams_to_use: list[Any] = []
+
+
+async def test_a_stream_used_by_what_it_lets_go_of_stays_sound() -> None:
+    """Events that only the stream held step and close it when they go with `aclose`: it is at its end then."""
+    store = InMemoryEventStore()
+    await store.append("a", [Clinging(sku=sku) for sku in "123"])
+    stream: Any = store.stream_all()
+    await anext(stream)
+    await store.compact("a", 3)
+    streams_to_use.append(stream)
+    try:
+        await stream.aclose()
+    finally:
+        streams_to_use.clear()
+    assert await collect(stream) == []
 
 
 def test_cycles_through_streams_are_collected() -> None:
@@ -218,15 +243,18 @@ def test_cycles_through_streams_are_collected() -> None:
 
     refs = []
     for number in range(10_000):
-        marker = Marker()
-        marker.stream = EventStream([[marker, marker], [marker]])
+        marker, log = Marker(), EventLog(stamp, 0)
+        log.store([("s", [Event(marker=marker), Event(marker=marker)], ["T", "T"], None, None)])
+        marker.stream = log.stream(0, 100, None, None, None)
         if number % 2:
             with pytest.raises(StopIteration):
                 next(anext(marker.stream).__await__())
+            if number % 4 == 1:
+                log.compact("s", 2)  # the stream alone holds the second event
         if number % 3 == 0:
             marker.stream = marker.stream.aclose()
         refs.append(weakref.ref(marker))
-    del marker
+    del marker, log
     gc.collect()
     assert [ref() for ref in refs if ref() is not None] == []
 
@@ -250,11 +278,12 @@ async def test_streams_leave_no_reference() -> None:
         except LookupError as caught:
             caught.__traceback__ = None
         await anext(stream, None)
-        stream = EventStream([[event], 5])  # type: ignore[list-item]
-        try:
-            await collect(stream)
-        except TypeError:
-            pass
+        for wrong in ((0, 0, None), (-1, 1, None), (0, 1, 1.5)):
+            assert store.log.stream(*wrong, None, None) is None
+        with pytest.raises(ValueError, match="no partition"):
+            store.log.stream(0, 1, None, None, (2, 2))
+        with pytest.raises(TypeError):
+            store.log.stream(0, 1, None, [(event, [])], None)
 
     for _ in range(20):
         await use()

@@ -81,7 +81,7 @@ class EventTypeRegistry:
 
     def __init__(self) -> None:
         self._names: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
-        self._short: dict[str, weakref.WeakSet[type]] = {}
+        self._short: dict[str, dict[str, None]] = {}
         self._aliases: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
         self._stored: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
@@ -103,7 +103,7 @@ class EventTypeRegistry:
             self._check_name(name, cls)
         full = full_name(cls)
         self._names[full] = cls
-        self._short.setdefault(cls.__name__, weakref.WeakSet()).add(cls)
+        self._short.setdefault(cls.__name__, {})[full] = None
         if names:
             for name in names:
                 self._names[name] = cls
@@ -182,7 +182,8 @@ class EventTypeRegistry:
 
     def _current(self, short: str) -> list[type]:
         """Return the classes of this class name that are still current under their full name."""
-        return [cls for cls in self._short.get(short, ()) if self._names.get(full_name(cls)) is cls]
+        named = [(full, self._names.get(full)) for full in list(self._short.get(short, ()))]
+        return [cls for full, cls in named if cls is not None and cls.__name__ == short and full_name(cls) == full]
 
     def resolve_value(self, name: str) -> type | None:
         """Return the class of a nested value, command or query, or None.

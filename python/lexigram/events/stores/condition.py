@@ -91,11 +91,11 @@ class EventQuery:
 
     def resolve(self, registry: EventTypeRegistry) -> ResolvedQuery:
         """Return the query in stored type names. Raises what `registry.select` raises for an ambiguous name."""
-        items = (
-            ResolvedItem(None if item.types is None else registry.select(item.types), frozenset(item.tags))
-            for item in self._items
-        )
-        return tuple(item for item in items if item.types is None or item.types)
+        items = [
+            ResolvedItem(None if types is None else registry.select(types), frozenset(tags))
+            for types, tags in self._items
+        ]
+        return tuple([item for item in items if item.types is None or item.types])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events._core import EventLog, EventStream
+from lexigram.events._core import EventLog
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.messages.stamping import stamp
@@ -20,7 +20,7 @@ from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.stores._stream import microseconds
 from lexigram.events.stores._validation import check_number
 from lexigram.events.stores.base import AbstractEventStore
-from lexigram.events.stores.condition import AppendCondition, ResolvedCondition, ResolvedQuery
+from lexigram.events.stores.condition import AppendCondition, EventQuery, ResolvedCondition, ResolvedQuery
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, innermost_unit_of_work
 from lexigram.events.types import Snapshot
 
@@ -94,6 +94,32 @@ class InMemoryEventStore(AbstractEventStore):
             if events is not None:
                 return events
         return await super().read(stream_id, from_version, to_version, limit, start=start, count=count)
+
+    def stream_all(
+        self,
+        from_position: int = 0,
+        batch_size: int = 100,
+        partition: int | None = None,
+        total_partitions: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Yield all events after a position in global order; see `EventStreamMixin.stream_all`."""
+        if partition is None and total_partitions is None and self._schema_evolution is None:
+            # The usual case in one call; it answers None where a number is unusual or wrong.
+            stream = self.log.stream(from_position, batch_size, None, None, None)
+            if stream is not None:
+                return stream
+        return super().stream_all(from_position, batch_size, partition, total_partitions)
+
+    def stream_by_type(
+        self, event_types: type | str | Iterable[type | str], from_position: int = 0, batch_size: int = 100
+    ) -> AsyncIterator[Any]:
+        """Yield the events of these types in global order; see `EventStreamMixin.stream_by_type`."""
+        if self._schema_evolution is None and isinstance(event_types, (list, tuple, str, type)):
+            query = self._plain_query(EventQuery(event_types).resolve(self._registry))
+            stream = self.log.stream(from_position, batch_size, None, query, None)
+            if stream is not None:
+                return stream
+        return super().stream_by_type(event_types, from_position, batch_size)
 
     async def connect(self) -> None:
         """Do nothing: it is always open."""
@@ -220,7 +246,11 @@ class InMemoryEventStore(AbstractEventStore):
         if self._schema_evolution is not None or request.since_us is not None:
             return super()._events(request, batch_size)
         # Nothing is waited for, so that an async generator would only cost time.
-        return EventStream(self._log_batches(request, batch_size))
+        stream = self.log.stream(
+            request.after, batch_size, request.up_to, self._plain_query(request.query), request.partition
+        )
+        assert stream is not None, "the arguments were checked"
+        return stream
 
     async def _batches(self, request: ReadRequest, batch_size: int) -> AsyncIterator[list[Any]]:
         if self._schema_evolution is not None or request.since_us is not None:
