@@ -72,12 +72,23 @@ impl IdIndex {
         self.note(first_half(self.top));
     }
 
-    /// Records the id of the next position, which is above all and told by its item.
+    /// Records the ids of the next positions up to the end of a chunk at most: each is above all and told by its item.
     #[inline]
-    pub fn push_next(&mut self, id: u128) {
-        debug_assert!(self.is_above_all(id));
-        self.top = id;
-        self.note(first_half(id));
+    pub fn extend_next(&mut self, ids: impl ExactSizeIterator<Item = u128>) {
+        debug_assert!(self.last.len() + ids.len() <= CHUNK);
+        if self.last.capacity() == 0 {
+            self.last.reserve_exact(CHUNK);
+        }
+        let mut top = self.top;
+        self.last.extend(ids.map(|id| {
+            debug_assert!(id > top && is_ordered(id));
+            top = id;
+            first_half(id)
+        }));
+        self.top = top;
+        if self.last.len() == CHUNK {
+            self.seal();
+        }
     }
 
     #[inline]

@@ -168,53 +168,46 @@ impl<T> Log<T> {
     /// functions of that name can see the id in the item.
     #[inline]
     pub fn push(&mut self, stream: u32, item: T, id: u128, has_id: bool, kind: u32) -> Stored {
-        self.fill(stream, kind, std::iter::once((item, id)), |ids, id| ids.push(id, has_id))
+        let chunk = open_chunk(&mut self.chunks);
+        chunk.slots.push(Slot { item: Some(item), stream, kind });
+        chunk.live += 1;
+        self.ids.push(id, has_id);
+        self.index(stream, kind, 1)
     }
 
-    /// Stores items of one kind with their ids, as that many calls of `push` would. The ids, which the items tell, are
-    /// in order and above all others.
+    /// Stores what `make` makes of each source, all of one kind, as that many calls of `push` would. The ids, which the
+    /// items tell, are in order and above all others.
     #[inline]
-    pub fn extend(&mut self, stream: u32, kind: u32, items: impl ExactSizeIterator<Item = (T, u128)>) -> Stored {
-        self.fill(stream, kind, items, IdIndex::push_next)
-    }
-
-    #[inline]
-    fn fill(
+    pub fn extend<S>(
         &mut self,
         stream: u32,
         kind: u32,
-        mut items: impl ExactSizeIterator<Item = (T, u128)>,
-        record: impl Fn(&mut IdIndex, u128),
+        sources: &[S],
+        id: impl Fn(&S) -> u128,
+        mut make: impl FnMut(&S) -> T,
     ) -> Stored {
-        let count = items.len() as u32;
-        while items.len() > 0 {
-            // The last chunk is only dropped once it is full.
-            let last = self.chunks.last_mut().and_then(Option::as_mut).filter(|chunk| chunk.slots.len() < CHUNK);
-            let Some(chunk) = last else {
-                self.add_chunk();
-                continue;
-            };
-            let before = chunk.slots.len();
-            for (item, id) in items.by_ref().take(CHUNK - before) {
-                record(&mut self.ids, id);
-                chunk.slots.push(Slot { item: Some(item), stream, kind });
-            }
-            let added = chunk.slots.len() - before;
-            chunk.live += added;
-            self.live += added;
+        let mut rest = sources;
+        while !rest.is_empty() {
+            let chunk = open_chunk(&mut self.chunks);
+            let (part, later) = rest.split_at(rest.len().min(CHUNK - chunk.slots.len()));
+            chunk.slots.extend(part.iter().map(|source| Slot { item: Some(make(source)), stream, kind }));
+            chunk.live += part.len();
+            self.ids.extend_next(part.iter().map(&id));
+            rest = later;
         }
+        self.index(stream, kind, sources.len())
+    }
+
+    /// Numbers what was put into the chunks.
+    #[inline]
+    fn index(&mut self, stream: u32, kind: u32, count: usize) -> Stored {
+        self.live += count;
         let first = self.head + 1;
-        self.head += count;
+        self.head += count as u32;
         self.kinds.lists[kind as usize].extend(first, self.head);
         let stream = &mut self.streams[stream as usize];
         stream.positions.extend(first..=self.head);
         Stored { version: stream.version(), position: self.head }
-    }
-
-    #[cold]
-    fn add_chunk(&mut self) {
-        let slots = Vec::with_capacity(CHUNK);
-        self.chunks.push(Some(Box::new(Chunk { slots, live: 0, is_traced: false })));
     }
 
     /// Makes `traced_items` visit the item just pushed (and its neighbours in memory).
@@ -332,6 +325,21 @@ impl<T> Log<T> {
         let traced = self.chunks.iter().flatten().filter(|chunk| chunk.is_traced);
         traced.flat_map(|chunk| chunk.slots.iter().filter_map(|slot| slot.item.as_ref()))
     }
+}
+
+/// The last chunk, or a new one if that is full.
+#[inline]
+fn open_chunk<T>(chunks: &mut Vec<Option<Box<Chunk<T>>>>) -> &mut Chunk<T> {
+    // The last chunk is only dropped once it is full.
+    if chunks.last().and_then(Option::as_ref).is_none_or(|chunk| chunk.slots.len() >= CHUNK) {
+        add_chunk(chunks);
+    }
+    chunks.last_mut().and_then(Option::as_mut).expect("a chunk with room")
+}
+
+#[cold]
+fn add_chunk<T>(chunks: &mut Vec<Option<Box<Chunk<T>>>>) {
+    chunks.push(Some(Box::new(Chunk { slots: Vec::with_capacity(CHUNK), live: 0, is_traced: false })));
 }
 
 #[cfg(test)]

@@ -69,8 +69,8 @@ fn extend_stores_what_as_many_pushes_would() {
     for (first, count) in [(1, 1), (2, 1000), (1002, 2100), (3102, 3)] {
         let items = first..first + count;
         let [(stream, kind), _] = [&mut at_once, &mut one_by_one].map(|log| (log.stream("a"), log.kind("kind")));
-        let with_ids: Vec<(u32, u128)> = items.clone().map(|item| (item, id_of(&item))).collect();
-        let last = at_once.extend(stream, kind, with_ids.into_iter());
+        let sources: Vec<u32> = items.clone().collect();
+        let last = at_once.extend(stream, kind, &sources, id_of, |item| *item);
         for item in items {
             one_by_one.push(stream, item, id_of(&item), true, kind);
         }

@@ -93,11 +93,13 @@ fn fill_plainly<'py>(target: Planned<'_, 'py>, arguments: &Arguments<'_, 'py>) -
     if !plan.is_plain || names.len() != plan.fields.len() || !arguments.positional.is_empty() {
         return Ok(false);
     }
-    if !plan.fields.iter().zip(names).all(|(field, name)| field.name.is(name)) {
-        return Ok(false);
-    }
     let mut track = false;
-    for (index, value) in arguments.named.iter().take(plan.fields.len()).enumerate() {
+    let given = names.iter().zip(arguments.named);
+    for (index, (field, (name, value))) in plan.fields.iter().zip(given).enumerate() {
+        if !field.name.is(name) {
+            // What is set by now, `fill` sets once more.
+            return Ok(false);
+        }
         track |= event::is_container(value);
         target.put_first(index, Bound::clone(value));
     }

@@ -21,6 +21,7 @@ use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use smallvec::SmallVec;
 
 use super::compare;
 use super::construct;
@@ -432,6 +433,11 @@ impl<'a, 'py> MessageRef<'a, 'py> {
         Ok(dict.cast_into()?)
     }
 
+    /// The metadata values that are Python objects.
+    pub fn metadata(self) -> impl Iterator<Item = Bound<'py, PyAny>> {
+        self.body().slots().filter_map(move |slot| peek(self.py(), slot))
+    }
+
     pub fn is_tracked(self) -> bool {
         // SAFETY: the object is alive and of a collected type.
         unsafe { ffi::PyObject_GC_IsTracked(self.0.as_ptr()) != 0 }
@@ -711,6 +717,20 @@ pub fn new_object<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>
     unsafe {
         let Some(new) = ffi::PyBaseObject_Type.tp_new else { return bare_instance(class) };
         Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), none.as_ptr(), ptr::null_mut()))
+    }
+}
+
+/// The items of a list, with references of their own, so that they stay whatever becomes of the list.
+pub type Items<'py> = SmallVec<[Bound<'py, PyAny>; 1]>;
+
+/// The items of a list.
+#[inline]
+pub fn items<'py>(list: &Bound<'py, PyList>) -> Items<'py> {
+    // SAFETY: a list has so many live objects at that place, and nothing happens to it before their references are
+    // counted up; `Borrowed` is transparent over a non-null object pointer.
+    unsafe {
+        let first = (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item;
+        slice(first.cast::<Borrowed<'_, 'py, PyAny>>(), list.len()).iter().map(|item| Bound::clone(item)).collect()
     }
 }
 

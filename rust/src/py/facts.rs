@@ -1,13 +1,13 @@
 //! What the log needs to know of an event: id, tags, and how to stamp it.
-use std::ptr;
-
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::builder;
-use super::event::{MessageRef, UNSTAMPED, peek};
+use super::event::{self, Items, MessageRef, Planned, UNSTAMPED, peek};
+use super::metadata::Kind;
 use super::plan::Plan;
+use super::storable;
 use crate::core::ids;
 
 /// An event on its way into the log.
@@ -21,51 +21,90 @@ pub struct Facts {
     pub is_tracked: bool,
 }
 
-/// A batch that the fast way of appending may store, as it was before the lock is taken.
-pub struct Fresh<'a, 'py> {
-    pub events: &'a Bound<'py, PyList>,
+/// A batch that the fast way of appending may store.
+pub struct Fresh<'py> {
+    pub events: Items<'py>,
     pub first_id: u128,
     /// All ids are UUIDv7, so that if the first one is higher than all stored ones, so are the others.
     pub is_ordered: bool,
     /// All are of the class of the first one.
     pub is_uniform: bool,
+    /// The cyclic collector looks at some of them.
+    pub is_tracked: bool,
     /// Index and tags of the events that have any.
     pub tagged: Vec<(usize, Vec<String>)>,
+    /// The plan of the last one.
+    plan: &'static Plan,
 }
 
-impl<'a, 'py> Fresh<'a, 'py> {
-    /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order,
-    /// the event type of their class and no field that is a container or an object of the user's.
+impl<'py> Fresh<'py> {
+    /// Looks at a batch; None unless all are events of ours that no store has stamped, with ids in ascending order, the
+    /// event type of their class and no value that only the codec can judge.
     #[inline]
-    pub fn examine(events: &'a Bound<'py, PyList>) -> Option<Self> {
-        let (mut first_id, mut last, mut is_ordered, mut is_uniform) = (0, 0, true, true);
+    pub fn examine(list: &Bound<'py, PyList>) -> Option<Self> {
+        let events = event::items(list);
+        let first = Planned::cast(events.first()?)?;
+        let (mut plan, first_id) = (first.plan(), id(first.message()));
+        let (mut last, mut is_ordered, mut is_uniform, mut is_tracked) = (0, true, true, false);
         let mut tagged = Vec::new();
-        let mut plan = None;
         for (n, event) in events.iter().enumerate() {
-            let former = plan;
-            let message = native(&event, &mut plan)?;
-            is_uniform &= former.is_none_or(|former| plan.is_some_and(|plan| ptr::eq(plan, former)));
-            let id = id(message);
-            // An event that the collector looks at may hold something that cannot be stored: the general way checks.
-            if message.body().sequence.get() != UNSTAMPED || id <= last || message.is_tracked() {
+            let event = match Planned::fresh(event, plan) {
+                Some(event) => event,
+                None => {
+                    is_uniform = false;
+                    Planned::cast(event)?
+                }
+            };
+            plan = event.plan();
+            let (message, id) = (event.message(), id(event.message()));
+            if plan.kind != Kind::Event || message.body().sequence.get() != UNSTAMPED || id <= last {
                 return None;
-            }
-            if last == 0 {
-                first_id = id;
             }
             last = id;
             is_ordered &= ids::is_ordered(id);
+            if message.is_tracked() {
+                // It may hold something that cannot be stored.
+                is_tracked = true;
+                if !storable::is_plain(event) {
+                    return None;
+                }
+            }
             if message.body().rare().is_some() {
                 if has_own_type(message) {
                     return None;
                 }
                 if let Some(tags) = tags(message) {
-                    tagged.push((n, tags.extract().ok()?));
+                    tagged.push((n, texts(&tags)?));
                 }
             }
         }
-        (last != 0).then_some(Fresh { events, first_id, is_ordered, is_uniform, tagged })
+        Some(Fresh { events, first_id, is_ordered, is_uniform, is_tracked, tagged, plan })
     }
+
+    #[inline]
+    fn message<'a>(&self, event: &'a Bound<'py, PyAny>) -> MessageRef<'a, 'py> {
+        let message = MessageRef::of_class(event, self.plan).or_else(|| MessageRef::event(event));
+        message.expect("events of ours stay that")
+    }
+
+    /// The id of one of these events.
+    #[inline]
+    pub fn id(&self, event: &Bound<'py, PyAny>) -> u128 {
+        id(self.message(event))
+    }
+
+    /// One of these events with its numbers. Runs no Python code, so it may be called under a lock.
+    #[inline]
+    pub fn stamped(&self, event: &Bound<'py, PyAny>, version: u32, position: u32) -> Py<PyAny> {
+        builder::stamp(self.message(event), version, i64::from(position));
+        event.clone().unbind()
+    }
+}
+
+/// The texts in a tuple, None if there is anything else. Makes no Python object.
+fn texts(tuple: &Bound<'_, PyAny>) -> Option<Vec<String>> {
+    let text = |item: Borrowed<'_, '_, PyAny>| item.cast::<PyString>().ok()?.to_str().ok().map(str::to_owned);
+    tuple.cast::<PyTuple>().ok()?.iter_borrowed().map(text).collect()
 }
 
 /// The id of one of our events as a number that sorts like its bytes.
@@ -77,42 +116,6 @@ pub fn id(message: MessageRef<'_, '_>) -> u128 {
 /// Whether a stored event is one of ours with this id. Runs no Python code.
 pub fn has_id(py: Python<'_>) -> impl Fn(&Py<PyAny>, u128) -> bool {
     move |event, wanted| MessageRef::event(event.bind(py)).is_some_and(|message| id(message) == wanted)
-}
-
-/// The ids of a batch of our events.
-#[inline]
-pub fn all_ids(events: &Bound<'_, PyList>) -> impl Iterator<Item = u128> {
-    let mut plan = None;
-    events.iter().filter_map(move |event| native(&event, &mut plan).map(id))
-}
-
-/// The handle of an event of ours; `plan` is that of the event before, which is probably of the same class.
-#[inline]
-fn native<'a, 'py>(event: &'a Bound<'py, PyAny>, plan: &mut Option<&'static Plan>) -> Option<MessageRef<'a, 'py>> {
-    if let Some(message) = plan.and_then(|plan| MessageRef::of_class(event, plan)) {
-        return Some(message);
-    }
-    let message = MessageRef::event(event)?;
-    *plan = message.plan();
-    Some(message)
-}
-
-/// Stamps a batch of our events, the first one with these numbers, and hands each over with its id. Runs no Python code,
-/// so it may be called under a lock.
-#[inline]
-pub fn stamped(
-    events: &Bound<'_, PyList>,
-    version: u32,
-    position: u32,
-) -> impl ExactSizeIterator<Item = (Py<PyAny>, u128)> {
-    let (mut plan, mut n) = (None, 0);
-    events.iter().map(move |event| {
-        let message = native(&event, &mut plan).expect("events of ours stay that");
-        builder::stamp(message, version + n, i64::from(position + n));
-        n += 1;
-        let id = id(message);
-        (event.unbind(), id)
-    })
 }
 
 /// Tells whether the event was given another event type than its class has.

@@ -233,7 +233,7 @@ impl Method<3> for Append {
         };
         let Ok(events) = events.cast_exact::<PyList>() else { return Ok(py.None().into_bound(py)) };
         let version = match Fresh::examine(&events) {
-            Some(fresh) => log.get().append_fresh(stream, fresh, expected)?,
+            Some(fresh) => log.get().append_fresh(py, stream, &fresh, expected)?,
             None => None,
         };
         Ok(version.into_pyobject(py)?)
@@ -286,21 +286,24 @@ impl EventLog {
     }
 
     #[inline]
-    fn append_fresh(&self, stream: &str, fresh: Fresh<'_, '_>, expected: Option<u64>) -> PyResult<Option<u32>> {
-        let py = fresh.events.py();
+    fn append_fresh(
+        &self,
+        py: Python<'_>,
+        stream: &str,
+        fresh: &Fresh<'_>,
+        expected: Option<u64>,
+    ) -> PyResult<Option<u32>> {
+        let events = &fresh.events[..];
         let mut evicted = Vec::new();
         let mut guard = self.inner.lock(py);
         let inner = &mut *guard;
-        let classes = if fresh.is_uniform { 1 } else { fresh.events.len() };
-        let is_known =
-            fresh.events.iter().take(classes).all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
-        if !is_known || !inner.log.has_room(fresh.events.len()) {
-            drop(guard);
+        let classes = if fresh.is_uniform { 1 } else { events.len() };
+        let is_known = events[..classes].iter().all(|event| inner.kind(event.get_type_ptr() as usize).is_some());
+        if !is_known || !inner.log.has_room(events.len()) {
             return Ok(None);
         }
         let is_new = fresh.is_ordered && inner.log.is_above_all(fresh.first_id);
-        if !is_new && facts::all_ids(fresh.events).any(|id| inner.log.holds(id, facts::has_id(py))) {
-            drop(guard);
+        if !is_new && events.iter().any(|event| inner.log.holds(fresh.id(event), facts::has_id(py))) {
             return Ok(None);
         }
         let (number, version) = inner.log.locate(stream);
@@ -310,19 +313,26 @@ impl EventLog {
         }
         let number = number.unwrap_or_else(|| inner.log.stream(stream));
         let (first, position) = (version + 1, inner.log.head() + 1);
-        let version = version + fresh.events.len() as u32;
-        let events = facts::stamped(fresh.events, first, position);
         // The classes were seen above, and nothing has run since.
-        if is_new && fresh.is_uniform {
-            inner.log.extend(number, inner.last_kind.1, events);
+        if is_new && fresh.is_uniform && !fresh.is_tracked {
+            let mut n = 0;
+            let stamped = |event: &_| {
+                n += 1;
+                fresh.stamped(event, version + n, position + n - 1)
+            };
+            inner.log.extend(number, inner.last_kind.1, events, |event| fresh.id(event), stamped);
         } else {
-            for (event, id) in events {
-                let kind = inner.kind(event.bind(py).get_type_ptr() as usize).unwrap_or_default();
-                inner.log.push(number, event, id, true, kind);
+            for (event, n) in events.iter().zip(0..) {
+                let kind = inner.kind(event.get_type_ptr() as usize).unwrap_or_default();
+                let stamped = fresh.stamped(event, first + n, position + n);
+                inner.log.push(number, stamped, fresh.id(event), true, kind);
+                if fresh.is_tracked {
+                    inner.log.trace_last();
+                }
             }
         }
-        for (n, tags) in fresh.tagged {
-            inner.log.tag(position + n as u32, &tags);
+        for (n, tags) in &fresh.tagged {
+            inner.log.tag(position + *n as u32, tags);
         }
         self.evict(&mut inner.log, number, &mut evicted);
         drop(guard);
@@ -330,7 +340,7 @@ impl EventLog {
         if !evicted.is_empty() {
             release(evicted);
         }
-        Ok(Some(version))
+        Ok(Some(version + events.len() as u32))
     }
 
     #[inline]

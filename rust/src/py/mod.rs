@@ -19,6 +19,7 @@ pub mod messages;
 pub mod metadata;
 mod numbers;
 pub mod plan;
+mod storable;
 pub mod values;
 
 /// Adds every class and function of this crate to the extension module.

@@ -173,6 +173,8 @@ class InMemoryEventStore(AbstractEventStore):
             if isinstance(event, DomainEvent) and cls is not UnknownEvent:
                 name = self._kinds.name(event)
                 if is_common(name) and not may_hold_anything(cls):
+                    if gc.is_tracked(event):
+                        self._encode(event)  # raises for a class that no durable backend could store
                     self.log.learn(cls, name)
                     self._known.add(cls)
                     learned = True
