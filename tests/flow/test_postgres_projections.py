@@ -11,10 +11,11 @@ import pytest
 
 from lexigram.events import DomainEvent
 from lexigram.events.config import PostgresEventStoreConfig
-from lexigram.events.exceptions import EventStoreError, ProjectionBuildError
+from lexigram.events.exceptions import EventStoreConnectionError, EventStoreError, ProjectionBuildError
 from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.stores.postgres import PostgresEventStore
+from lexigram.events.stores.postgres.pool import Connections
 from tests.postgres_schemas import EmptySchemas
 
 
@@ -149,3 +150,22 @@ async def test_in_a_savepoint_a_statement_may_fail(config: PostgresEventStoreCon
                     await unit.execute(insert)
         assert isinstance(failed.value.__cause__, asyncpg.UniqueViolationError)
         assert await store.engine.fetch_all("SELECT * FROM openings") == [("ann", 2)]
+
+
+async def test_a_connection_lost_at_the_beginning_of_a_batch_is_no_fault(
+    config: PostgresEventStoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may go away before the first statement, too: the projection waits and goes on."""
+    async with PostgresEventStore(config) as store, ProjectionManager(store) as projections:
+        projections.register(Openings())
+        await store.append("crate-1", [CrateOpened(by="ann")])
+        await projections.wait_for("openings", 1, timeout=10)
+        monkeypatch.setattr(Connections, "begin", "SELECT pg_terminate_backend(pg_backend_pid())")
+        with pytest.raises(EventStoreConnectionError):
+            async with store.unit_of_work() as unit:
+                await unit.execute("SELECT 1")
+        await store.append("crate-1", [CrateOpened(by="ann")])
+        await asyncio.sleep(0.2)
+        assert projections.get_status("openings")["state"] != "faulted"
+        monkeypatch.undo()
+        await projections.wait_for("openings", 2, timeout=10)

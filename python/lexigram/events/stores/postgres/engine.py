@@ -305,12 +305,15 @@ class PostgresEngine:
 
     async def begin(self) -> Any:
         """Return a connection with an open transaction; `give_back` returns it."""
-        connection = await self._connections.acquire()
         try:
-            await connection.execute(self._connections.begin)
-        except BaseException:
-            await self._connections.release(connection, True)
-            raise
+            connection = await self._connections.acquire()
+            try:
+                await connection.execute(self._connections.begin)
+            except BaseException:
+                await self._connections.release(connection, True)
+                raise
+        except Exception as error:
+            raise clear_error(error, self.settings.where, EventStoreError) from error.__cause__
         return connection
 
     async def give_back(self, connection: Any, is_broken: bool = False, reset: bool = False) -> None:
