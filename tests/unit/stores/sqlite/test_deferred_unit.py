@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import pickle
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,75 @@ async def test_after_close_the_unit_is_refused(tmp_path: Path) -> None:
     await store.close()
     with pytest.raises(EventStoreConnectionError):
         await _fail(store, begin=False)
+
+
+@contextmanager
+def inserts_of_events(store: SqliteEventStore) -> Iterator[list[str]]:
+    """Collect the statements that insert events, as the writer executes them."""
+    found: list[str] = []
+    connection = store.engine._writer._transaction.connection  # type: ignore[attr-defined]
+    connection.set_trace_callback(lambda sql: found.append(sql) if sql.startswith('INSERT INTO "events"') else None)
+    try:
+        yield found
+    finally:
+        connection.set_trace_callback(None)
+
+
+async def test_units_that_end_together_are_written_together(store: SqliteEventStore) -> None:
+    """Their appends, which may build on each other, are inserted in one go; those that come too late are left out."""
+    await store.append("taken", [Noted()])
+
+    async def note(number: int) -> bool:
+        try:
+            async with store.deferred_unit_of_work() as unit:
+                unit.defer(lambda connection: connection.execute("INSERT INTO notes VALUES (?)", (number,)))  # type: ignore[attr-defined]
+                await store.append(f"own-{number}", [Noted(text="1")], 0)
+                await store.append(f"own-{number}", [Noted(text="2"), Noted(text="3")], 1)
+                if number % 5 == 0:
+                    await store.append("taken", [Noted()], 0)
+        except ConcurrencyError:
+            return False
+        return True
+
+    with inserts_of_events(store) as statements:
+        outcomes = await asyncio.gather(*(note(number) for number in range(40)))
+    assert outcomes == [number % 5 != 0 for number in range(40)]
+    assert len(statements) < 32
+    for number, noted in enumerate(outcomes):
+        assert await texts(store, f"own-{number}") == (["1", "2", "3"] if noted else [])
+    assert await store.head() == 1 + 3 * 32
+    assert [event.sequence_number for event in await store.read_all()] == list(range(1, 98))
+    assert len(await store.engine.fetch_all("SELECT * FROM notes")) == 32
+
+
+async def test_a_call_that_fails_undoes_its_own_unit_only(store: SqliteEventStore) -> None:
+    """The others that ended together with it are stored, without a gap."""
+
+    async def note(number: int) -> bool:
+        try:
+            async with store.deferred_unit_of_work() as unit:
+                await store.append(f"own-{number}", [Noted()], 0)
+                text = "same" if number < 2 else str(number)
+                unit.defer(lambda connection: connection.execute("INSERT INTO notes VALUES (?)", (text,)))  # type: ignore[attr-defined]
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(*(note(number) for number in range(12)))) == [False] + [True] * 11
+    assert [event.sequence_number for event in await store.read_all()] == list(range(1, 12))
+    assert len(await store.engine.fetch_all("SELECT * FROM notes")) == 11
+
+
+async def test_a_unit_that_was_stored_before_is_not_stored_again(store: SqliteEventStore) -> None:
+    """A retry with the same events after a lost answer, among other units."""
+    events = [Noted(text=str(number)) for number in range(12)]
+
+    async def note(number: int) -> None:
+        async with store.deferred_unit_of_work():
+            await store.append(f"own-{number}", [pickle.loads(kept[number])], 0)
+
+    kept = [pickle.dumps(event) for event in events]
+    await asyncio.gather(*(note(number) for number in range(0, 12, 2)))
+    await asyncio.gather(*(note(number) for number in range(12)))
+    assert await store.head() == 12
+    assert sorted(event.text for event in await store.read_all()) == sorted(event.text for event in events)

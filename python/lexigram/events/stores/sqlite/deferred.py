@@ -7,8 +7,9 @@ version and checks in deferred calls notice at the commit if something has chang
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lexigram.events.stores.sqlite.jobs import settled
@@ -16,15 +17,16 @@ from lexigram.events.stores.sqlite.session import SqliteUnitOfWork
 
 if TYPE_CHECKING:
     from lexigram.events.stores.sqlite.jobs import Folder
+    from lexigram.events.stores.sqlite.log import EventLog
 
 T = TypeVar("T")
 
 
 class _Write(NamedTuple):
-    """One deferred write: a call, or a request of a folder; `outcomes` gets what it returned."""
+    """One deferred write: a call, or an append to a log; `outcomes` gets what it returned."""
 
     call: Callable[[sqlite3.Connection], Any] | None
-    folder: Folder | None
+    log: EventLog | None
     request: Any
     outcomes: list[Any]
 
@@ -56,10 +58,10 @@ class DeferredUnitOfWork(SqliteUnitOfWork):
         if key is not None:
             self._keys.add(key)
 
-    def defer_request(self, folder: Folder, request: Any, stream_id: str) -> list[Any]:
-        """Keep a request of a folder for the end; its outcome will be the only item of the list returned."""
+    def defer_append(self, log: EventLog, request: Any, stream_id: str) -> list[Any]:
+        """Keep an append for the end; its outcome will be the only item of the list returned."""
         outcomes: list[Any] = []
-        self._writes.append(_Write(None, folder, request, outcomes))
+        self._writes.append(_Write(None, log, request, outcomes))
         self._keys.add(stream_id)
         return outcomes
 
@@ -71,7 +73,7 @@ class DeferredUnitOfWork(SqliteUnitOfWork):
         if not self._started and self._writes:
             writes, self._writes = self._writes, []
             for write in writes:
-                outcome = await super()._call(write.call or write.request, write.folder)
+                outcome = await super()._call(write.call or write.request, write.log)
                 write.outcomes.append(outcome)
         return await super()._call(call, folder)
 
@@ -79,22 +81,61 @@ class DeferredUnitOfWork(SqliteUnitOfWork):
         if self._started:
             await super()._commit()
         elif self._writes:
-            await settled(self._engine.submit_job(self._write_all))
+            units = self._engine.share(UnitFolder, UnitFolder)
+            weight = sum(1 if write.log is None else len(write.request.events) for write in self._writes)
+            await settled(asyncio.ensure_future(self._engine.fold(units, self._writes, weight, None)))
 
-    def _write_all(self, connection: sqlite3.Connection) -> None:
-        """Carry out everything in order, in the writer thread; whatever raises undoes all of it."""
-        try:
-            for write in self._writes:
-                if write.folder is None:
-                    assert write.call is not None
-                    write.outcomes.append(write.call(connection))
-                    continue
-                (outcome,) = write.folder.fold(connection, (write.request,))
+
+class UnitFolder:
+    """Writes deferred units that end at the same time together, each of them all or none.
+
+    Their appends are numbered first and inserted in one go, then the calls follow. As long as only versions can be in the
+    way, a unit that comes too late costs the others nothing.
+    """
+
+    def __init__(self) -> None:
+        self._logs: set[EventLog] = set()
+
+    def fold(self, connection: sqlite3.Connection, requests: Sequence[Sequence[_Write]]) -> list[Any]:
+        """Write the units in order; a conflict of versions is the outcome of that unit."""
+        logs = {write.log for unit in requests for write in unit if write.log is not None}
+        self._logs |= logs
+        if len(requests) == 1:
+            self.fold_one(connection, requests[0])
+            return [None]
+        if len(logs) > 1 or any(write.log and write.request.condition for unit in requests for write in unit):
+            raise _OneByOne
+        appends = [[write.request for write in unit if write.log is not None] for unit in requests]
+        answers: list[Any] = [[] for _ in requests]
+        for log in logs:
+            answers = log.fold_units(connection, appends)
+        for unit, answer in zip(requests, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                appended = iter(answer)
+                for write in unit:
+                    write.outcomes[:] = [next(appended) if write.call is None else write.call(connection)]
+        return [answer if isinstance(answer, BaseException) else None for answer in answers]
+
+    def fold_one(self, connection: sqlite3.Connection, request: Sequence[_Write]) -> None:
+        """Carry out one unit write by write; whatever raises undoes all of it."""
+        for write in request:
+            if write.log is None:
+                assert write.call is not None
+                outcome = write.call(connection)
+            else:
+                (outcome,) = write.log.fold(connection, (write.request,))
                 if isinstance(outcome, BaseException):
                     raise outcome
-                write.outcomes.append(outcome)
-        except BaseException:
-            for write in self._writes:
-                if write.folder is not None:
-                    write.folder.reset()  # what it has looked up meanwhile is undone with the rows
-            raise
+            write.outcomes[:] = [outcome]
+
+    def reset(self) -> None:
+        """Have the logs forget what they have looked up or written since."""
+        for log in self._logs:
+            log.reset()
+
+    def committed(self) -> None:
+        """Readers are woken when the units' events have been stamped."""
+
+
+class _OneByOne(Exception):
+    """Raised before anything is written: these units are not written together."""

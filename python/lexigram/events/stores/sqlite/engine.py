@@ -211,13 +211,6 @@ class SqliteEngine(AbstractEngine):
         unit: Any = current_unit_of_work(self)
         return unit  # type: ignore[no-any-return]
 
-    def submit_job(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Queue `fn(connection)` for the next group commit, whatever unit of work is open."""
-        self.check_open()
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._writer.submit(RunJob(future, fn))
-        return future
-
     def submit_session(self, session: Session) -> None:
         """Queue a unit of work for the writer."""
         self.check_open()

@@ -162,7 +162,7 @@ class SqliteEventStore(AbstractEventStore):
             return await super()._append_in(unit, stream_id, events, expected_version, condition)
         encoded = [self._codec.encode(event) for event in events]
         request = AppendRequest(stream_id, encoded, expected_version, condition)
-        outcomes = unit.defer_request(self._log, request, stream_id)
+        outcomes = unit.defer_append(self._log, request, stream_id)
         unit.on_commit(lambda: self._stored(stream_id, events, *outcomes[0]))
         return expected_version + len(events)
 

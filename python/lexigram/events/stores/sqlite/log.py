@@ -7,7 +7,7 @@ Runs in the writer thread, inside a transaction that holds the write lock. What 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError
@@ -34,10 +34,10 @@ class AppendRequest(NamedTuple):
 
 
 class _New(NamedTuple):
-    """Rows that wait for one insertion each table."""
+    """Rows that wait for one insertion each table; the values of streams and events follow each other."""
 
-    streams: list[tuple[int, str, int]]
-    events: list[tuple[Any, ...]]
+    streams: list[Any]
+    events: list[Any]
     tags: list[tuple[str, int]]
 
 
@@ -90,6 +90,40 @@ class EventLog:
             outcomes.append(self._number(connection, request, key, version, new))
         self._insert(connection, new)
         return outcomes
+
+    def fold_units(
+        self, connection: sqlite3.Connection, units: Sequence[Sequence[AppendRequest]]
+    ) -> list[list[Appended] | ConcurrencyError]:
+        """Store the appends of units, which have no conditions, in order; a unit with a conflict is left out whole.
+
+        An append that is stored already makes it raise, like an event id that is.
+        """
+        new, outcomes = _New([], [], []), list[list[Appended] | ConcurrencyError]()
+        self._prepare(connection)
+        streams = self._look_up(connection, [request for unit in units for request in unit])
+        for unit in units:
+            conflict = self._unit_conflict(connection, unit, streams)
+            outcomes.append(
+                conflict or [self._number(connection, request, *streams[request.stream_id], new) for request in unit]
+            )
+        self._insert(connection, new)
+        return outcomes
+
+    def _unit_conflict(
+        self, connection: sqlite3.Connection, unit: Sequence[AppendRequest], streams: Mapping[str, tuple[int, int]]
+    ) -> ConcurrencyError | None:
+        """Return the first conflict of versions in a unit, whose appends may build on each other."""
+        ahead: dict[str, int] = {}
+        for request in unit:
+            stream_id = request.stream_id
+            version = ahead.get(stream_id, streams[stream_id][1])
+            conflict = self._conflict(connection, request, version)
+            if conflict is not None:
+                if self._stored_before(connection, request):
+                    raise already_stored(stream_id)
+                return conflict
+            ahead[stream_id] = version + len(request.events)
+        return None
 
     def fold_one(self, connection: sqlite3.Connection, request: AppendRequest) -> Any:
         """Store one append, or find that it has been stored before (a retry after an unknown outcome)."""
@@ -173,14 +207,14 @@ class EventLog:
         if not key:
             assert self._last_stream is not None
             key = self._last_stream = self._last_stream + 1
-            new.streams.append((key, stream_id, partition_hash(stream_id)))
+            new.streams.extend((key, stream_id, partition_hash(stream_id)))
         for event_id, type_name, event_type, occurred_at_us, tags, payload in request.events:
             version += 1
             position += 1
             type_key = types.get((type_name, event_type))
             if type_key is None:
                 type_key = self._new_type(connection, type_name, event_type)
-            new.events.append((position, key, version, type_key, event_id, occurred_at_us, payload))
+            new.events.extend((position, key, version, type_key, event_id, occurred_at_us, payload))
             for tag in tags:
                 new.tags.append((tag, position))
         self._head = position
@@ -197,15 +231,15 @@ class EventLog:
     def _insert(self, connection: sqlite3.Connection, new: _New) -> None:
         """Write what is queued."""
         if new.streams:
-            connection.executemany(self.statements.insert_stream, new.streams)
+            self.statements.insert_streams.run(connection, new.streams)
             new.streams.clear()
         if new.events:
-            connection.executemany(self.statements.insert_event, new.events)
+            self.statements.insert_events.run(connection, new.events)
             new.events.clear()
         if new.tags:
             # In key order each page of the tag table is visited once.
             new.tags.sort()
-            connection.executemany(self.statements.insert_tag, new.tags)
+            self.statements.insert_tags.run(connection, [value for row in new.tags for value in row])
             new.tags.clear()
 
     def _conflict(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores._primitives import ReadRequest
 from lexigram.events.stores.condition import MAX_JOINED_TAGS, ResolvedItem, ResolvedQuery
+from lexigram.events.stores.sqlite.bulk import BulkInsert
 from lexigram.events.stores.sqlite.names import TableNames
 
 MAX_ARMS: Final = 400
@@ -40,12 +41,12 @@ class EventStatements:
         n = names
         payload = "CAST(? AS TEXT)" if text else "?"
         self.names = names
-        self.insert_event = (
-            f"INSERT INTO {n.events} (position, stream, version, type, event_id, occurred_at, payload) "
-            f"VALUES (?, ?, ?, ?, ?, ?, {payload})"
+        self.insert_events = BulkInsert(
+            f"INSERT INTO {n.events} (position, stream, version, type, event_id, occurred_at, payload)",
+            f"(?, ?, ?, ?, ?, ?, {payload})",
         )
-        self.insert_tag = f"INSERT OR IGNORE INTO {n.tags} (tag, position) VALUES (?, ?)"
-        self.insert_stream = f"INSERT INTO {n.streams} (key, stream_id, partition_hash) VALUES (?, ?, ?)"
+        self.insert_tags = BulkInsert(f"INSERT OR IGNORE INTO {n.tags} (tag, position)", "(?, ?)")
+        self.insert_streams = BulkInsert(f"INSERT INTO {n.streams} (key, stream_id, partition_hash)", "(?, ?, ?)")
         self.insert_type = f"INSERT INTO {n.types} (key, type_name, event_type) VALUES (?, ?, ?)"
         self.types = f"SELECT key, type_name, event_type FROM {n.types}"
         self.head = (
