@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from examples.flights import commands as c
@@ -10,6 +11,9 @@ from examples.flights.app import App
 from examples.flights.data import DataSet, FlightRow
 from examples.flights.domain import FlightState
 from examples.flights.progress import Progress
+
+DAYS_AHEAD = 2
+"""Days on the timetable before the first of them begins to fly."""
 
 IN_FLIGHT = 768
 """Commands that wait for the disk at the same time; they share its commits."""
@@ -19,7 +23,7 @@ class Driver:
     """Replays the data set against the command bus.
 
     Every day's flights are on the timetable before the day before begins to fly, so that passengers of a cancelled
-    flight have somewhere to go.
+    flight have somewhere to go. While a day flies, the timetable of a later one is filled.
     """
 
     def __init__(self, app: App, data: DataSet, progress: Progress) -> None:
@@ -31,18 +35,16 @@ class Driver:
     async def run(self) -> None:
         """Send what is missing. A flight that an earlier run began is looked up, all others are known to be new."""
         done = await self._days_done()
-        days = [(day.isoformat(), lines) for day, lines in self._data.days]
-        self._progress.skip(sum(len(lines) for day, lines in days if day in done))
-        days = [(day, lines) for day, lines in days if day not in done]
-        scheduled = [list(self._data.rows(lines)) for _, lines in days[:1]]
-        for rows in scheduled:
-            await self._each(self._schedule, rows)
-        for index in range(len(days)):
-            following = list(self._data.rows(days[index + 1][1])) if index + 1 < len(days) else []
-            await self._each(self._schedule, following)
-            await self._each(self._operate, scheduled[index])
-            scheduled[index] = []
-            scheduled.append(following)
+        self._progress.skip(sum(len(lines) for day, lines in self._data.days if day.isoformat() in done))
+        days = [lines for day, lines in self._data.days if day.isoformat() not in done]
+        scheduled = deque[list[FlightRow]]()
+        for lines in (*days, *[[]] * DAYS_AHEAD):
+            today = scheduled.popleft() if len(scheduled) == DAYS_AHEAD else []
+            later = list(self._data.rows(lines))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._each(self._operate, today))
+                group.create_task(self._each(self._schedule, later))
+            scheduled.append(later)
 
     async def _days_done(self) -> set[str]:
         """Return the days whose flights have all ended; note the days that an earlier run has begun."""

@@ -40,6 +40,9 @@ class RecentFlights:
             unit.on_commit(lambda: self._keep(flight))
 
     def _keep(self, flight: Flight) -> None:
+        known = self._recent.get(str(flight.id))
+        if known is not None and known.version > flight.version:
+            return  # a later command has come back before this one
         self._recent[str(flight.id)] = flight
         if len(self._recent) > KEPT:
             del self._recent[next(iter(self._recent))]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any
 
-from examples.flights.app import App, commands, rebooking
+from examples.flights.app import LEASE_SECONDS, App, saga_work, supervised
 from examples.flights.projections import (
     AircraftDays,
     AirportPunctuality,
@@ -19,19 +17,14 @@ from examples.flights.projections import (
     Timetable,
 )
 from examples.flights.supervisor import Supervisor
-from lexigram.events import PostgresEventStore, ProjectionConfig, ProjectionManager, SagaManager, SagaStatus
+from lexigram.events import PostgresEventStore, ProjectionConfig, ProjectionManager
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.sagas.postgres import PostgresSagaStore
-from lexigram.events.sagas.sharing import SagaSharing
 
 PARTITIONS = 4
 """Processes that can work on one projection at the same time."""
 
-LEASE_SECONDS = 2.0
-"""So long after a worker was killed, others take over."""
-
 BATCH_SIZE = 500
-UNFINISHED = tuple(status for status in SagaStatus if status.is_unfinished)
 
 
 def _numbered(sql: str) -> str:
@@ -87,70 +80,29 @@ def read_models(store: PostgresEventStore) -> ProjectionManager:
     return manager
 
 
-async def create_tables(store: PostgresEventStore, models: ProjectionManager) -> None:
-    """Create what workers would create when they begin: this process looks at the tables before they do."""
-    async with store.unit_of_work() as unit:
-        await unit.lock_schema()
-        for model in models.get_all():
-            if isinstance(model, OnPostgres):
-                await model.create_schema()
-
-
 @asynccontextmanager
-async def saga_worker(store: PostgresEventStore) -> AsyncIterator[ProjectionManager]:
-    """Start sagas for what the log says, and run this process's share of them; yields the manager that follows the log."""
-    async with PostgresSagaStore(store) as saga_store, store.checkpoint_store() as leases:
-        bus, _ = commands(store)
-        models, follow = read_models(store), shared_manager(store)
-        sagas = rebooking(saga_store, store, models, bus)
-        follow.register(sagas.follower())
+async def worker(kind: str, dsn: str) -> AsyncIterator[ProjectionManager]:
+    """Run a share of the read models, or of the sagas; yields the manager that follows the log."""
+    async with open_store(dsn) as store:
+        models = read_models(store)
+        if kind == "projections":
+            async with models:
+                yield models
+            return
         try:
-            async with SagaSharing(sagas, leases, lease_seconds=LEASE_SECONDS, poll_seconds=0.1), follow:
-                yield follow
+            async with (
+                PostgresSagaStore(store) as saga_store,
+                saga_work(store, saga_store, models, shared_manager(store)) as following,
+            ):
+                yield following
         finally:
             await models.stop()
 
 
-@dataclass(frozen=True)
-class SharedApp(App):
-    """What runs in the process that sends the commands: it waits for the others and restarts them."""
-
-    backend: ClassVar[str] = "PostgreSQL database"
-
-    supervisor: Supervisor
-
-    async def sagas_end(self) -> None:
-        """Return when no saga is unfinished, in whatever process it runs."""
-        while True:
-            if not await self.sagas.store.list_by_status(UNFINISHED, self.sagas.saga_names, 1):
-                return
-            await asyncio.sleep(0.05)
-
-    @property
-    def commits(self) -> int:
-        """How often this process has committed."""
-        return int(self._engine.committer.commits)
-
-    def note(self) -> str:
-        """Tell how many workers had to be replaced."""
-        return f"{self.supervisor.restarts} workers restarted" if self.supervisor.restarts else ""
-
-    @property
-    def _engine(self) -> Any:
-        return self.store.engine
-
-
 @asynccontextmanager
-async def open_shared_app(dsn: str, workers: int) -> AsyncIterator[SharedApp]:
-    """Open or create the log, start the workers, keep them running; end them at the end."""
+async def open_shared_app(dsn: str, workers: int) -> AsyncIterator[App]:
+    """Open or create the log and start the workers."""
     async with open_store(dsn) as store, PostgresSagaStore(store) as saga_store:
-        bus, flights = commands(store)
-        projections = read_models(store)
-        await create_tables(store, projections)
-        sagas: SagaManager = rebooking(saga_store, store, projections, bus)
-        projections.register(sagas.follower())
-        try:
-            async with Supervisor(dsn, ["projections"] * workers + ["sagas"]) as supervisor:
-                yield SharedApp(store, bus, flights, projections, sagas, supervisor)
-        finally:
-            await projections.stop()
+        supervisor = Supervisor(dsn, ["projections"] * workers + ["sagas"])
+        async with supervised("PostgreSQL database", store, saga_store, read_models(store), supervisor) as app:
+            yield app

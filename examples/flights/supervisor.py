@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
-DSN_VARIABLE = "FLIGHTS_DSN"
+DATABASE_VARIABLE = "FLIGHTS_DATABASE"
 """How workers are told where the database is: a command line is there for everybody to read."""
 
 _SHORTEST_PAUSE_SECONDS = 0.5
@@ -21,12 +21,12 @@ class Supervisor:
     """Keeps worker processes running while it is open.
 
     Args:
-        dsn: Where the database is.
-        kinds: "projections" or "sagas" for each worker.
+        database: Where the database is: a path or a DSN.
+        kinds: What each worker does; see `worker.work`.
     """
 
-    def __init__(self, dsn: str, kinds: Sequence[str]) -> None:
-        self._dsn, self._kinds = dsn, kinds
+    def __init__(self, database: str, kinds: Sequence[str]) -> None:
+        self._database, self._kinds = database, kinds
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._ending = asyncio.Event()
@@ -78,5 +78,5 @@ class Supervisor:
             "examples.flights.worker",
             kind,
             stdin=asyncio.subprocess.PIPE,
-            env={**os.environ, DSN_VARIABLE: self._dsn},
+            env={**os.environ, DATABASE_VARIABLE: self._database},
         )

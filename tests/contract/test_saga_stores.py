@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lexigram.events.exceptions import EventValidationError
 from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.sagas.store import InMemorySagaStore, SagaStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
@@ -35,6 +36,12 @@ class TestSqlSagaStore(SagaStoreContract):
 
     async def make_store(self) -> SagaStore:
         return SqlSagaStore(str(self.path))
+
+    async def test_none_is_no_database(self) -> None:
+        """The error names the argument; `./events.db` is no default here."""
+        with pytest.raises(EventValidationError) as caught:
+            SqlSagaStore(None)
+        assert caught.value.field == "db"
 
     async def test_sagas_survive_reopening(self, store: SagaStore) -> None:
         """Another store on the same file finds them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -33,9 +34,9 @@ def data() -> DataSet:
     return load(FLIGHTS)
 
 
-def demo(path: Path, flights: int = FLIGHTS) -> subprocess.Popen[str]:
+def demo(path: Path, flights: int = FLIGHTS, output: Any = subprocess.PIPE) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "examples.flights", "--flights", str(flights), "--db", str(path)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipes: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT, "text": True}
     search = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": search}, **pipes)
 
@@ -157,6 +158,30 @@ def test_killed_twice_and_interrupted_it_ends_as_if_it_had_not_been(tmp_path: Pa
     assert stop_at(path, 5400) != 0
     assert 2000 <= first <= second <= stored(path)
     assert "All read models agree with the known facts." in finish(path)
+    asyncio.run(check(path, data))
+
+
+def kill_worker(log: Path) -> None:
+    """kill -9 the worker process that the demo has started last."""
+    os.kill(int(re.findall(r"worker 1 is process (\d+)", log.read_text(encoding="utf-8"))[-1]), 9)
+
+
+def test_killed_workers_are_replaced_and_the_numbers_are_right(tmp_path: Path, data: DataSet) -> None:
+    """Once together with the process that sends the commands, then twice alone; read models and sagas go on."""
+    path, log = tmp_path / "flights.db", tmp_path / "demo.log"
+    for heads in ([1500], [3000, 9000]):
+        with log.open("w", encoding="utf-8") as file, demo(path, output=file) as process:
+            for head in heads:
+                deadline = time.monotonic() + 60
+                while stored(path) < head and process.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                kill_worker(log)
+            if len(heads) == 1:
+                process.kill()
+            process.wait(timeout=100)
+    output = log.read_text(encoding="utf-8")
+    assert output.count("starting another one") == 2
+    assert "All read models agree with the known facts." in output
     asyncio.run(check(path, data))
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, EventValidationError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.record import decode_record, encode_record, microseconds, names_statement
 from lexigram.events.sagas.store import SagaStore
@@ -32,9 +32,16 @@ class SqlSagaStore(SqliteTables, SagaStore):
         db: A `SqliteEventStore` (or another SQLite store), a path, an `sqlite://` URL, a `SqliteConfig`; or a
             framework database provider for SQLite, which then runs the statements.
         codec: Encodes the sagas' data; the default one knows every value that events may carry.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024; `db` is None.
     """
 
     def __init__(self, db: Any, *, codec: EventCodec | None = None) -> None:
+        if db is None:
+            raise EventValidationError(
+                "db must name a database: an event store, a path or a database provider, not None", field="db"
+            )
         is_provider = hasattr(db, "execute") and hasattr(db, "transaction")
         self._use(Database(None, db) if is_provider else Database(db))
         self._codec = EventCodec() if codec is None else codec
