@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from examples.flights.domain import Flight
-from examples.flights.handlers import FlightHandlers, Flights
+from examples.flights.handlers import KEPT, FlightHandlers, Flights
 from examples.flights.projections import FlightProjection, all_projections
 from examples.flights.saga import Desk, RebookPassengers
 from examples.flights.supervisor import Supervisor
@@ -81,12 +81,12 @@ class App:
         return f"{self.supervisor.restarts} workers restarted" if self.supervisor.restarts else ""
 
 
-def commands(store: Store) -> tuple[CommandBusImpl, Flights]:
+def commands(store: Store, kept: int = KEPT) -> tuple[CommandBusImpl, Flights]:
     """Return a bus that handles every command about flights, and the repository behind it."""
     # A reservation may come between reading a flight and saving it: the loser of such a race tries again.
     bus = CommandBusImpl(middlewares=[RetryMiddleware(max_retries=10, backoff_base=0.002)])
     flights: Flights = EventSourcingRepository(Flight, store)
-    FlightHandlers(flights).register(bus)
+    FlightHandlers(flights, kept).register(bus)
     return bus, flights
 
 
@@ -133,7 +133,7 @@ async def saga_work(
     store: Store, saga_store: SagaStore, models: ProjectionManager, following: ProjectionManager
 ) -> AsyncIterator[ProjectionManager]:
     """In a worker: start sagas for what the log says, and run them; yields the manager that follows the log."""
-    bus, _ = commands(store)
+    bus, _ = commands(store, kept=0)
     sagas = rebooking(saga_store, store, models, bus)
     following.register(sagas.follower())
     async with (

@@ -22,8 +22,9 @@ class RecentFlights:
     expected version when it is saved; it is then read anew.
     """
 
-    def __init__(self, flights: Flights) -> None:
+    def __init__(self, flights: Flights, kept: int) -> None:
         self._flights = flights
+        self._kept = kept
         self._recent: dict[str, Flight] = {}
 
     async def get(self, flight: str) -> Flight:
@@ -44,15 +45,19 @@ class RecentFlights:
         if known is not None and known.version > flight.version:
             return  # a later command has come back before this one
         self._recent[str(flight.id)] = flight
-        if len(self._recent) > KEPT:
+        if len(self._recent) > self._kept:
             del self._recent[next(iter(self._recent))]
 
 
 class FlightHandlers:
-    """Handles every command about flights."""
+    """Handles every command about flights.
 
-    def __init__(self, flights: Flights) -> None:
-        self._flights = RecentFlights(flights)
+    Args:
+        kept: How many flights stay in memory; 0 where others decide about them, so that none is judged by an old state.
+    """
+
+    def __init__(self, flights: Flights, kept: int) -> None:
+        self._flights = RecentFlights(flights, kept)
 
     def register(self, bus: CommandBusImpl) -> None:
         """Subscribe the handlers."""

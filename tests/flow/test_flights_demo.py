@@ -25,6 +25,8 @@ from lexigram.events.projections.manager import ProjectionManager
 from lexigram.events.sagas.sql import SqlSagaStore
 from lexigram.events.stores.sqlite.event_store import SqliteEventStore
 
+pytestmark = pytest.mark.timeout(300)
+
 FLIGHTS = 5000
 ROOT = Path(__file__).parents[2]
 
