@@ -160,7 +160,8 @@ class EventStreamMixin(EventStorePrimitives):
             event_types: Only these types (classes, names, aliases); None = all.
 
         Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014; the store was closed meanwhile.
+            EventStoreConnectionError: LEX_ERR_EVT_014; the store was closed meanwhile, or its server stayed away (on
+                PostgreSQL at once, on MongoDB and Redis after their timeout). Subscribe again from the last position.
         """
         limit = check_number(batch_size, "batch_size", 1)
         position = check_number(from_position, "from_position")
