@@ -166,6 +166,8 @@ def node_for(annotation: Any, variables: dict[Any, Any] | None = None, owner: ty
     variables = variables or {}
     if annotation is None or annotation is type(None):
         return NONE
+    if annotation is Any:  # a class since Python 3.11
+        return ANY
     if isinstance(annotation, str | typing.ForwardRef):
         resolved = resolve_text(annotation, owner)
         return ANY if resolved is Any else _named_node(annotation, resolved, variables, owner)
