@@ -167,10 +167,10 @@ class InMemoryEventStore(AbstractEventStore):
         """Tell the log the stored names of classes it has not seen; return whether there were any."""
         if type(events) is not list:
             return False
-        new = {type(event): event for event in events if type(event) not in self._known}
         learned = False
-        for cls, event in new.items():
-            if isinstance(event, DomainEvent) and cls is not UnknownEvent:
+        for event in dict(zip(map(type, events), events, strict=False)).values():
+            cls = type(event)
+            if cls not in self._known and isinstance(event, DomainEvent) and cls is not UnknownEvent:
                 name = self._kinds.name(event)
                 if is_common(name) and not may_hold_anything(cls):
                     if gc.is_tracked(event):
