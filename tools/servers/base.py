@@ -143,8 +143,14 @@ def talk(port: int, request: bytes, size: int = 256, seconds: float = 1.0) -> by
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of a program on PATH or where Debian puts servers."""
-    extra = ["/usr/sbin", "/usr/local/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
+    """Return the path of a program in LEXIGRAM_TEST_POSTGRES_BIN, on PATH or where Debian puts servers."""
+    chosen = os.environ.get("LEXIGRAM_TEST_POSTGRES_BIN")
+    extra = [
+        *([chosen] if chosen else []),
+        "/usr/sbin",
+        "/usr/local/sbin",
+        *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
+    ]
     return shutil.which(name, path=os.pathsep.join([*extra, os.environ.get("PATH", "")]))
 
 

@@ -1,4 +1,7 @@
-"""PostgreSQL from Debian's package, in a fresh cluster with checksums, `fsync` on."""
+"""PostgreSQL from Debian's package, in a fresh cluster with checksums, `fsync` on.
+
+Another version: LEXIGRAM_TEST_POSTGRES_BIN names the directory of its programs.
+"""
 
 from __future__ import annotations
 
