@@ -31,6 +31,7 @@ TESTS: Final = [
     "tests/unit/stores/test_memory.py",
     "tests/unit/stores/test_memory_streams.py",
     "tests/unit/buses/test_channel.py",
+    "tests/unit/shortcuts",
     "tests/contract/test_memory.py",
     "tests/properties/test_codec_properties.py",
 ]

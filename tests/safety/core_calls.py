@@ -25,6 +25,7 @@ from tests.safety.message_calls import (
     quietly,
     refused,
 )
+from tests.safety.shortcut_calls import SHORTCUT
 
 
 def on_log(call: Callable[[World, Any], Any], keep: int = 0) -> Case:
@@ -159,18 +160,12 @@ CHANNEL: dict[str, dict[str, Case]] = {
     },
     "ChannelBase.__len__": {"one": on_channel(lambda w, c: len(c), items=1)},
     "ChannelBase.__bool__": {"one": on_channel(lambda w, c: bool(c))},
-    "ChannelBase.put": {
-        "room": on_channel(lambda w, c: quietly(lambda: c.put(w.value).__await__().__next__())),
-        "full": on_channel(lambda w, c: c.put(w.value).close(), items=2),
-        "handed": on_channel(lambda w, c: (waiting(w, c), c.put(w.value))),
-        "closed": refused(Exception, on_channel(lambda w, c: c.put(w.value), closed=True)),
-        "bare": refused(AttributeError, lambda w: [_core.ChannelBase(1).put(w.value), (c := _core.ChannelBase(1)).put(1), c.put(w.value)]),
-        "wake fails": refused(AttributeError, on_channel(lambda w, c: (c._enlist_getter(w.value), c.put(w.value)))),
-    },
     "ChannelBase.put_nowait": {
         "room and none": on_channel(lambda w, c: [c.put_nowait(w.value) for _ in range(4)]),
         "handed": on_channel(handed),
         "closed": refused(Exception, on_channel(lambda w, c: c.put_nowait(w.value), closed=True)),
+        "bare": refused(AttributeError, lambda w: [(c := _core.ChannelBase(1))._close(), c.put_nowait(w.value)]),
+        "wake fails": refused(AttributeError, on_channel(lambda w, c: (c._enlist_getter(w.value), c.put_nowait(w.value)))),
     },
     "ChannelBase._take": {
         "items": on_channel(lambda w, c: (queued(w, c), [c._take(w.value) for _ in range(3)]), items=2),
@@ -203,8 +198,6 @@ CHANNEL: dict[str, dict[str, Case]] = {
         "admitted": on_channel(lambda w, c: (f := queued(w, c), queued(w, c), c._take(None), c._leave_putter(f)), items=2),
     },
     "ChannelBase._close": {"everybody": on_channel(lambda w, c: (queued(w, c), handed(w, BoundedChannel(1)), c._close()), items=2)},
-    "Done": {"refused": refused(TypeError, lambda w: type(BoundedChannel(1).put(w.value))())},
-    "Done.__await__": {"twice": on_channel(lambda w, c: [list((d := c.put(w.value)).__await__()), list(d.__await__())])},
 }  # fmt: skip
 
 STREAM: dict[str, dict[str, Case]] = {
@@ -297,6 +290,7 @@ CODEC: dict[str, dict[str, Case]] = {
     "RecordPlan": {"refused": refused(TypeError, lambda w: _core.RecordPlan(w.value))},  # type: ignore[call-arg]
 }  # fmt: skip
 
+
 CALLS: dict[str, dict[str, Case]] = (
     FUNCTIONS
     | CONSTRUCTORS
@@ -304,6 +298,7 @@ CALLS: dict[str, dict[str, Case]] = (
     | message_class(_core.MessageBase, "command")
     | LOG
     | CHANNEL
+    | SHORTCUT
     | STREAM
     | CODEC
 )

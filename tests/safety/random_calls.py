@@ -24,7 +24,7 @@ from uuid import UUID
 
 import pytest
 
-from lexigram.events import DomainEvent, Event, EventCodec, _core, message_context
+from lexigram.events import DomainEvent, Event, EventCodec, InMemoryEventStore, _core, message_context
 from lexigram.events.buses.channel import BoundedChannel
 from lexigram.events.messages import shapes
 from tests.safety.core_calls import CALLS
@@ -91,7 +91,7 @@ USUAL = {
     "EventLog.page": "number number number query partition number", "EventLog.count": "number number query partition",
     "EventLog.compact": "text number", "EventLog.bounds": "text", "EventLog.learn": "class text",
     "EventLog.check": "batch", "EventLog.store": "batches", "EventLog.removals": "", "EventLog.stream_ids": "",
-    "ChannelBase.put": "any", "ChannelBase.put_nowait": "any", "ChannelBase._take": "any",
+    "MemoryStoreBase._append_now": "text events number", "ChannelBase.put_nowait": "any", "ChannelBase._take": "any",
     "ChannelBase._take_many": "number", "ChannelBase._enlist_getter": "future", "ChannelBase._enlist_putter": "future",
     "ChannelBase._collect": "future number", "ChannelBase._leave_getter": "future",
     "ChannelBase._leave_putter": "future", "ChannelBase._enter": "any",
@@ -184,6 +184,7 @@ class Machine:
         self.lasting = {
             "EventLog": [_core.EventLog(print_nothing, keep) for keep in (0, 0, 3)],
             "ChannelBase": [BoundedChannel(n) for n in (1, 3)],
+            "MemoryStoreBase": [InMemoryEventStore(), InMemoryEventStore(max_events_per_stream=2)],
             "CodecCore": [codec._core for codec in CODECS],
         }
         for log in self.lasting["EventLog"]:

@@ -16,6 +16,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.registry import EventTypeRegistry
 from lexigram.events.messages.stamping import rebuild
 from tests.safety.message_calls import Do, Future, Plain, Rich
+from tests.safety.shortcut_calls import ShortChannel, shortened
 
 CYCLES = 10_000
 
@@ -106,6 +107,31 @@ def set_on(name: str) -> Callable[[Node], Any]:
     return make
 
 
+def called(channel: ShortChannel, node: Node) -> Any:
+    channel.node = node  # type: ignore[attr-defined]
+    return channel.put(1)
+
+
+def waiting_put(node: Node) -> Any:
+    channel = ShortChannel(1)
+    channel.put_nowait(1)
+    call = channel.put(node)
+    call.send(None)
+    return call
+
+
+def method_of(node: Node) -> Any:
+    method = shortened()
+    method.node = node
+    return method
+
+
+def store_with(name: str, node: Node) -> Any:
+    store = _core.MemoryStoreBase()
+    setattr(store, name, node)
+    return store
+
+
 PLACES: dict[str, Callable[[Node], Any]] = {
     "field": lambda node: Rich(value=node),
     "field of a copy": lambda node: Rich(value=1)._with(value=node),
@@ -127,11 +153,20 @@ PLACES: dict[str, Callable[[Node], Any]] = {
     "stream, by its log": lambda node: stream_of(node),
     "stream, by its step": lambda node: stream_of(node).__anext__(),
     "stream, by what it fetched": fetched,
+    "call, by its argument": lambda node: ShortChannel(1).put(node),
+    "call, by what it is called on": lambda node: called(ShortChannel(1), node),
+    "call, by its coroutine": waiting_put,
+    "method, by its function": method_of,
+    "store, by its hooks": lambda node: store_with("_hooks", node),
+    "store, by its inline projections": lambda node: store_with("_inline", node),
+    "store, by its wakeup": lambda node: store_with("_wakeup", node),
+    "store, by its evolution": lambda node: store_with("_schema_evolution", node),
     "stream, by its end": thrown,
     "codec, by its registry": codec_of,
 }
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("place", PLACES)
 def test_ten_thousand_cycles_are_collected(place: str) -> None:
     """Each node holds an object of the core that holds the node in this place; afterwards none is left."""

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from lexigram.events import _core
+from lexigram.events import InMemoryEventStore, _core
 from lexigram.events.messages import shapes
 from tests.safety.core_calls import CALLS, empty_stream
 from tests.safety.message_calls import META, Case, Future, Marker, World
+from tests.safety.shortcut_calls import ShortChannel, shortened, stepped
 from tests.unit.messages.codec_samples import TYPED
 
 RUNS = 120
@@ -23,7 +24,7 @@ INHERITED = {"__doc__", "__module__", "__all__", "__new__"}
 
 def core_classes() -> dict[str, type]:
     """Return every class of the core by name, those that only its own calls make included."""
-    empty_stream().aclose(), _core.ChannelBase(1).put(1)
+    empty_stream().aclose()
     made = [one for one in object.__subclasses__() if one.__module__ == _core.__name__]
     return {one.__name__: one for one in made if not one.__name__.startswith("_")}
 
@@ -125,6 +126,12 @@ def test_no_call_leaks(name: str, case: str) -> None:
     assert leaks(lambda: run(world), involved(world)) == []
 
 
+def ended(call: Any) -> Any:
+    """Return the call after its only step."""
+    stepped(call)
+    return call
+
+
 SAMPLES: dict[str, Callable[[World], Any]] = {
     "EventBase": lambda w: w.event,
     "MessageBase": lambda w: w.command,
@@ -133,7 +140,9 @@ SAMPLES: dict[str, Callable[[World], Any]] = {
     "Step": lambda w: empty_stream().__anext__(),
     "Closing": lambda w: empty_stream().aclose(),
     "ChannelBase": lambda w: _core.ChannelBase(3),
-    "Done": lambda w: _core.ChannelBase(3).put(1),
+    "Call": lambda w: ended(ShortChannel(3).put(w.value)),
+    "ShortcutMethod": lambda w: shortened(),
+    "MemoryStoreBase": lambda w: InMemoryEventStore(),
     "CodecCore": lambda w: w.json,
     "EncodedEvent": lambda w: w.json.encode(w.stored),
     "TypePlan": lambda w: w.any,

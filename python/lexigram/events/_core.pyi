@@ -3,7 +3,7 @@
 Each part has one Python importer, named with it. Nothing in here is called with a lock held that user code could want.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from types import TracebackType
@@ -11,6 +11,10 @@ from typing import Any, Self, TypeVar, final
 from uuid import UUID
 
 from typing_extensions import disjoint_base
+
+_F = TypeVar("_F", bound=Callable[..., Coroutine[Any, Any, Any]])
+"""An `async def` in a class. Before Python 3.12, or with `always`, the functions named `..._shortcut` replace it by an
+object that acts as that function, but whose calls make no coroutine in the usual case; elsewhere they return it."""
 
 # Message objects: imported by messages/base.py, messages/_compile.py and their neighbours.
 
@@ -149,13 +153,6 @@ class ChannelBase:
     def closed(self) -> bool:
         """Whether nothing more is accepted."""
 
-    def put(self, item: Any, /) -> Awaitable[None]:
-        """Put an item at once where there is room; await what it returns, which waits for room otherwise.
-
-        Raises:
-            ChannelClosedError: Nothing is accepted any more.
-        """
-
     def put_nowait(self, item: Any, /) -> bool:
         """Put an item if there is room; return whether there was.
 
@@ -172,6 +169,12 @@ class ChannelBase:
     def _enter(self, item: object) -> None: ...
     def _leave_putter(self, future: object) -> None: ...
     def _close(self) -> None: ...
+
+def put_shortcut(function: _F, /, *, always: bool = False) -> _F:
+    """Give `BoundedChannel.put` its shortcut."""
+
+def get_shortcut(function: _F, /, *, always: bool = False) -> _F:
+    """Give `BoundedChannel.get` its shortcut."""
 
 # Log: `stores/memory.py`
 
@@ -262,6 +265,29 @@ class EventLog:
 
     def clear(self) -> None:
         """Forget everything, positions included."""
+
+@disjoint_base
+class MemoryStoreBase:
+    """What the store in memory looks at in its usual case. Subclassed once, by `InMemoryEventStore`."""
+
+    log: EventLog
+    _inline: Any
+    _hooks: Any
+    _schema_evolution: Any
+    _wakeup: Any
+    def __new__(cls, *values: object, **named: object) -> Self: ...
+    def _append_now(self, stream_id: object, events: object, expected_version: object, /) -> int | None:
+        """Append as `EventLog.append` does and wake readers; None, with nothing done, if that or anybody else is unusual.
+
+        Raises:
+            ConcurrencyError: LEX_ERR_EVT_004, nothing written.
+        """
+
+def append_shortcut(function: _F, /, *, always: bool = False) -> _F:
+    """Give `InMemoryEventStore.append` its shortcut."""
+
+def read_shortcut(function: _F, /, *, always: bool = False) -> _F:
+    """Give `InMemoryEventStore.read` its shortcut."""
 
 _T = TypeVar("_T")
 

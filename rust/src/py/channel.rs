@@ -6,9 +6,10 @@ use std::ffi::CStr;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyBool, PyList};
 
-use super::awaitable::{Held, Method};
+use super::awaitable::{Held, Method, add_method};
+use super::shortcut::{Values, shortened};
 use crate::core::channel::{Channel, Put};
 use crate::errors::EventValidationError;
 
@@ -51,31 +52,16 @@ fn wake_all(py: Python<'_>, waiters: impl IntoIterator<Item = Waiter>) -> PyResu
 #[pyclass(frozen, subclass, module = "lexigram.events._core")]
 pub struct ChannelBase {
     inner: Held<Channel<Py<PyAny>, Waiter>>,
-    /// What `put` returns when it did not have to wait.
-    done: Py<Done>,
 }
 
 #[pymethods]
 impl ChannelBase {
     #[new]
-    fn new(py: Python<'_>, capacity: usize) -> PyResult<Self> {
+    fn new(capacity: usize) -> PyResult<Self> {
         if capacity == 0 {
             return Err(EventValidationError::new_err(("capacity must be at least 1, not 0", "capacity")));
         }
-        let exhausted = PyTuple::empty(py).try_iter()?.into_any().unbind();
-        Ok(Self { inner: Held::new(Channel::new(capacity)), done: Py::new(py, Done { exhausted })? })
-    }
-
-    /// Puts an item and returns True, or returns False if there is no room.
-    #[pyo3(signature = (item, /))]
-    fn put_nowait(slf: &Bound<'_, Self>, item: Py<PyAny>) -> PyResult<bool> {
-        let put = slf.get().inner.lock(slf.py()).put(item);
-        match put {
-            Put::Stored => Ok(true),
-            Put::Handed(getter) => getter.wake(slf.py()).map(|()| true),
-            Put::Full(_) => Ok(false),
-            Put::Closed(_) => Err(closed(slf)?),
-        }
+        Ok(Self { inner: Held::new(Channel::new(capacity)) })
     }
 
     /// Takes up to `limit` of the oldest items.
@@ -168,7 +154,6 @@ impl ChannelBase {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.done)?;
         // The collector never starts while the lock is held, so it is free.
         if let Some(inner) = self.inner.try_lock() {
             let (mut items, mut waiters) = inner.contents();
@@ -187,31 +172,63 @@ impl ChannelBase {
     }
 }
 
-/// `ChannelBase.put(item)`: puts an item now if there is room; what it returns is to be awaited, and waits for room if
-/// there is none.
-pub(super) struct PutNow;
+impl ChannelBase {
+    /// Puts an item; false if there is no room.
+    #[inline]
+    fn put<'py>(channel: &Bound<'py, Self>, item: &Bound<'py, PyAny>) -> PyResult<bool> {
+        let py = channel.py();
+        let put = channel.get().inner.lock(py).put(item.clone().unbind());
+        match put {
+            Put::Stored => Ok(true),
+            put => Python::attach(|_| match put {
+                Put::Stored => Ok(true),
+                Put::Handed(getter) => getter.wake(py).map(|()| true),
+                Put::Full(_) => Ok(false),
+                Put::Closed(_) => Err(closed(channel)?),
+            }),
+        }
+    }
+
+    /// Takes the oldest item; None if there is none.
+    #[inline]
+    fn take<'py>(channel: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = channel.py();
+        let taken = channel.get().inner.lock(py).get();
+        let Some((item, putter)) = taken else { return Ok(None) };
+        let item = item.into_bound(py);
+        if let Some(putter) = putter {
+            Python::attach(|_| putter.wake(py))?;
+        }
+        Ok(Some(item))
+    }
+}
+
+/// The error for a closed channel, made by the Python class.
+#[cold]
+fn closed(channel: &Bound<'_, ChannelBase>) -> PyResult<PyErr> {
+    Ok(PyErr::from_value(channel.call_method0(intern!(channel.py(), "_closed_error"))?))
+}
+
+/// `ChannelBase.put_nowait(item)`: puts an item and returns True, or returns False if there is no room.
+struct PutNow;
 
 impl Method<1> for PutNow {
     type Class = ChannelBase;
-    const NAME: &'static CStr = c"put";
-    const DOC: &'static CStr = c"put($self, item, /)\n--\n\n";
+    const NAME: &'static CStr = c"put_nowait";
+    const DOC: &'static CStr = c"put_nowait($self, item, /)\n--\n\n";
 
     #[inline]
     fn call<'py>(
         channel: &Bound<'py, ChannelBase>,
         [item]: [Borrowed<'_, 'py, PyAny>; 1],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (py, this) = (channel.py(), channel.get());
-        let put = this.inner.lock(py).put(item.to_owned().unbind());
-        match put {
-            Put::Stored => Ok(this.done.bind(py).clone().into_any()),
-            put => Python::attach(|_| this.put_otherwise(channel, put)),
-        }
+        let put = ChannelBase::put(channel, &item)?;
+        Ok(PyBool::new(channel.py(), put).to_owned().into_any())
     }
 }
 
 /// `ChannelBase._take(default)`: takes the oldest item; returns `default` if there is none.
-pub(super) struct Take;
+struct Take;
 
 impl Method<1> for Take {
     type Class = ChannelBase;
@@ -223,54 +240,40 @@ impl Method<1> for Take {
         channel: &Bound<'py, ChannelBase>,
         [default]: [Borrowed<'_, 'py, PyAny>; 1],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = channel.py();
-        let taken = channel.get().inner.lock(py).get();
-        match taken {
-            None => Ok(default.to_owned()),
-            Some((item, None)) => Ok(item.into_bound(py)),
-            Some((item, Some(putter))) => {
-                let item = item.into_bound(py);
-                Python::attach(|_| putter.wake(py))?;
-                Ok(item)
-            }
-        }
+        Ok(ChannelBase::take(channel)?.unwrap_or_else(|| default.to_owned()))
     }
 }
 
-impl ChannelBase {
-    /// What `put` does with an item that cannot simply be stored.
-    #[cold]
-    fn put_otherwise<'py>(
-        &self,
-        channel: &Bound<'py, Self>,
-        put: Put<Py<PyAny>, Waiter>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = channel.py();
-        match put {
-            Put::Stored => {}
-            Put::Handed(getter) => getter.wake(py)?,
-            Put::Full(item) => return channel.call_method1(intern!(py, "_put_later"), (item,)),
-            Put::Closed(_) => return Err(closed(channel)?),
-        }
-        Ok(self.done.bind(py).clone().into_any())
-    }
+/// The usual case of `BoundedChannel.put(item)`: there is room.
+fn put_now<'py>(channel: &Bound<'py, PyAny>, values: &Values<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let (Ok(channel), [Some(item), ..]) = (channel.cast::<ChannelBase>(), values) else { return Ok(None) };
+    let put = ChannelBase::put(channel, item)?;
+    Ok(put.then(|| channel.py().None().into_bound(channel.py())))
 }
 
-/// The error for a closed channel, made by the Python class.
-#[cold]
-fn closed(channel: &Bound<'_, ChannelBase>) -> PyResult<PyErr> {
-    Ok(PyErr::from_value(channel.call_method0(intern!(channel.py(), "_closed_error"))?))
+/// The usual case of `BoundedChannel.get()`: there is an item.
+fn take_now<'py>(channel: &Bound<'py, PyAny>, _: &Values<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    channel.cast::<ChannelBase>().map_or(Ok(None), ChannelBase::take)
 }
 
-/// An awaitable that is done.
-#[pyclass(frozen, module = "lexigram.events._core")]
-struct Done {
-    exhausted: Py<PyAny>,
+/// Gives `BoundedChannel.put` its shortcut.
+#[pyfunction]
+#[pyo3(signature = (function, /, *, always = false))]
+fn put_shortcut(function: Bound<'_, PyAny>, always: bool) -> PyResult<Bound<'_, PyAny>> {
+    shortened(function, put_now, always)
 }
 
-#[pymethods]
-impl Done {
-    fn __await__(&self, py: Python<'_>) -> Py<PyAny> {
-        self.exhausted.clone_ref(py)
-    }
+/// Gives `BoundedChannel.get` its shortcut.
+#[pyfunction]
+#[pyo3(signature = (function, /, *, always = false))]
+fn get_shortcut(function: Bound<'_, PyAny>, always: bool) -> PyResult<Bound<'_, PyAny>> {
+    shortened(function, take_now, always)
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<ChannelBase>()?;
+    m.add_function(wrap_pyfunction!(put_shortcut, m)?)?;
+    m.add_function(wrap_pyfunction!(get_shortcut, m)?)?;
+    add_method::<1, PutNow>(m.py())?;
+    add_method::<1, Take>(m.py())
 }

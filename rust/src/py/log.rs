@@ -227,16 +227,7 @@ impl Method<3> for Append {
     #[inline]
     fn call<'py>(log: &Bound<'py, EventLog>, values: [Borrowed<'_, 'py, PyAny>; 3]) -> PyResult<Bound<'py, PyAny>> {
         let [stream_id, events, expected_version] = values;
-        let py = log.py();
-        let (Some(stream), Some(expected)) = (stream_name(&stream_id), number(&expected_version)) else {
-            return Ok(py.None().into_bound(py));
-        };
-        let Ok(events) = events.cast_exact::<PyList>() else { return Ok(py.None().into_bound(py)) };
-        let version = match Fresh::examine(&events) {
-            Some(fresh) => log.get().append_fresh(py, stream, &fresh, expected)?,
-            None => None,
-        };
-        Ok(version.into_pyobject(py)?)
+        Ok(log.get().append(&stream_id, &events, Some(&*expected_version))?.into_pyobject(log.py())?)
     }
 }
 
@@ -250,26 +241,10 @@ impl Method<4> for Read {
     const DOC: &'static CStr = c"read($self, stream_id, from_version, to_version, limit, /)\n--\n\n";
 
     fn call<'py>(log: &Bound<'py, EventLog>, values: [Borrowed<'_, 'py, PyAny>; 4]) -> PyResult<Bound<'py, PyAny>> {
-        let [stream_id, from_version, to_version, limit] = values;
         let py = log.py();
-        let (Some(stream), Some(Some(from)), Some(to), Some(limit)) =
-            (stream_name(&stream_id), number(&from_version), number(&to_version), number(&limit))
-        else {
-            return Ok(py.None().into_bound(py));
-        };
-        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
-        let inner = &log.get().inner;
-        loop {
-            let count = inner.lock(py).log.count(stream, from, to).min(limit);
-            // Making the list may run Python code, which may append.
-            let mut list = ListBuilder::with_room(py, count)?;
-            let guard = inner.lock(py);
-            if guard.log.count(stream, from, to).min(limit) == count {
-                guard.log.read(stream, from, to, count, |event| list.push(event));
-                drop(guard);
-                return Ok(list.finish()?.into_any());
-            }
-        }
+        let [stream_id, others @ ..] = values;
+        let others = others.each_ref().map(|value| Some(&**value));
+        Ok(log.get().read(&stream_id, others)?.map_or_else(|| py.None().into_bound(py), Bound::into_any))
     }
 }
 
@@ -283,6 +258,54 @@ impl EventLog {
         events: &mut Vec<Py<PyAny>>,
     ) -> u32 {
         self.inner.lock(py).fetch(py, selection, limit, events, |_| ())
+    }
+
+    /// Appends fresh native events and returns the new version; None, with nothing done, if anything is unusual.
+    #[inline]
+    pub(super) fn append(
+        &self,
+        stream_id: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyAny>,
+        expected_version: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<u32>> {
+        let (Some(stream), Some(expected)) = (stream_name(stream_id), given(expected_version)) else {
+            return Ok(None);
+        };
+        let Ok(events) = events.cast_exact::<PyList>() else { return Ok(None) };
+        match Fresh::examine(events) {
+            Some(fresh) => self.append_fresh(stream_id.py(), stream, &fresh, expected),
+            None => Ok(None),
+        }
+    }
+
+    /// A stream's events from a version to another (both included), at most so many; None if an argument is unusual.
+    #[inline]
+    pub(super) fn read<'py>(
+        &self,
+        stream_id: &Bound<'py, PyAny>,
+        [from_version, to_version, limit]: [Option<&Bound<'py, PyAny>>; 3],
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        let py = stream_id.py();
+        let (Some(stream), Some(from), Some(to), Some(limit)) =
+            (stream_name(stream_id), given(from_version), given(to_version), given(limit))
+        else {
+            return Ok(None);
+        };
+        if from.is_none() && from_version.is_some() {
+            return Ok(None);
+        }
+        let (from, limit) = (from.unwrap_or(0), limit.map_or(usize::MAX, |limit| limit as usize));
+        loop {
+            let count = self.inner.lock(py).log.count(stream, from, to).min(limit);
+            // Making the list may run Python code, which may append.
+            let mut list = ListBuilder::with_room(py, count)?;
+            let guard = self.inner.lock(py);
+            if guard.log.count(stream, from, to).min(limit) == count {
+                guard.log.read(stream, from, to, count, |event| list.push(event));
+                drop(guard);
+                return list.finish().map(Some);
+            }
+        }
     }
 
     #[inline]
@@ -361,6 +384,13 @@ fn stream_name<'a>(stream_id: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     let is_short = stream.len() <= MAX_STREAM_ID_LENGTH || stream.chars().count() <= MAX_STREAM_ID_LENGTH;
     let fits = !stream.is_empty() && is_short && !stream.as_bytes().contains(&0);
     fits.then_some(stream)
+}
+
+/// As `number`, of an argument that may be left out.
+#[inline]
+#[allow(clippy::option_option)]
+fn given(value: Option<&Bound<'_, PyAny>>) -> Option<Option<u64>> {
+    value.map_or(Some(None), number)
 }
 
 /// Returns an optional version or count that needs no further check.

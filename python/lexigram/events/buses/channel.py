@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic
 
-from lexigram.events._core import ChannelBase
+from lexigram.events._core import ChannelBase, get_shortcut, put_shortcut
 from lexigram.events.exceptions import EventValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from typing_extensions import TypeVar
 
     T = TypeVar("T", default=Any)  # so that `BoundedChannel(64)` is complete for type checkers
@@ -26,8 +24,7 @@ class BoundedChannel(ChannelBase, Generic[T]):
     """Passes items from those who `put` to those who `get`, in order, holding at most `capacity` of them.
 
     Nobody who waits is overtaken. Whoever is cancelled while it waits has put or taken nothing. It belongs to one event
-    loop at a time; like an `asyncio.Queue` it is not for use from several threads. `put` puts at once where there is room,
-    and what it returns only has to be awaited; it waits for room otherwise.
+    loop at a time; like an `asyncio.Queue` it is not for use from several threads.
 
     Args:
         capacity: Most items held, from 1.
@@ -36,11 +33,25 @@ class BoundedChannel(ChannelBase, Generic[T]):
         EventValidationError: `capacity` is below 1 (LEX_ERR_EVT_024).
     """
 
-    if TYPE_CHECKING:
+    @put_shortcut
+    async def put(self, item: T) -> None:
+        """Put an item behind the others, waiting for room if there is none.
 
-        def put(self, item: T, /) -> Awaitable[None]: ...
-        def put_nowait(self, item: T, /) -> bool: ...
+        Raises:
+            ChannelClosedError: Nothing is accepted any more.
+        """
+        if self.put_nowait(item):
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._enlist_putter(future)
+        try:
+            await future
+        except BaseException:
+            self._leave_putter(future)
+            raise
+        self._enter(item)
 
+    @get_shortcut
     async def get(self) -> T:
         """Take the oldest item, waiting for one if there is none.
 
@@ -72,21 +83,8 @@ class BoundedChannel(ChannelBase, Generic[T]):
         """Whether there is nothing to get at the moment."""
         return len(self) == 0
 
-    send = ChannelBase.put
+    send = put
     receive = get
-
-    async def _put_later(self, item: T) -> None:
-        """Put `item` as soon as there is room."""
-        if self.put_nowait(item):
-            return
-        future = asyncio.get_running_loop().create_future()
-        self._enlist_putter(future)
-        try:
-            await future
-        except BaseException:
-            self._leave_putter(future)
-            raise
-        self._enter(item)
 
     async def _get_later(self, limit: int) -> Any:
         """Get one item, or a list of up to `limit`, as soon as there is one."""

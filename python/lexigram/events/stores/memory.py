@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events._core import EventLog
+from lexigram.events._core import EventLog, MemoryStoreBase, append_shortcut, read_shortcut
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.event import DomainEvent
 from lexigram.events.messages.stamping import stamp
@@ -21,7 +21,7 @@ from lexigram.events.stores._stream import microseconds
 from lexigram.events.stores._validation import check_number
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.condition import AppendCondition, EventQuery, ResolvedCondition, ResolvedQuery
-from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, innermost_unit_of_work
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PAGE_SIZE = 1000
 
 
-class InMemoryEventStore(AbstractEventStore):
+class InMemoryEventStore(MemoryStoreBase, AbstractEventStore):
     """Events in a Rust log inside this process. Safe to use from several threads.
 
     Args:
@@ -56,6 +56,7 @@ class InMemoryEventStore(AbstractEventStore):
         self._encode = EventCodec(self._registry, format="binary").encode
         self._outboxes: dict[str, LogOutboxStore] = {}
 
+    @append_shortcut
     async def append(
         self,
         stream_id: str,
@@ -65,19 +66,18 @@ class InMemoryEventStore(AbstractEventStore):
         condition: AppendCondition | None = None,
     ) -> int:
         """Append events to a stream, all or none; see `AbstractEventStore.append`. Cost: linear in the events."""
-        if condition is None and self._inline is None and innermost_unit_of_work() is None:
+        if condition is None:
             # The usual case in one call; it answers None where anything is unusual or wrong.
-            version = self.log.append(stream_id, events, expected_version)
+            version = self._append_now(stream_id, events, expected_version)
             if version is None and self._learn(events):
-                version = self.log.append(stream_id, events, expected_version)
+                version = self._append_now(stream_id, events, expected_version)
             if version is not None:
-                if self._wakeup.readers:
-                    self._wakeup.notify()
                 if self._hooks is not None:
                     await self._fire_stored(stream_id, events)
                 return version
         return await super().append(stream_id, events, expected_version, condition=condition)
 
+    @read_shortcut
     async def read(  # type: ignore[override]  # the contract's second parameter is `start`, ours by keyword only
         self,
         stream_id: str,
