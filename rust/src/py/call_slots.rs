@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::ffi::c_ulong;
 use std::ptr;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -142,6 +143,7 @@ unsafe extern "C" fn send(
 }
 
 /// `tp_finalize` of `Call`: says that nobody has awaited it.
+#[allow(deprecated)] // since 3.12 there are others, which 3.11 has not
 unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     // SAFETY: the interpreter calls a slot with an instance of the type it belongs to, with its lock held.
     let is_fresh = unsafe {
@@ -211,8 +213,9 @@ pub fn register(py: Python<'_>) -> PyResult<()> {
     // instance yet. The functions have the signatures of their slots; those of PyO3 that they replace do the same.
     unsafe {
         (*method).tp_vectorcall_offset = offset as ffi::Py_ssize_t;
-        (*method).tp_flags |=
-            ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+        // An atomic number on free-threaded interpreters, as large; specialised calls need a class that does not change.
+        let flags = (&raw mut (*method).tp_flags).cast::<c_ulong>();
+        *flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR | ffi::Py_TPFLAGS_IMMUTABLETYPE;
         ffi::PyType_Modified(method);
         let slots = (*call).tp_as_async;
         (*slots).am_await = Some(awaited);
