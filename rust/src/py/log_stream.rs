@@ -5,7 +5,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::awaitable::{EventStream, Method};
-use super::log::{EventLog, number, selection};
+use super::log::{EventLog, selection};
+use super::log_arguments::number;
 use crate::core::select::Selection;
 
 /// What a stream has still to give. Nothing of it runs Python code: a batch is references counted up, no list.

@@ -15,6 +15,7 @@ pub mod context;
 pub mod event;
 mod facts;
 mod log;
+mod log_arguments;
 mod log_batch;
 mod log_stream;
 mod memory;
