@@ -812,6 +812,15 @@ pub fn ascii_text<'py>(py: Python<'py>, bytes: &[u8]) -> Option<Bound<'py, PyStr
 }
 
 /// The characters of a text that is ASCII, without asking the interpreter for them.
+#[cfg(Py_3_14)]
+#[inline]
+pub fn ascii<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
+    // From 3.14 on PyO3 does not read the interpreter's flags. What it gives is in the text itself if that is ASCII.
+    text.to_str().ok().filter(|found| found.is_ascii())
+}
+
+/// The characters of a text that is ASCII, without asking the interpreter for them.
+#[cfg(not(Py_3_14))]
 #[inline]
 pub fn ascii<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
     let object = text.as_ptr();
