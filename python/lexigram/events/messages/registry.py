@@ -253,13 +253,6 @@ class EventTypeRegistry:
             raise EventValidationError(f"types: {name!r} is ambiguous, use a class or one of {listed}", field="types")
         if current:
             return self.names(current[0])
-        if name.isidentifier():
-            warnings.warn(
-                f"types: no event class or alias {name!r} is known here; only events stored under just this name are "
-                "selected. Import the class, or use its full name or alias",
-                UserWarning,
-                stacklevel=2,
-            )
         return frozenset((name,))
 
 
