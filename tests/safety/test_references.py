@@ -19,7 +19,7 @@ from tests.safety.shortcut_calls import ShortChannel, shortened, stepped
 from tests.unit.messages.codec_samples import TYPED
 
 RUNS = 120
-INHERITED = {"__doc__", "__module__", "__all__", "__new__"}
+INHERITED = {"__doc__", "__module__", "__all__", "__new__", "__annotations__"}
 
 
 def core_classes() -> dict[str, type]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections import deque
 from contextvars import Context
 from typing import Any
@@ -79,15 +78,6 @@ class Backlog:
         self.ready: deque[Delivery] = deque()
         self.lanes: dict[LaneKey, deque[Any]] = {}
         self.unfinished = 0
-
-    def __del__(self) -> None:
-        if self.unfinished or self.waiting:
-            count = self.unfinished + self.waiting
-            warnings.warn(
-                f"an event bus was dropped with {count} events not handled; close() it, or use it by `async with`",
-                ResourceWarning,
-                stacklevel=2,
-            )
 
     @property
     def busy(self) -> bool:
