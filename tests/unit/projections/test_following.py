@@ -453,7 +453,7 @@ async def test_a_log_that_ends_before_the_position_is_an_error_until_the_project
         await checkpoints.save_checkpoint(name, 50)
     for number in range(3):
         await store.append(f"s{number}", [Sold(item="pen", count=1)])
-    async with ProjectionManager(store, checkpoints, config=ProjectionConfig(**config)) as manager:
+    async with checkpoints, ProjectionManager(store, checkpoints, config=ProjectionConfig(**config)) as manager:
         manager.register(Totals())
         with pytest.raises(ProjectionBuildError, match="50, but the log ends at 3"):
             await manager.wait_for("totals", 51, 20)
