@@ -139,7 +139,8 @@ def stopping_cancelled(turns: int, begin: Callable[[], Any]) -> list[str]:
     async def main() -> list[str]:
         before = asyncio.all_tasks()
         stop = await begin()
-        begun = asyncio.Event()  # ready tasks run in any order: without, some stops would be cancelled before they begin
+        # Ready tasks run in any order: without this, some stops would be cancelled before they begin.
+        begun = asyncio.Event()
 
         async def end() -> None:
             begun.set()
