@@ -97,7 +97,7 @@ def requirements(whole: bool) -> list[str]:
         extras = [line for name, lines in project["optional-dependencies"].items() if name != "all" for line in lines]
         tools = ("mypy", "pyright", "ruff", "maturin", "asyncpg-stubs", "types-")
         return [*project["dependencies"], *extras, *(line for line in pinned if not line.startswith(tools))]
-    names = ("pytest==", "pytest-asyncio", "pytest-timeout", "hypothesis", "opentelemetry", "msgspec", "PyYAML==")
+    names = ("pytest==", "pytest-asyncio", "pytest-timeout", "hypothesis", "opentelemetry", "msgspec", "PyYAML==", "anyio==")
     return [*project["dependencies"], *(line for line in pinned if line.startswith(names))]
 
 
@@ -115,9 +115,11 @@ def environment(python: str, whole: bool = False) -> tuple[str, str]:
 
 
 def on(python: str, arguments: list[str], whole: bool = False) -> None:
-    """Run tests under an interpreter."""
+    """Run tests under an interpreter: a debug one with a core that checks itself, others with the core that users get."""
     name, interpreter = environment(python, whole)
-    test(interpreter, compile_core(name, interpreter, []), arguments)
+    debugs = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_config_var('Py_DEBUG'))"])
+    profile = "dev" if debugs.strip() == b"1" else "release"
+    test(interpreter, compile_core(name, interpreter, [], profile), arguments)
 
 
 def debug(arguments: list[str]) -> None:
