@@ -97,7 +97,16 @@ def requirements(whole: bool) -> list[str]:
         extras = [line for name, lines in project["optional-dependencies"].items() if name != "all" for line in lines]
         tools = ("mypy", "pyright", "ruff", "maturin", "asyncpg-stubs", "types-")
         return [*project["dependencies"], *extras, *(line for line in pinned if not line.startswith(tools))]
-    names = ("pytest==", "pytest-asyncio", "pytest-timeout", "hypothesis", "opentelemetry", "msgspec", "PyYAML==", "anyio==")
+    names = (
+        "pytest=",
+        "pytest-asyncio",
+        "pytest-timeout",
+        "hypothesis",
+        "opentelemetry",
+        "msgspec",
+        "PyYAML=",
+        "anyio=",
+    )
     return [*project["dependencies"], *(line for line in pinned if line.startswith(names))]
 
 
