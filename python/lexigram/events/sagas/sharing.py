@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LOOK_SHARE = 20.0
+"""So many times as long as a look takes, the next one waits at least."""
+_LONGEST_PAUSE_SECONDS = 2.0
+"""Unless that would be longer than this."""
+
 
 class SagaSharing:
     """Lets a manager run its share of all unfinished sagas, while it is open.
@@ -104,12 +109,15 @@ class SagaSharing:
         await self.stop()
 
     async def _run(self) -> None:
+        time = asyncio.get_running_loop().time
         while True:
+            began = time()
             try:
                 await self._look()
             except Exception as error:  # the database may be away for a while
                 _log.warning("shared sagas cannot be looked up: %s: %s", type(error).__name__, error)
-            await asyncio.sleep(self._poll)
+            # A look reads every saga that is due: where thousands wait for their turn, the time is theirs.
+            await asyncio.sleep(max(self._poll, min(_LOOK_SHARE * (time() - began), _LONGEST_PAUSE_SECONDS)))
 
     async def _look(self) -> None:
         """Leave what was lost or is wanted back, and run what is here and does not run."""
