@@ -18,7 +18,7 @@ from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxPublisherProtocol
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
-pytestmark = pytest.mark.asyncio
+pytestmark = pytest.mark.usefixtures("own_handlers")
 
 
 class ParcelPosted(DomainEvent):
