@@ -134,6 +134,7 @@ async def test_the_way_back_leads_past_a_version_that_was_rolled_back(make_store
         assert (await second.roll_back()).active == 3
         assert (await third.roll_back()).active == 2
         assert (await second.roll_back()).active == 1
+        await manager.wait_for(name, await store.head(), 20)  # it follows the log like any other
         assert await rows(store, name) == expected(5, 1)
         for wrong in (None, reports[third]):
             with pytest.raises(EventValidationError, match="not about version 2"):
