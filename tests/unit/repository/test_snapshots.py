@@ -23,6 +23,7 @@ from lexigram.events import (
     OnDemandPolicy,
     Snapshot,
 )
+from tests.contract_store import ContractStore
 from tests.unit.aggregates.domain import Address, Colour, Counter, ItemAdded, Note, Order
 
 
@@ -296,22 +297,8 @@ async def test_a_class_may_make_and_read_snapshots_its_own_way(
 async def test_a_field_added_since_is_computed_from_a_store_of_the_frameworks_contract() -> None:
     """Such a store reads with `start` and `count` only."""
 
-    class Contract:
-        def __init__(self) -> None:
-            self.events: list[Any] = []
-
-        async def append(self, stream_id: str, events: list[Any], expected_version: int | None = None) -> int:
-            self.events += events
-            return len(self.events)
-
-        async def read(self, stream_id: str, start: int = 0, count: int | None = None) -> list[Any]:
-            return self.events[start:][:count]
-
-        async def read_all(self, position: int = 0, count: int | None = None) -> list[Any]:
-            return self.events[position:][:count]
-
     snapshots = InMemorySnapshotStore()
-    repository = EventSourcingRepository(Counter, Contract(), snapshots)
+    repository = EventSourcingRepository(Counter, ContractStore(), snapshots)
     counter = Counter(id="c")
     counter.add()
     counter.add()

@@ -23,6 +23,7 @@ from lexigram.events import (
     TimeBasedPolicy,
 )
 from lexigram.events.stores.snapshot import policy_from_config
+from tests.contract_store import ContractStore
 from tests.unit.aggregates.domain import ItemAdded
 
 
@@ -173,20 +174,6 @@ async def test_the_manager_forces_and_cleans_up(stores: Any) -> None:
 async def test_the_manager_needs_only_the_frameworks_contracts() -> None:
     """Stores with `append`, `read`, `read_all` and with `save`, `load` are enough for everything that it does."""
 
-    class Events:
-        def __init__(self) -> None:
-            self.events: list[Any] = []
-
-        async def append(self, stream_id: str, events: list[Any], expected_version: int | None = None) -> int:
-            self.events += events
-            return len(self.events)
-
-        async def read(self, stream_id: str, start: int = 0, count: int | None = None) -> list[Any]:
-            return self.events[start:][:count]
-
-        async def read_all(self, position: int = 0, count: int | None = None) -> list[Any]:
-            return self.events[position:][:count]
-
     class Snapshots:
         kept: tuple[Any, int] | None = None
 
@@ -196,7 +183,7 @@ async def test_the_manager_needs_only_the_frameworks_contracts() -> None:
         async def load(self, aggregate_id: str) -> tuple[Any, int] | None:
             return self.kept
 
-    manager: SnapshotManager[Any] = SnapshotManager(Events(), Snapshots(), EventCountPolicy(2))
+    manager: SnapshotManager[Any] = SnapshotManager(ContractStore(), Snapshots(), EventCountPolicy(2))
     assert not await manager.save_and_maybe_snapshot("o", "Order", [ItemAdded(sku="1")], {"n": 1}, 0)
     assert await manager.save_and_maybe_snapshot("o", "Order", [ItemAdded(sku="2")], {"n": 2}, 1)
     assert not await manager.save_and_maybe_snapshot("o", "Order", [ItemAdded(sku="3")], {"n": 3}, 2)

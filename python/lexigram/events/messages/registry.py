@@ -251,9 +251,7 @@ class EventTypeRegistry:
         if len(current) > 1:
             listed = ", ".join(sorted(full_name(cls) for cls in current))
             raise EventValidationError(f"types: {name!r} is ambiguous, use a class or one of {listed}", field="types")
-        if current:
-            return self.names(current[0])
-        return frozenset((name,))
+        return self.names(current[0]) if current else frozenset((name,))
 
 
 default_registry = EventTypeRegistry()
