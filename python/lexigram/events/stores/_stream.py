@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from lexigram.events.exceptions import EventValidationError
+from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
 from lexigram.events.stores._primitives import EventStorePrimitives, Page, ReadRequest
 from lexigram.events.stores._records import StoredEvent
 from lexigram.events.stores._validation import check_number, check_optional, check_partition
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from lexigram.events.messages.registry import EventTypeRegistry
     from lexigram.events.stores.outbox.store import AbstractOutboxStore
 
+_log = logging.getLogger(__name__)
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE_SIZE: Final = 1000
+_MIN_BACKOFF_SECONDS: Final = 0.05
+_MAX_BACKOFF_SECONDS: Final = 5.0
 
 
 class EventStreamMixin(EventStorePrimitives):
@@ -32,6 +37,7 @@ class EventStreamMixin(EventStorePrimitives):
     """Backstop of `subscribe`: how long it waits for a wake-up before it looks anyway."""
 
     _wakeup: Wakeup
+    _is_closed: bool
     _registry: EventTypeRegistry
     _outboxes_in_use: set[AbstractOutboxStore]
 
@@ -154,24 +160,38 @@ class EventStreamMixin(EventStorePrimitives):
         There is no gap and no duplicate between the two. New events wake the reader; every `poll_interval_seconds` it
         looks without being woken. Stop by leaving the loop, by cancelling the task or with `aclose()`.
 
+        While the server is away it waits, tries again after growing pauses of up to 5 s, and goes on from its position;
+        the log says so once per outage.
+
         Args:
             from_position: Last position processed (exclusive).
             batch_size: Events fetched at a time, at least 1.
             event_types: Only these types (classes, names, aliases); None = all.
 
         Raises:
-            EventStoreConnectionError: LEX_ERR_EVT_014; the store was closed meanwhile, or its server stayed away (on
-                PostgreSQL at once, on MongoDB and Redis after their timeout). Subscribe again from the last position.
+            EventStoreConnectionError: LEX_ERR_EVT_014; the store was closed meanwhile, or could not be reached at the
+                first read.
         """
         limit = check_number(batch_size, "batch_size", 1)
         position = check_number(from_position, "from_position")
         types = None if event_types is None else EventQuery(event_types)
+        has_read, pause = False, 0.0
         with self._wakeup.reader():
             while True:
                 seen = self._wakeup.count
                 # Resolved for each page: a subclass defined meanwhile belongs to its parent's subscription.
                 query = None if types is None else types.resolve(self._registry)
-                page = await self._page(ReadRequest(position, limit, query=query))
+                try:
+                    page = await self._page(ReadRequest(position, limit, query=query))
+                except EventStoreConnectionError as error:
+                    if self._is_closed or not has_read:
+                        raise
+                    if not pause:
+                        _log.warning("a subscription waits at position %d for its store: %s", position, error.message)
+                    pause = min(pause * 2 or _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
+                    await self._wakeup.wait(seen, pause)
+                    continue
+                has_read, pause = True, 0.0
                 for event in page.events:
                     yield event
                 position = page.position
