@@ -53,6 +53,9 @@ fn duration_again(text: &str) {
     // Python normalises the parts before they are written.
     let total = i128::from(days) * 86_400_000_000 + i128::from(seconds) * 1_000_000 + i128::from(micros);
     let (day, rest) = (total.div_euclid(86_400_000_000) as i64, total.rem_euclid(86_400_000_000) as i64);
+    if day.unsigned_abs() > 999_999_999 {
+        return; // no timedelta is as long
+    }
     let mut out = Vec::new();
     json_text::write_duration(&mut out, day, rest / 1_000_000, rest % 1_000_000);
     let written = std::str::from_utf8(&out).expect("ASCII");
