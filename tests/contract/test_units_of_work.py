@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from lexigram.events.config import EventsConfig
+from lexigram.events.di.backends import COMPANIONS, StoreSet
+from lexigram.events.sagas.types import SagaRecord
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
 from lexigram.events.testing.samples import added, skus
@@ -70,3 +76,122 @@ async def test_reads_inside_see_its_own_appends_where_there_is_a_transaction(
             assert await store.get_stream_version("a") == await store.head() == 1 + len(own)
             assert await store.append("a", added("3"), expected_version=2) == 3
         assert skus(await store.read("a")) == ["1", "2", "3"]
+
+
+@asynccontextmanager
+async def all_stores(make_store: MakeStore, backend: str) -> AsyncIterator[StoreSet]:
+    """Yield an event store and all stores beside it."""
+    async with AsyncExitStack() as stack:
+        stores = COMPANIONS[backend](await stack.enter_async_context(make_store(backend)), EventsConfig())
+        for store in [*stores][1:]:
+            await stack.enter_async_context(store)
+        yield stores
+
+
+def cancels_as_it_commits(unit: Any) -> None:
+    """Have the running task cancelled when the unit of work begins to commit."""
+    commit: Callable[[], Any] = unit._commit
+
+    async def cancelled() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return await commit()
+
+    unit._commit = cancelled
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_cancellation_during_the_commit_leaves_nothing_half_done(make_store: MakeStore, backend: str) -> None:
+    """What is committed has all its consequences, and then the task is cancelled."""
+    events, called = added("1"), list[str]()
+    async with all_stores(make_store, backend) as stores:
+
+        async def work() -> None:
+            async with stores.events.unit_of_work() as unit:
+                assert await stores.idempotency.claim("mailer", "m-1")
+                await stores.events.append("a", events)
+                await stores.checkpoints.save_checkpoint("p", 7)
+                await stores.sagas.create(SagaRecord("s", "kind"))
+                await stores.snapshots.save("a", {"n": 1}, 1)
+                unit.on_commit(lambda: called.append("committed"))
+                unit.on_rollback(lambda: called.append("rolled back"))
+                cancels_as_it_commits(unit)
+            await asyncio.sleep(0)
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(work())
+        assert called == ["committed"]
+        assert events[0].sequence_number == await stores.events.head() == 1
+        assert await stores.checkpoints.get_checkpoint("p") == 7
+        assert await stores.sagas.load("s") is not None
+        assert await stores.snapshots.load("a") == ({"n": 1}, 1)
+        assert not await stores.idempotency.claim("mailer", "m-1")
+        assert await stores.idempotency.is_settled("mailer", "m-1")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_cancelled_callback_keeps_no_other_from_running(make_store: MakeStore, backend: str) -> None:
+    """They are consequences of what is committed, too."""
+    called = list[str]()
+    async with make_store(backend) as store:
+
+        async def cancelled() -> None:
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            async with store.unit_of_work() as unit:
+                unit.on_commit(cancelled)
+                unit.on_commit(lambda: called.append("next"))
+        assert called == ["next"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_claim_that_is_cancelled_on_its_way_is_free_at_once(make_store: MakeStore, backend: str) -> None:
+    """The message is delivered again and must be handled."""
+    async with all_stores(make_store, backend) as stores:
+
+        async def claims(message: str) -> None:
+            async with stores.events.unit_of_work():
+                await stores.idempotency.claim("mailer", message)
+                await asyncio.Event().wait()
+
+        for turns in range(1, 12):
+            task = asyncio.create_task(claims(f"m-{turns}"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait((task,))
+            assert await stores.idempotency.claim("mailer", f"m-{turns}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_what_is_made_or_removed_is_undone_by_a_rollback(make_store: MakeStore, backend: str) -> None:
+    """Snapshots, sagas, and events that are compacted; after a commit all of it is done."""
+    async with all_stores(make_store, backend) as stores:
+        await stores.events.append("a", added("1", "2", "3"))
+        await stores.snapshots.save("a", {"n": 1}, 1)
+        await stores.snapshots.save("a", {"n": 2}, 2)
+        await stores.sagas.create(SagaRecord("old", "kind"))
+
+        async def changes() -> None:
+            assert await stores.snapshots.delete_old_snapshots("a", 1) == 1
+            await stores.snapshots.save("b", {"n": 1}, 1)
+            assert await stores.sagas.create(SagaRecord("new", "kind"))
+            assert await stores.sagas.delete("old")
+            assert await stores.events.compact("a", 2) == 2
+            assert await stores.events.delete_stream("never") == 0
+
+        async def found() -> tuple[Any, ...]:
+            snapshots = [await stores.snapshots.get_by_version("a", 1), await stores.snapshots.get_latest("b")]
+            sagas = [await stores.sagas.load("old"), await stores.sagas.load("new")]
+            return *(item is not None for item in (*snapshots, *sagas)), skus(await stores.events.read("a"))
+
+        with pytest.raises(RuntimeError):
+            async with stores.events.unit_of_work():
+                await changes()
+                raise RuntimeError
+        assert await found() == (True, False, True, False, ["1", "2", "3"])
+        async with stores.events.unit_of_work():
+            await changes()
+        assert await found() == (False, True, False, True, ["3"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +15,8 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.sagas.record import decode_record, encode_record, microseconds
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, now
-from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, insert_missing
+from lexigram.events.stores._settled import settled
+from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, after_commit, insert_missing
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 
@@ -42,9 +45,15 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
     async def create(self, record: SagaRecord) -> bool:
         """Store a new saga; return False, with nothing written, if one of this id is there."""
         collection = await self._ready()
+        unit = current_unit_of_work(self.mongo.root)
+        if unit is not None and await self._version(record.saga_id) is not None:
+            return False
         version, record.version = record.version, 1
         record.updated_at = now()
         document = self._document(record)
+        if unit is not None:
+            self._keep(unit, document, 0)
+            return True
         inserted = await self.mongo.write(lambda: insert_missing(collection, document), "creating a saga")
         if not inserted:
             # A retry after a lost answer finds its own document.
@@ -81,7 +90,7 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
         """Write the saga once the unit has committed, with the last state that it has saved."""
         kept = self._kept.setdefault(unit, {})
         if document["_id"] not in kept:
-            unit.on_commit(lambda: self._replace(kept.pop(document["_id"]), expected))
+            unit.on_commit(lambda: settled(asyncio.ensure_future(self._replace(kept.pop(document["_id"]), expected))))
         kept[document["_id"]] = document
 
     def _saved_here(self, saga_id: str) -> dict[str, Any] | None:
@@ -100,8 +109,11 @@ class MongoDBSagaStore(MongoCollections, SagaStore):
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
         collection = await self._ready()
-        result = await self.mongo.write(lambda: collection.delete_one({"_id": saga_id}), "removing a saga")
-        return bool(result.deleted_count)
+        remove = partial(self.mongo.write, lambda: collection.delete_one({"_id": saga_id}), "removing a saga")
+        if current_unit_of_work(self.mongo.root) is None:
+            return bool((await remove()).deleted_count)
+        await after_commit(self.mongo, remove)
+        return await self._version(saga_id) is not None
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return all sagas of this name, oldest first."""

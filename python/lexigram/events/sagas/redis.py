@@ -93,7 +93,7 @@ class RedisSagaStore(RedisPart, SagaStore):
 
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
-        return bool(await (await self._ready()).execute(SmallOperation("drop_saga", (saga_id,))))
+        return bool(await (await self._ready()).apply(SmallOperation("drop_saga", (saga_id,))))
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return all sagas of this name, oldest first."""

@@ -122,7 +122,14 @@ class InMemorySagaStore(SagaStore):
 
     async def delete(self, saga_id: str) -> bool:
         """Remove a saga; return whether it was there."""
-        return self._records.pop(saga_id, None) is not None
+        unit = current_unit_of_work()
+        if unit is None:
+            return self._records.pop(saga_id, None) is not None
+        unit.on_commit(lambda: self._forget(saga_id))
+        return self._visible(saga_id) is not None
+
+    def _forget(self, saga_id: str) -> None:
+        self._records.pop(saga_id, None)
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return copies of all sagas of this name, oldest first."""

@@ -38,6 +38,7 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
     `expected_version=None` is provisional: another writer may come first.
     """
 
+    is_transaction = False
     resource: InMemoryEventStore
 
     def __init__(self, store: InMemoryEventStore) -> None:

@@ -15,17 +15,29 @@ async def settled(future: asyncio.Future[T]) -> T:
 
     Used where the outcome must be known before anything else may happen: at commit and rollback.
     """
+    cancelled = await outlasted(future)
+    if cancelled is not None:
+        raise cancelled
+    return future.result()
+
+
+async def outlasted(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for the success of `future` as `settled` does, and return the cancellation that came meanwhile, if any did.
+
+    The caller raises it once he has done what has to follow the success. If `future` fails, it is raised here.
+    """
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait((future,))
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None:
-        if not future.cancelled():
-            future.exception()
-        raise cancelled
-    return future.result()
+    failed = future.cancelled() or future.exception() is not None
+    if failed:
+        if cancelled is not None:
+            raise cancelled
+        future.result()
+    return cancelled
 
 
 def nobody_cancelled() -> bool:

@@ -18,6 +18,7 @@ from lexigram.events.stores._primitives import Page, ReadRequest
 from lexigram.events.stores._records import StoredEvent as StoredEvent
 from lexigram.events.stores._stream import EventStreamMixin
 from lexigram.events.stores._validation import (
+    MAX_POSITION,
     check_events,
     check_id,
     check_number,
@@ -184,7 +185,7 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
             outcome = archiver(events)
             if outcome is not None:
                 await outcome
-        return await self._compact(stream_id, up_to) if up_to else 0
+        return await self._remove(stream_id, up_to) if up_to else 0
 
     async def delete_stream(self, stream_id: str) -> int:
         """Remove all events of a stream and return how many. Its version counter stays: the next append goes on."""
@@ -192,7 +193,23 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
         await self._ready()
         version = (await self._bounds(stream_id)).version
         await self._before_removal(stream_id, version)
-        return await self._compact(stream_id, version) if version else 0
+        return await self._remove(stream_id, version) if version else 0
+
+    async def _remove(self, stream_id: str, up_to: int) -> int:
+        """Remove events, inside a unit of work when that is committed."""
+        unit = self._unit_of_work()
+        if unit is None or unit.is_transaction:
+            return await self._compact(stream_id, up_to)
+        first, version = await self._bounds(stream_id)
+        last = min(up_to, version)
+        if not 0 < first <= last:
+            return 0
+
+        async def remove() -> None:
+            await self._compact(stream_id, last)
+
+        unit.on_commit(remove)
+        return last - first + 1
 
     # Reading
 
@@ -233,7 +250,7 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
             from_version = (check_optional(start, "start") or 0) + 1
             limit = check_optional(count, "count")
         await self._ready()
-        if limit == 0 or to_version == 0:
+        if limit == 0 or to_version == 0 or from_version > MAX_POSITION:
             return []
         return await self._evolve(await self._read(stream_id, max(from_version, 1), to_version, limit))
 

@@ -21,7 +21,7 @@ from lexigram.events.stores._stream import microseconds
 from lexigram.events.stores._validation import check_number
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.condition import AppendCondition, EventQuery, ResolvedCondition, ResolvedQuery
-from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
+from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
 from lexigram.events.types import Snapshot
 
 if TYPE_CHECKING:
@@ -339,7 +339,14 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         """Do nothing."""
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
-        kept = {**self._snapshots.get(aggregate_id, {}), snapshot.version: copy.deepcopy(snapshot)}
+        copied, unit = copy.deepcopy(snapshot), current_unit_of_work()
+        if unit is None:
+            self._keep(aggregate_id, copied)
+        else:
+            unit.on_commit(lambda: self._keep(aggregate_id, copied))
+
+    def _keep(self, aggregate_id: str, snapshot: Snapshot) -> None:
+        kept = {**self._snapshots.get(aggregate_id, {}), snapshot.version: snapshot}
         # One assignment of a finished dictionary: a reader in another thread sees the old one or the new one.
         self._snapshots[aggregate_id] = {version: kept[version] for version in sorted(kept)[-self._max :]}
 
@@ -351,10 +358,18 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         return copy.deepcopy(found)
 
     async def _delete_old(self, aggregate_id: str, keep_count: int) -> int:
+        unit = current_unit_of_work()
+        removed = max(0, len(self._snapshots.get(aggregate_id, {})) - keep_count)
+        if unit is None:
+            self._forget(aggregate_id, keep_count)
+        else:
+            unit.on_commit(lambda: self._forget(aggregate_id, keep_count))
+        return removed
+
+    def _forget(self, aggregate_id: str, keep_count: int) -> None:
         snapshots = self._snapshots.get(aggregate_id, {})
         kept = sorted(snapshots)[-keep_count:] if keep_count else []
         if kept:
             self._snapshots[aggregate_id] = {version: snapshots[version] for version in kept}
         else:
             self._snapshots.pop(aggregate_id, None)
-        return len(snapshots) - len(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from contextvars import ContextVar
@@ -74,6 +75,9 @@ class AbstractUnitOfWork(ABC):
         resource: The store or engine whose transaction this is; stores that share it join.
     """
 
+    is_transaction = True
+    """Whether the database undoes what was done inside; otherwise everything is kept in hand up to the commit."""
+
     def __init__(self, resource: object) -> None:
         self.resource = resource
         self.is_open = False
@@ -118,11 +122,11 @@ class AbstractUnitOfWork(ABC):
             await self._roll_back_all()
             return
         try:
-            await self._commit()
+            cancelled = await self._commit()
         except BaseException:
             self._run_undo()
             raise
-        await self._run_callbacks()
+        await self._run_callbacks(cancelled)
 
     def on_commit(self, callback: Callable[[], Awaitable[None] | None]) -> None:
         """Call (and await) `callback` once the transaction is durable, in order; never after a rollback."""
@@ -142,18 +146,19 @@ class AbstractUnitOfWork(ABC):
         """Call `undo` if the transaction is rolled back or fails to commit, last registered first."""
         self._undo.append(undo)
 
-    async def _run_callbacks(self) -> None:
-        """Run every callback, then raise what the first failing one raised: the transaction is durable anyway."""
-        errors: list[Exception] = []
+    async def _run_callbacks(self, failure: BaseException | None) -> None:
+        """Run every callback: the transaction is durable. Then raise a cancellation that came, or the first failure."""
         for callback in self._callbacks:
             try:
                 outcome = callback()
                 if outcome is not None:
                     await outcome
+            except asyncio.CancelledError as error:
+                failure = error
             except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     async def _roll_back_all(self) -> None:
         try:
@@ -170,8 +175,11 @@ class AbstractUnitOfWork(ABC):
         """Start the transaction."""
 
     @abstractmethod
-    async def _commit(self) -> None:
-        """Make everything visible and durable, or raise with nothing changed."""
+    async def _commit(self) -> asyncio.CancelledError | None:
+        """Make everything visible and durable, or raise with nothing changed.
+
+        A cancellation that comes when it can no longer be stopped is returned: it is raised once the callbacks have run.
+        """
 
     @abstractmethod
     async def _rollback(self) -> None:

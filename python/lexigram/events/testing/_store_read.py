@@ -227,6 +227,14 @@ class ReadContract:
             await refuses(store.compact("a", bad), "up_to_version")
             await refuses(store.query(from_position=bad), "from_position")
 
+    async def test_the_largest_numbers_are_numbers(self, store: AbstractEventStore) -> None:
+        """Beyond the end there is nothing, however far."""
+        await store.append("a", added("1"))
+        largest = 2**63 - 1
+        assert await store.read("a", start=largest) == await store.read("a", from_version=largest) == []
+        assert await store.read_all(largest) == await store.query(from_position=largest) == []
+        assert skus(await store.read("a", to_version=largest, limit=largest)) == ["1"]
+
     @pytest.mark.parametrize("events", [None, "text", 5, ItemAdded(sku="1"), [None], [{"sku": "1"}], [ItemAdded]])
     async def test_what_is_no_list_of_events_is_refused(self, store: AbstractEventStore, events: Any) -> None:
         """A single event, a mapping or a class in place of events names the field and writes nothing."""

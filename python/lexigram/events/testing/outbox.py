@@ -17,7 +17,7 @@ from lexigram.events.buses.event import EventBusImpl
 from lexigram.events.messages.command import Command
 from lexigram.events.messages.registry import default_registry
 from lexigram.events.stores.base import AbstractEventStore
-from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxPublisher, OutboxRelay
+from lexigram.events.stores.outbox import AbstractOutboxStore, OutboxEventStore, OutboxPublisher, OutboxRelay
 from lexigram.events.testing.samples import ItemAdded
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
@@ -228,6 +228,15 @@ class OutboxContract:
         await outbox.mark_failed(two.entry_id, "no such customer")
         assert len(await outbox.get_pending()) == 1
         assert (await outbox.stats()).set_aside == 1
+
+    async def test_deleting_a_stream_loses_nothing(self, outbox: AbstractOutboxStore) -> None:
+        """What was not delivered yet is delivered all the same, also where an `OutboxEventStore` is in between."""
+        await self._append(outbox, streams=2, events=2)
+        async with OutboxEventStore(outbox.store, outbox.name) as store:
+            assert await store.delete_stream("order-0") == await outbox.store.delete_stream("order-1") == 2
+            broker = UnreliableBroker(0, 0)
+            await self._until(self.relay(outbox, broker), lambda: len(broker.received) == 4)
+        assert self._numbers(broker) == {"order-0": [0, 1], "order-1": [0, 1]}
 
     async def test_compaction_loses_nothing(self, outbox: AbstractOutboxStore) -> None:
         """Events that are removed before their delivery are still delivered, in order with the later ones."""

@@ -22,6 +22,7 @@ from lexigram.events.exceptions import (
 )
 from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._loop_lock import LoopLock, check_loop
+from lexigram.events.stores._settled import settled
 from lexigram.events.stores.mongodb.config import MongoSettings
 from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
 from lexigram.events.stores.unit_of_work import current_unit_of_work
@@ -293,9 +294,12 @@ async def put(collection: Any, document: dict[str, Any]) -> None:
 
 
 async def after_commit(database: MongoDatabase, call: Callable[[], Awaitable[Any]]) -> None:
-    """Await `call()` now, or once the unit of work on this database is committed; never if it is rolled back."""
+    """Await `call()` now, or once the unit of work on this database is committed; never if it is rolled back.
+
+    After a commit it is carried out to its end, whoever is cancelled meanwhile.
+    """
     unit = current_unit_of_work(database.root)
     if unit is None:
         await call()
     else:
-        unit.on_commit(call)
+        unit.on_commit(lambda: settled(asyncio.ensure_future(call())))

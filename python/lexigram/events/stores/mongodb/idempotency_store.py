@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
+from lexigram.events.stores._settled import settled
 from lexigram.events.stores.idempotency import AbstractIdempotencyStore
 from lexigram.events.stores.mongodb.database import (
     MongoCollections,
@@ -89,13 +90,14 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
             expired = {**key, "$or": [{"token": token}, {"expires_at": {"$lte": time.time()}}]}
             return bool((await collection.update_one(expired, {"$set": claim})).matched_count)
 
-        if not await self.mongo.write(take, "claiming a message"):
+        if unit is None:
+            return await self.mongo.write(take, "claiming a message")
+        own = {**key, "token": token}
+        unit.on_rollback(lambda: self._give_back(partial(collection.delete_one, own)))
+        if not await settled(asyncio.ensure_future(self.mongo.write(take, "claiming a message"))):
             return False
-        if unit is not None:
-            own = {**key, "token": token}
-            confirm = partial(collection.update_one, own, {"$set": final})
-            await after_commit(self.mongo, partial(self.mongo.write, confirm, "confirming a claim"))
-            unit.on_rollback(lambda: self._give_back(partial(collection.delete_one, own)))
+        confirm = partial(collection.update_one, own, {"$set": final})
+        await after_commit(self.mongo, partial(self.mongo.write, confirm, "confirming a claim"))
         return True
 
     def _give_back(self, delete: Any) -> None:

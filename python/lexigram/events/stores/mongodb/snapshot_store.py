@@ -9,6 +9,7 @@ from typing import Any, Final
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, after_commit, put
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 from lexigram.events.types import Snapshot
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,7 +80,13 @@ class MongoDBSnapshotStore(MongoCollections, AbstractSnapshotStore):
             old = {"aggregate_id": aggregate_id, "version": {"$lte": found[0]["version"]}}
             return int((await self.snapshots.delete_many(old)).deleted_count)
 
-        return await self.mongo.write(delete, "removing snapshots")
+        remove = partial(self.mongo.write, delete, "removing snapshots")
+        if current_unit_of_work(self.mongo.root) is None:
+            return int(await remove())
+        wanted = {"aggregate_id": aggregate_id}
+        count = await self.mongo.read(lambda: self.snapshots.count_documents(wanted), "counting snapshots")
+        await after_commit(self.mongo, remove)
+        return max(0, int(count) - keep_count)
 
 
 def stored(data: bytes) -> str | bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lexigram.events.exceptions import EventStoreError
 from lexigram.events.stores._primitives import already_stored
+from lexigram.events.stores._settled import outlasted
 from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.mongodb.folding import condition_fails, conflict
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
@@ -29,6 +30,7 @@ class MongoUnitOfWork(AbstractUnitOfWork):
         connect: Returns the log's committer, opening the store first.
     """
 
+    is_transaction = False
     resource: MongoDatabase
 
     def __init__(self, database: MongoDatabase, connect: Callable[[], Awaitable[CommitLog]]) -> None:
@@ -83,22 +85,11 @@ class MongoUnitOfWork(AbstractUnitOfWork):
     async def _begin(self) -> None:
         """Nothing to do: the log is only touched at the end."""
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> asyncio.CancelledError | None:
         if not self._parts:
-            return
+            return None
         log = await self._connect()
-        commit = asyncio.ensure_future(log.commit(self._parts))
-        cancelled: asyncio.CancelledError | None = None
-        while not commit.done():
-            try:
-                await asyncio.wait((commit,))
-            except asyncio.CancelledError as error:
-                # Whether it is stored must be known before anything else happens.
-                cancelled = error
-        if cancelled is not None:
-            commit.exception()
-            raise cancelled
-        commit.result()
+        return await outlasted(asyncio.ensure_future(log.commit(self._parts)))
 
     async def _rollback(self) -> None:
         self._parts.clear()

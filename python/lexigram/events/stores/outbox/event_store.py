@@ -70,6 +70,11 @@ class OutboxEventStore(AbstractEventStore):
         await self._ready()
         return await self.inner.compact(stream_id, up_to_version, archiver)
 
+    async def delete_stream(self, stream_id: str) -> int:
+        """Remove all events of a stream and return how many; see `AbstractEventStore.delete_stream`."""
+        await self._ready()
+        return await self.inner.delete_stream(stream_id)
+
     def unit_of_work(self) -> AbstractUnitOfWork:
         """Return a unit of work of the inner store."""
         return self.inner.unit_of_work()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from lexigram.events.exceptions import EventStoreError, EventValidationError
-from lexigram.events.stores._settled import settled
+from lexigram.events.stores._settled import outlasted, settled
 from lexigram.events.stores.postgres.errors import ABORTED, is_lost, sqlstate
 from lexigram.events.stores.postgres.placeholders import numbered
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
@@ -152,15 +152,15 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
     async def _begin(self) -> None:
         self._engine.check_open()
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> asyncio.CancelledError | None:
         async with self._turn:
             connection = self._done()
             if connection is None:
-                return
+                return None
             if self._timed_out:
                 await self._engine.give_back(connection, True, False)
                 raise self._too_long()
-            await settled(asyncio.ensure_future(self._finish(connection)))
+            return await outlasted(asyncio.ensure_future(self._finish(connection)))
 
     async def _finish(self, connection: Any) -> None:
         try:
@@ -252,11 +252,10 @@ class PostgresDeferredUnitOfWork(PostgresUnitOfWork):
                 await inside(connection)
             yield connection
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> asyncio.CancelledError | None:
         if self._alone is not None:
-            await settled(asyncio.ensure_future(self._alone()))
-        else:
-            await super()._commit()
+            return await outlasted(asyncio.ensure_future(self._alone()))
+        return await super()._commit()
 
 
 def changed(status: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
@@ -144,20 +143,9 @@ class RedisLog:
         return (await self.write((operation,), script=EVERY_SCRIPT, token=True))[0]
 
     async def settle(self, operations: Sequence[Any]) -> list[Any]:
-        """Execute operations, all or none, and wait for the outcome even if this task is cancelled meanwhile."""
+        """Execute the operations of a unit of work, all or none, and return an answer for each."""
         is_log = all(isinstance(operation, AppendOperation) for operation in operations)
-        script, token = (APPEND_SCRIPT, "") if is_log else (EVERY_SCRIPT, secrets.token_hex(12))
-        future = self._running().submit(script, group(operations, token))
-        cancelled: asyncio.CancelledError | None = None
-        while not future.done():
-            try:
-                await asyncio.wait((future,))
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            future.exception()
-            raise cancelled
-        return self._answers(operations, future.result())
+        return await self.write(operations, script=APPEND_SCRIPT if is_log else EVERY_SCRIPT, token=not is_log)
 
     async def foresee(self, operation: Any) -> Any:
         """Check one operation without executing it; return what it is based on."""

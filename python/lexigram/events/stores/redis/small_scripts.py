@@ -85,6 +85,9 @@ OPS.snapshot = {
 }
 OPS.drop_snapshots = {
   parse = function() return {id = take(), keep = take()} end,
+  foresee = function(op)
+    return math.max(0, call('ZCARD', P .. 'snapshot_versions:' .. op.id) - tonumber(op.keep))
+  end,
   write = function(op)
     local versions = call('ZREVRANGE', P .. 'snapshot_versions:' .. op.id, op.keep, -1)
     for _, version in ipairs(versions) do
@@ -121,6 +124,7 @@ OPS.saga = {
 }
 OPS.drop_saga = {
   parse = function() return {id = take()} end,
+  foresee = function(op) return call('EXISTS', P .. 'saga:' .. op.id) end,
   write = function(op) out_of_list(op.id); return call('DEL', P .. 'saga:' .. op.id) end,
 }
 """

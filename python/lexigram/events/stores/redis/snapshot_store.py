@@ -45,4 +45,4 @@ class RedisSnapshotStore(RedisPart, AbstractSnapshotStore):
 
     async def _delete_old(self, aggregate_id: str, keep_count: int) -> int:
         operation = SmallOperation("drop_snapshots", (aggregate_id, min(keep_count, 2**31)))
-        return int(await self.log.execute(operation))
+        return int(await self.log.apply(operation))

@@ -98,18 +98,8 @@ class StateLog:
         return Appended(*(await self._commit((operation,)))[0])
 
     async def settle(self, operations: Sequence[Any]) -> list[Any]:
-        """Store all appends or none, and wait for the outcome even if this task is cancelled meanwhile."""
-        task = asyncio.create_task(self._commit(operations))
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait((task,))
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            task.exception()
-            raise cancelled
-        return task.result()
+        """Store all appends of a unit of work or none."""
+        return await self._commit(operations)
 
     async def foresee(self, operation: Any) -> tuple[int, int]:
         """Check one append without executing it; return its version and position if it is stored, else (base, 0)."""

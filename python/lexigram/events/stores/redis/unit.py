@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from lexigram.events.exceptions import ConcurrencyError, EventStoreError
 from lexigram.events.stores._primitives import Appended, already_stored
+from lexigram.events.stores._settled import outlasted
 from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.redis.log import RedisLog
 from lexigram.events.stores.redis.operations import AppendOperation, SmallOperation, version_conflict
@@ -39,6 +40,7 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         connect: Opens it.
     """
 
+    is_transaction = False
     resource: RedisLog | StateLog
 
     def __init__(self, log: RedisLog | StateLog, connect: Callable[[], Awaitable[Any]]) -> None:
@@ -116,13 +118,14 @@ class RedisUnitOfWork(AbstractUnitOfWork):
     async def _begin(self) -> None:
         """Nothing to do: Redis is only changed at the end."""
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> asyncio.CancelledError | None:
         if not self._outcomes:
-            return
-        operations = [outcome.operation for outcome in self._outcomes]
-        answers = await self.resource.settle(operations)
-        for outcome, answer in zip(self._outcomes, answers, strict=True):
+            return None
+        settling = asyncio.ensure_future(self.resource.settle([outcome.operation for outcome in self._outcomes]))
+        cancelled = await outlasted(settling)
+        for outcome, answer in zip(self._outcomes, settling.result(), strict=True):
             outcome.answer = answer
+        return cancelled
 
     async def _rollback(self) -> None:
         self._outcomes.clear()

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lexigram.events.stores.sqlite.jobs import settled
+from lexigram.events.stores.sqlite.jobs import outlasted
 from lexigram.events.stores.sqlite.session import SqliteUnitOfWork
 
 if TYPE_CHECKING:
@@ -77,13 +77,14 @@ class DeferredUnitOfWork(SqliteUnitOfWork):
                 write.outcomes.append(outcome)
         return await super()._call(call, folder)
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> asyncio.CancelledError | None:
         if self._started:
-            await super()._commit()
-        elif self._writes:
+            return await super()._commit()
+        if self._writes:
             units = self._engine.share(UnitFolder, UnitFolder)
             weight = sum(1 if write.log is None else len(write.request.events) for write in self._writes)
-            await settled(asyncio.ensure_future(self._engine.fold(units, self._writes, weight, None)))
+            return await outlasted(asyncio.ensure_future(self._engine.fold(units, self._writes, weight, None)))
+        return None
 
 
 class UnitFolder:

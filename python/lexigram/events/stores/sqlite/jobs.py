@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lexigram.events.stores._settled import outlasted as outlasted
 from lexigram.events.stores._settled import settled as settled
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lexigram.events.exceptions import EventStoreError
-from lexigram.events.stores.sqlite.jobs import Folder, answer, settled
+from lexigram.events.stores.sqlite.jobs import Folder, answer, outlasted, settled
 from lexigram.events.stores.sqlite.unit import SqlUnitOfWork
 
 if TYPE_CHECKING:
@@ -122,9 +122,8 @@ class SqliteUnitOfWork(SqlUnitOfWork):
     async def _begin(self) -> None:
         self._engine.check_open()
 
-    async def _commit(self) -> None:
-        if self._started:
-            await settled(self._submit(COMMIT))
+    async def _commit(self) -> asyncio.CancelledError | None:
+        return await outlasted(self._submit(COMMIT)) if self._started else None
 
     async def _rollback(self) -> None:
         if self._started:
