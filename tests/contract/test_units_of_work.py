@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
 from lexigram.events.config import EventsConfig
 from lexigram.events.di.backends import COMPANIONS, StoreSet
 from lexigram.events.sagas.types import SagaRecord
@@ -195,3 +196,78 @@ async def test_what_is_made_or_removed_is_undone_by_a_rollback(make_store: MakeS
         async with stores.events.unit_of_work():
             await changes()
         assert await found() == (False, True, False, True, ["3"])
+
+
+def letter(entry_id: str) -> DeadLetterEntry:
+    """Return a dead letter of a handler of its own."""
+    return DeadLetterEntry(entry_id=entry_id, event=added("x")[0], handler_name=f"handler of {entry_id}", error="no")
+
+
+LETTER_CHANGES: dict[str, Callable[[DeadLetterStore], Any]] = {
+    "save": lambda letters: letters.save(letter("3")),
+    "replay": lambda letters: letters.mark_replayed("1"),
+    "delete": lambda letters: letters.delete("1"),
+    "purge": lambda letters: letters.purge(DeadLetterFilter(), expected=2),
+}
+
+
+@pytest.mark.parametrize("change", LETTER_CHANGES.values(), ids=LETTER_CHANGES)
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_changed_dead_letter_is_as_before_after_a_rollback(
+    make_store: MakeStore, backend: str, change: Callable[[DeadLetterStore], Any]
+) -> None:
+    """The change answers the same either way, and happens with the commit."""
+    async with all_stores(make_store, backend) as stores:
+        letters = stores.dead_letters
+        for entry_id in ("1", "2"):
+            await letters.save(letter(entry_id))
+
+        async def found() -> list[tuple[str, bool]]:
+            return [(entry.entry_id, entry.replayed) for entry in await letters.list_entries()]
+
+        before = await found()
+        with pytest.raises(RuntimeError):
+            async with stores.events.unit_of_work():
+                undone = await change(letters)
+                raise RuntimeError
+        assert await found() == before
+        async with stores.events.unit_of_work():
+            assert await change(letters) == undone
+        assert await found() != before
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_removing_more_of_a_stream_in_one_unit_counts_each_event_once(
+    make_store: MakeStore, backend: str
+) -> None:
+    """And what the unit itself has appended behind it stays."""
+    async with make_store(backend) as store:
+        await store.append("a", added("1", "2", "3"))
+        async with store.unit_of_work():
+            counts = [await store.compact("a", 1), await store.compact("a", 1), await store.compact("a", 9)]
+            await store.append("a", added("4"))
+        assert counts == [1, 0, 2]
+        assert skus(await store.read("a")) == ["4"]
+        async with store.unit_of_work():
+            assert await store.compact("a", 3) == 0
+            assert await store.delete_stream("never") == 0
+        assert await store.get_stream_version("a") == 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_removal_that_is_undone_leaves_nothing_with_the_outbox(make_store: MakeStore, backend: str) -> None:
+    """What it has not delivered yet is put aside with the removal, not before it; an archiver that raises undoes both."""
+
+    def refuse(events: list[Any]) -> None:
+        raise RuntimeError
+
+    async with make_store(backend) as store, store.outbox() as outbox:
+        await store.append("a", added("1"))
+        with pytest.raises(RuntimeError):
+            async with store.unit_of_work():
+                await store.delete_stream("a")
+                raise RuntimeError
+        with pytest.raises(RuntimeError):
+            await store.compact("a", 1, refuse)
+        assert not await outbox.has_set_aside()
+        assert len(await outbox.get_pending()) == 1

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
@@ -25,6 +26,7 @@ from lexigram.events.buses.dead_letter_entry import (
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.clock import now
 from lexigram.events.stores._life import Closable
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 __all__ = ["DeadLetterEntry", "DeadLetterFilter", "DeadLetterStore", "InMemoryDeadLetterStore", "Lane", "ReplayReport"]
 
@@ -329,7 +331,13 @@ class InMemoryDeadLetterStore(DeadLetterStore):
         if known is None:
             self._position += 1
         entry.position = self._position if known is None else known.position
-        self._entries[entry.entry_id] = kept = replace(entry)
+        self._store(replace(entry))
+        unit = current_unit_of_work()
+        if unit is not None:
+            unit.on_rollback(partial(self._forget, entry.entry_id) if known is None else partial(self._store, known))
+
+    def _store(self, kept: DeadLetterEntry) -> None:
+        self._entries[kept.entry_id] = kept
         if kept.lane is not None and not kept.replayed:
             self._pending.setdefault(kept.lane, {})[kept.entry_id] = kept
         else:
@@ -348,11 +356,19 @@ class InMemoryDeadLetterStore(DeadLetterStore):
         return sum(wanted.matches(entry) for entry in self._candidates(wanted))
 
     async def _delete(self, wanted: DeadLetterFilter) -> int:
-        gone = [entry for entry in self._candidates(wanted) if wanted.matches(entry)]
-        for entry in gone:
-            del self._entries[entry.entry_id]
-            self._unpark(entry)
+        gone = [entry.entry_id for entry in self._candidates(wanted) if wanted.matches(entry)]
+        unit = current_unit_of_work()
+        for entry_id in gone:
+            if unit is None:
+                self._forget(entry_id)
+            else:
+                unit.on_commit(partial(self._forget, entry_id))
         return len(gone)
+
+    def _forget(self, entry_id: str) -> None:
+        entry = self._entries.pop(entry_id, None)
+        if entry is not None:
+            self._unpark(entry)
 
     async def _pending_lanes(self) -> list[Lane]:
         return list(self._pending)

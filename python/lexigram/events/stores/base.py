@@ -175,7 +175,6 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
         stream_id = check_stream_id(stream_id)
         up_to = check_number(up_to_version, "up_to_version")
         await self._ready()
-        await self._before_removal(stream_id, up_to)
         if archiver is not None:
             events = await self._read(stream_id, 1, up_to, None) if up_to else []
             if not events:
@@ -192,24 +191,29 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
         stream_id = check_stream_id(stream_id)
         await self._ready()
         version = (await self._bounds(stream_id)).version
-        await self._before_removal(stream_id, version)
         return await self._remove(stream_id, version) if version else 0
 
     async def _remove(self, stream_id: str, up_to: int) -> int:
         """Remove events, inside a unit of work when that is committed."""
         unit = self._unit_of_work()
         if unit is None or unit.is_transaction:
-            return await self._compact(stream_id, up_to)
+            return await self._remove_now(stream_id, up_to)
         first, version = await self._bounds(stream_id)
-        last = min(up_to, version)
+        note, last = ("removed", stream_id), min(up_to, version)
+        first = max(first, unit.notes.get(note, 0) + 1) if first else 0
         if not 0 < first <= last:
             return 0
+        unit.notes[note] = last
 
         async def remove() -> None:
-            await self._compact(stream_id, last)
+            await self._remove_now(stream_id, last)
 
         unit.on_commit(remove)
         return last - first + 1
+
+    async def _remove_now(self, stream_id: str, up_to: int) -> int:
+        await self._before_removal(stream_id, up_to)
+        return await self._compact(stream_id, up_to)
 
     # Reading
 

@@ -87,6 +87,8 @@ class AbstractUnitOfWork(ABC):
         self._checks: list[Callable[[], None]] = []
         self._callbacks: list[Callable[[], Awaitable[None] | None]] = []
         self._undo: list[Callable[[], object]] = []
+        self.notes: dict[Any, Any] = {}
+        """What stores remember about their operations in this unit."""
 
     async def __aenter__(self) -> Self:
         if self.is_open or self._token is not None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from lexigram.events.buses.dead_letter import DeadLetterStore
 from lexigram.events.buses.dead_letter_entry import DeadLetterEntry, DeadLetterFilter, DeadLetterGroup, Lane
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.stores.mongodb.database import MongoCollections, MongoDatabase, aggregated, insert_missing
+from lexigram.events.stores.mongodb.database import (
+    MongoCollections,
+    MongoDatabase,
+    after_commit,
+    aggregated,
+    insert_missing,
+)
 from lexigram.events.stores.mongodb.snapshot_store import as_bytes, stored
+from lexigram.events.stores.unit_of_work import current_unit_of_work
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN: Final = ("event_type", "handler_name", "aggregate_id", "error", "error_type", "attempts", "waiting", "replayed")
@@ -19,7 +27,7 @@ _COUNTER: Final = {"_id": 0}
 
 
 class MongoDBDeadLetterStore(MongoCollections, DeadLetterStore):
-    """Dead letters, one document each.
+    """Dead letters, one document each; inside a unit of work they are saved and removed after its commit.
 
     Args:
         config: As for `MongoDBEventStore`; usually the event store itself.
@@ -50,7 +58,10 @@ class MongoDBDeadLetterStore(MongoCollections, DeadLetterStore):
                 elif (await collection.update_one(key, {"$set": document})).matched_count:
                     return int(found["position"])
 
-        entry.position = await self.mongo.write(store, "saving a dead letter")
+        async def keep() -> None:
+            entry.position = await self.mongo.write(store, "saving a dead letter")
+
+        await after_commit(self.mongo, keep)
 
     async def _next_position(self, collection: Any) -> int:
         while True:
@@ -72,8 +83,11 @@ class MongoDBDeadLetterStore(MongoCollections, DeadLetterStore):
 
     async def _delete(self, wanted: DeadLetterFilter) -> int:
         collection, chosen = await self._ready(), _filter(wanted)
-        result = await self.mongo.write(lambda: collection.delete_many(chosen), "removing dead letters")
-        return int(result.deleted_count)
+        remove = partial(self.mongo.write, lambda: collection.delete_many(chosen), "removing dead letters")
+        if current_unit_of_work(self.mongo.root) is None:
+            return int((await remove()).deleted_count)
+        await after_commit(self.mongo, remove)
+        return await self._count(wanted)
 
     async def _groups(self, wanted: DeadLetterFilter) -> list[tuple[DeadLetterGroup, int]]:
         collection, chosen = await self._ready(), _filter(wanted)

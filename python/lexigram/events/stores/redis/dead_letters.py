@@ -65,7 +65,7 @@ class RedisDeadLetterStore(RedisPart, DeadLetterStore):
         ids = [entry.entry_id async for entry in self._matching(wanted)]
         if not ids:
             return 0
-        return int(await self.log.execute(SmallOperation("drop_letters", (len(ids), *ids))))
+        return int(await self.log.apply(SmallOperation("drop_letters", (len(ids), *ids))))
 
     async def _pending_lanes(self) -> list[Lane]:
         log = await self._ready()

@@ -161,6 +161,7 @@ OPS.drop_letters = {
     for i = 1, tonumber(take()) do op.ids[i] = take() end
     return op
   end,
+  foresee = function(op) return #op.ids end,
   write = function(op)
     local removed = 0
     for _, id in ipairs(op.ids) do

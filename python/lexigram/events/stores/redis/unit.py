@@ -52,8 +52,6 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         self._turn = asyncio.Lock()
         self.outcome = Outcome(None)
         """Of the operation added last."""
-        self.notes: dict[Any, Any] = {}
-        """What stores remember about their operations in this unit."""
 
     async def __aenter__(self) -> Self:
         await self._connect()
