@@ -82,18 +82,6 @@ async def check_log(store: MongoDBEventStore, count: int) -> list[Any]:
     return events
 
 
-async def test_of_64_racing_coroutines_one_wins_each_version(store: MongoDBEventStore) -> None:
-    """All expect the same version; one success, 63 conflicts with both versions; again for the next version."""
-    for version in range(2):
-        outcomes = await asyncio.gather(
-            *(store.append("a", added(str(n)), expected_version=version) for n in range(64)), return_exceptions=True
-        )
-        assert outcomes.count(version + 1) == 1
-        conflicts = [error for error in outcomes if isinstance(error, ConcurrencyError)]
-        assert [(error.expected_version, error.actual_version) for error in conflicts] == [(version, version + 1)] * 63
-    await check_log(store, 2)
-
-
 async def test_concurrent_appends_share_commits_and_conflicts_stay_alone(store: MongoDBEventStore) -> None:
     """Forty appends make a few documents; those that conflict fail by themselves and the others are in order."""
     await store.append("hot", added("0"))
@@ -236,36 +224,6 @@ async def test_a_cancelled_unit_of_work_is_whole_or_absent(store: MongoDBEventSt
             await asyncio.sleep(0.02)
     assert [event.number for event in first] == [event.number for event in second]
     await check_log(store, 2 * len(first))
-
-
-async def test_a_killed_server_loses_nothing_that_was_acknowledged(own_mongo: Any) -> None:
-    """SIGKILL under load, then a restart: appends wait for it and succeed; none is lost, none is there twice."""
-    async with store_at(own_mongo.url, "killed", 40.0) as store:
-        acknowledged: dict[Any, int] = {}
-        stop = asyncio.Event()
-
-        async def writer(name: str) -> None:
-            number = 0
-            while not stop.is_set():
-                event = Counted(writer=name, number=number)
-                await store.append(f"s-{name}", [event])
-                acknowledged[event.event_id] = event.sequence_number or 0
-                number += 1
-
-        writers = [asyncio.create_task(writer(f"w{n}")) for n in range(8)]
-        await asyncio.sleep(0.4)
-        assert acknowledged
-        before = len(acknowledged)
-        await asyncio.to_thread(own_mongo.kill)
-        await asyncio.sleep(0.2)
-        await asyncio.to_thread(own_mongo.restart)
-        async with asyncio.timeout(60):
-            while len(acknowledged) < before + 20:
-                await asyncio.sleep(0.02)
-        stop.set()
-        await asyncio.gather(*writers)
-        events = await check_log(store, len(acknowledged))
-        assert {event.event_id: event.sequence_number for event in events} == acknowledged
 
 
 async def test_an_append_whose_answer_is_lost_is_found_out(mongo_url: str, database: str, services: Any) -> None:

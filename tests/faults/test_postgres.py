@@ -167,24 +167,6 @@ async def test_two_processes_and_two_stores_share_one_log(
     await check_log(store)
 
 
-async def test_of_64_racing_coroutines_one_wins_each_version(store: PostgresEventStore) -> None:
-    """64 coroutines increase one stream by optimistic concurrency: each version has one winner, none is missing."""
-
-    async def racer() -> int:
-        wins = 0
-        for _ in range(5):
-            version = await store.get_stream_version("hot")
-            with suppress(ConcurrencyError):
-                await store.append("hot", added("x"), expected_version=version)
-                wins += 1
-        return wins
-
-    wins = await asyncio.gather(*(racer() for _ in range(64)))
-    stored = await store.read("hot")
-    assert versions(stored) == list(range(1, sum(wins) + 1))
-    assert sum(wins) >= 5
-
-
 async def test_appends_share_commits_and_a_conflict_costs_its_neighbours_nothing(store: PostgresEventStore) -> None:
     """200 concurrent appends, half of them wrong, take a few commits; each gets its own answer."""
     await store.append("taken", added("0"))
@@ -259,70 +241,6 @@ async def test_cancelled_reads_leave_the_connections_usable(config: PostgresEven
         async with asyncio.timeout(10):
             found = await asyncio.gather(*(store.read("a", 1, n) for n in range(1, 9)))
         assert [len(events) for events in found] == list(range(1, 9))
-
-
-@pytest.mark.slow
-async def test_a_killed_server_loses_nothing_acknowledged(services: Services, own_postgres: Any) -> None:
-    """kill -9 under load, restart: the same stores go on by themselves; 0 acknowledged lost, 0 stored twice."""
-    config = PostgresEventStoreConfig(dsn=own_postgres.url, schema_name="killed", pool_min_size=1)
-    acknowledged: set[str] = set()
-    stop = asyncio.Event()
-    async with PostgresEventStore(config) as store, PostgresEventStore(config) as second:
-
-        async def writer(one: PostgresEventStore, number: int) -> None:
-            for n in range(100_000):
-                if stop.is_set():
-                    return
-                name = f"{number}/{n}"
-                await one.append(f"s{n % 7}", batch(name, 1 + n % 3))
-                acknowledged.add(name)
-
-        writers = [asyncio.create_task(writer((store, second)[n % 2], n)) for n in range(12)]
-        for _ in range(2):
-            await asyncio.sleep(0.4)
-            own_postgres.kill()
-            before = len(acknowledged)
-            await asyncio.sleep(0.1)
-            await asyncio.to_thread(own_postgres.restart)
-            async with asyncio.timeout(20):
-                while len(acknowledged) <= before + 12:
-                    await asyncio.sleep(0.01)
-        stop.set()
-        await asyncio.gather(*writers)
-        events = await check_log(store, acknowledged)
-        assert {event.batch for event in events} == acknowledged
-
-
-@pytest.mark.slow
-async def test_a_killed_client_leaves_only_whole_batches(
-    store: PostgresEventStore, config: PostgresEventStoreConfig
-) -> None:
-    """kill -9 of writing processes: everything they had acknowledged is there, nothing is torn, others go on."""
-    assert config.dsn is not None
-    context = multiprocessing.get_context(METHOD)
-    acknowledged: set[str] = set()
-    for run in range(3):
-        reading, writing = context.Pipe(duplex=False)
-        process = context.Process(  # type: ignore[attr-defined]
-            target=postgres_writer.write_until_killed,
-            args=(config.dsn.get_secret_value(), config.schema_name, f"run{run}", writing),
-            daemon=True,
-        )
-        process.start()
-        writing.close()
-        await works(process, reading)
-        await asyncio.sleep(random.uniform(0.02, 0.15))
-        process.kill()
-        process.join()
-        with suppress(EOFError, OSError):
-            while True:
-                acknowledged.add(reading.recv_bytes().decode())
-        reading.close()
-        async with asyncio.timeout(10):
-            await store.append("survivor", batch(f"survivor{run}", 1))
-    events = await check_log(store, acknowledged)
-    names = {event.batch for event in events}
-    assert all(name[:-1] in names for name in names if name.endswith("+"))
 
 
 @pytest.mark.slow
@@ -567,29 +485,3 @@ async def test_pgbouncer_in_transaction_mode_works(services: Services, config: P
                 await store.append("u", batch("no", 1), expected_version=0)
             await asyncio.gather(*(store.read(f"s{n % 9}") for n in range(50)))
             await check_log(store)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-async def test_ten_million_events_and_none_is_skipped(store: PostgresEventStore) -> None:
-    """A follower of 64 writers, one of them slow, sees 10,000,000 positions in order."""
-    reading = asyncio.create_task(count_in_order(store, 10_000_000))
-
-    async def writer(number: int) -> None:
-        for n in range(10_000_000 // 64 // 25):
-            await store.append(f"s{number}", batch(f"{number}/{n}", 25))
-
-    await asyncio.gather(*(writer(number) for number in range(64)))
-    await store.append("rest", batch("rest", 10_000_000 - await store.head()))
-    assert await reading == 10_000_000
-
-
-async def count_in_order(store: PostgresEventStore, count: int) -> int:
-    """Follow the log and return how many events came without a gap."""
-    seen = 0
-    async for event in store.subscribe(batch_size=2000):
-        assert event.sequence_number == seen + 1
-        seen += 1
-        if seen == count:
-            break
-    return seen
