@@ -33,9 +33,9 @@ def batch(name: str, size: int, filling: str = "") -> list[Posted]:
     return [Posted(batch=name, size=size, index=index, filling=filling) for index in range(size)]
 
 
-async def post_unit(store: Any, name: str) -> None:
+async def post_unit(store: Any, name: str, filling: str = "") -> None:
     """Append two batches in a unit of work, whose second name ends with a plus; the same again if the server goes away."""
-    first, second = batch(name, 2), batch(f"{name}+", 1)
+    first, second = batch(name, 2, filling), batch(f"{name}+", 1)
     while True:
         try:
             async with store.unit_of_work():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from multiprocessing.connection import Connection
 
 from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.messages.event import DomainEvent
@@ -40,5 +41,17 @@ def write(url: str, schema: str, name: str, count: int) -> None:
                     await store.append(f"shared-{n % 5}", batch(f"{name}/{n}", 1 + n % 3))
 
             await asyncio.gather(*(one(number) for number in range(WRITERS)))
+
+    asyncio.run(main())
+
+
+def hold(url: str, schema: str, ready: Connection) -> None:
+    """Append in a unit of work that may take a second, say so, and go on with something else."""
+
+    async def main() -> None:
+        async with PostgresEventStore(config(url, schema)) as store, store.unit_of_work(timeout_seconds=1.0):
+            await store.append("held", batch("held", 1))
+            ready.send_bytes(b"ready")
+            await asyncio.sleep(600)
 
     asyncio.run(main())

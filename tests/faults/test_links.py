@@ -54,7 +54,8 @@ class Link:
         """Return a store that gives a silent server half a second, and one that is away a minute."""
         port = self._port if through else self._straight
         if self.backend == "postgres":
-            settings = {"pool_min_size": 4, "pool_max_size": 8, "command_timeout": 0.5, "reconnect_timeout": 60.0}
+            silent = 0.5 if through else 60.0
+            settings = {"pool_min_size": 4, "pool_max_size": 8, "command_timeout": silent, "reconnect_timeout": 60.0}
             dsn = f"postgresql://postgres@127.0.0.1:{port}/postgres"
             return open_store("postgres", self._log.model_copy(update={**settings, "dsn": type(self._log.dsn)(dsn)}))
         if self.backend == "mongodb":
@@ -113,7 +114,7 @@ async def test_what_was_under_way_is_there_once(link: Link, fault: str, work: st
             asyncio.create_task(
                 store.append(f"s{n % 3}", batch(f"b{n}", 3, filling))
                 if work == "appends"
-                else post_unit(store, f"b{n}")
+                else post_unit(store, f"b{n}", filling)
             )
             for n in range(10)
         ]

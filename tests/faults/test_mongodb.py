@@ -226,27 +226,6 @@ async def test_a_cancelled_unit_of_work_is_whole_or_absent(store: MongoDBEventSt
     await check_log(store, 2 * len(first))
 
 
-async def test_an_append_whose_answer_is_lost_is_found_out(mongo_url: str, database: str, services: Any) -> None:
-    """Answers are cut off after the server has worked; when they come through again, everything is there once."""
-    proxy = services.get("toxiproxy")
-    host, _, rest = mongo_url.removeprefix("mongodb://").partition("/")
-    if host.startswith("127.0.0.1:"):
-        port = proxy.proxy(database, int(host.rpartition(":")[2]))
-    else:
-        pytest.fail("the named server must be reachable at 127.0.0.1 for this test")
-    async with store_at(f"mongodb://127.0.0.1:{port}/{rest.partition('?')[0]}", database, 20.0) as store:
-        await store.append("a", added("0"))
-        for round_number in range(3):
-            toxic = {"name": "cut", "type": "limit_data", "stream": "downstream", "attributes": {"bytes": 10}}
-            await asyncio.to_thread(proxy.call, "POST", f"/proxies/{database}/toxics", toxic)
-            appends = [asyncio.create_task(store.append(f"s{n}", added(f"{round_number}.{n}"))) for n in range(4)]
-            await asyncio.sleep(0.4)
-            assert not any(task.done() for task in appends)
-            await asyncio.to_thread(proxy.call, "DELETE", f"/proxies/{database}/toxics/cut")
-            assert await asyncio.gather(*appends) == [round_number + 1] * 4
-        await check_log(store, 13)
-
-
 async def test_after_giving_up_the_same_events_can_be_appended_again(
     mongo_url: str, database: str, services: Any
 ) -> None:

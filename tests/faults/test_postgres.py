@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import random
+import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
@@ -301,25 +303,6 @@ class Cuts:
         self._toxiproxy.call("DELETE", f"/proxies/{self.name}/toxics/{kind}_{stream}")
 
 
-@pytest.mark.parametrize("stream", ["upstream", "downstream"])
-@pytest.mark.parametrize(("kind", "attributes"), [("reset_peer", {"timeout": 0}), ("limit_data", {"bytes": 40})])
-async def test_a_cut_connection_neither_loses_nor_repeats_an_append(
-    services: Services, config: PostgresEventStoreConfig, kind: str, attributes: dict[str, int], stream: str
-) -> None:
-    """Cut before the request or before the answer of the commit: the append is resolved by its event ids."""
-    cuts = Cuts(services)
-    async with PostgresEventStore(through(config, cuts.port, listen=False)) as store:
-        await store.append("a", batch("warm", 1))
-        await asyncio.to_thread(cuts.add, kind, stream, **attributes)
-        appends = [asyncio.create_task(store.append(f"s{n}", batch(f"cut{n}", 2), 0)) for n in range(5)]
-        await asyncio.sleep(0.2)
-        await asyncio.to_thread(cuts.remove, kind, stream)
-        async with asyncio.timeout(20):
-            assert await asyncio.gather(*appends) == [2] * 5
-        events = await check_log(store, {f"cut{n}" for n in range(5)})
-        assert len(events) == 11
-
-
 async def test_a_unit_of_work_whose_commit_got_no_answer_is_looked_up(
     services: Services, config: PostgresEventStoreConfig
 ) -> None:
@@ -431,6 +414,28 @@ async def test_a_slow_unit_of_work_is_rolled_back_and_the_store_goes_on(store: P
     assert await store.head() == 0
     async with asyncio.timeout(5):
         assert await store.append("a", added("1")) == 1
+
+
+async def test_a_stopped_process_in_a_unit_of_work_does_not_keep_the_log_locked(
+    store: PostgresEventStore, config: PostgresEventStoreConfig
+) -> None:
+    """Its connection stays open and silent, as that of a machine that is gone: the server ends it after the unit's time."""
+    assert config.dsn is not None
+    context = multiprocessing.get_context(METHOD)
+    reading, writing = context.Pipe(duplex=False)
+    arguments = (config.dsn.get_secret_value(), config.schema_name, writing)
+    process = context.Process(target=postgres_writer.hold, args=arguments, daemon=True)  # type: ignore[attr-defined]
+    process.start()
+    writing.close()
+    try:
+        await works(process, reading)
+        os.kill(process.pid, signal.SIGSTOP)
+        async with asyncio.timeout(15):
+            assert await store.append("held", batch("next", 1)) == 1
+        await check_log(store, {"next"})
+    finally:
+        process.kill()
+        process.join()
 
 
 async def test_a_lock_held_too_long_is_an_error_that_says_so(

@@ -303,12 +303,16 @@ class PostgresEngine:
         finally:
             await self._connections.release(connection, is_broken, is_idle=is_idle)
 
-    async def begin(self) -> Any:
-        """Return a connection with an open transaction; `give_back` returns it."""
+    async def begin(self, timeout_seconds: float = UNIT_OF_WORK_SECONDS) -> Any:
+        """Return a connection with an open transaction; `give_back` returns it.
+
+        Args:
+            timeout_seconds: How long it may wait for its next statement.
+        """
         try:
             connection = await self._connections.acquire()
             try:
-                await connection.execute(self._connections.begin)
+                await connection.execute(self._connections.begin(timeout_seconds))
             except BaseException:
                 await self._connections.release(connection, True)
                 raise

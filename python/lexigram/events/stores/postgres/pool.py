@@ -14,6 +14,9 @@ from lexigram.events.stores.postgres.names import find_also
 from lexigram.events.stores.postgres.settings import PostgresSettings
 
 _CLOSE_SECONDS: Final = 5.0
+_GRACE_MS: Final = 1_000
+"""So that a client that is still there gives up first, with an error that says why."""
+_MAX_TIMEOUT_MS: Final = 2**31 - 1
 
 
 class Connections:
@@ -104,10 +107,16 @@ class Connections:
         with suppress(Exception):
             connection.terminate()
 
-    @property
-    def begin(self) -> str:
-        """What begins a transaction on a borrowed connection, in which the tables of the log's schema are found."""
-        begin, schema = "BEGIN ISOLATION LEVEL READ COMMITTED", self._settings.names.schema
+    def begin(self, timeout_seconds: float) -> str:
+        """Return what begins a transaction on a borrowed connection, in which the tables of the log's schema are found.
+
+        Args:
+            timeout_seconds: After this time, and a little more, without a statement the server ends it: the client may have
+                vanished without a word, and the log's lock with it.
+        """
+        milliseconds = min(round(timeout_seconds * 1000) + _GRACE_MS, _MAX_TIMEOUT_MS)
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+        schema = self._settings.names.schema
         return begin if schema is None or self._has_path else f"{begin}; {find_also(schema, is_local=True)}"
 
     @property
@@ -126,7 +135,7 @@ class Connections:
             raise EventStoreConnectionError("the PostgreSQL store is closed; connect() opens it again")
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed():
+            if not _is_lost(connection):
                 return connection
             await self.release(connection)
         self._waiting += 1
@@ -175,6 +184,14 @@ class Connections:
             # A prepared statement would stay behind on a server connection that is somebody else's next time.
             options["statement_cache_size"] = 0
         return options
+
+
+def _is_lost(connection: Any) -> bool:
+    """Tell whether a borrowed connection was cut while nobody used it: the pool may have taken it back by itself."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _discard(connecting: asyncio.Future[Any]) -> None:

@@ -80,7 +80,7 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
             if not self.is_open:
                 raise EventStoreError("the unit of work has ended; open a new one")
             if self._connection is None:
-                self._connection = await self._engine.begin()
+                self._connection = await self._engine.begin(self._timeout_seconds)
                 self._timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self._expire)
             try:
                 yield self._connection
