@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
 from lexigram.events.config import EventsConfig
 from lexigram.events.di.backends import COMPANIONS, StoreSet
+from lexigram.events.exceptions import EventPersistenceError
 from lexigram.events.sagas.types import SagaRecord
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
@@ -271,3 +273,25 @@ async def test_a_removal_that_is_undone_leaves_nothing_with_the_outbox(make_stor
             await store.compact("a", 1, refuse)
         assert not await outbox.has_set_aside()
         assert len(await outbox.get_pending()) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_the_same_events_again_in_one_unit_are_a_retry(make_store: MakeStore, backend: str) -> None:
+    """As outside of one: they are stored once, whatever version is expected; parts of them elsewhere are refused."""
+    async with make_store(backend) as store:
+        await store.append("a", added("1"))
+        events, others = added("2", "3"), added("x")
+        again = [copy.copy(event) for event in events]
+        async with store.unit_of_work():
+            assert await store.append("a", events, 1) == 3
+            assert await store.append("a", again, 1) == 3
+            assert await store.append("b", added("4")) == 1
+            assert await store.append("a", again[:1]) == 2
+            assert await store.append("a", added("5"), 3) == 4
+            for stream, batch in (("b", events), ("a", [events[0], *others]), ("a", events[::-1])):
+                with pytest.raises(EventPersistenceError, match="already stored"):
+                    await store.append(stream, batch)
+        assert skus(await store.read_all()) == ["1", "2", "3", "4", "5"]
+        for batch in (events, again):
+            assert [(event.version, event.sequence_number) for event in batch] == [(2, 2), (3, 3)]
+        assert await store.append("a", again) == 3

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError
-from lexigram.events.messages.stamping import stamp
+from lexigram.events.messages.stamping import stamp, stamp_all
 from lexigram.events.stores._memory_kinds import matches
-from lexigram.events.stores._primitives import already_stored
+from lexigram.events.stores._pending import PendingEvents
+from lexigram.events.stores._primitives import Appended
 from lexigram.events.stores.condition import ResolvedCondition
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork
 
@@ -44,7 +45,7 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
     def __init__(self, store: InMemoryEventStore) -> None:
         super().__init__(store)
         self._batches: list[Batch] = []
-        self._ids: set[Any] = set()
+        self._pending = PendingEvents()
         self._handlers: list[BeforeStoring] = []
 
     async def _begin(self) -> None:
@@ -84,6 +85,12 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
 
     def add(self, batch: Batch, condition: ResolvedCondition | None) -> int:
         """Check an append, keep it for the commit and return its version."""
+        ids = [event.event_id for event in batch.events]
+        again = self._pending.find(batch.stream_id, ids)
+        if again is not None:
+            last: Any = again.append.events[-1]
+            self.on_commit(lambda: _stamp(batch.events, again.shifted(Appended(last.version, last.sequence_number))))
+            return again.version
         log = self.resource.log
         pending = [earlier for earlier in self._batches if earlier.stream_id == batch.stream_id]
         offset = sum(len(earlier.events) for earlier in pending)
@@ -105,12 +112,10 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
             return stored[0]
         if condition is not None and any(self._matches(condition, earlier) for earlier in self._batches):
             raise ConcurrencyError("an event of this unit of work matches the condition; nothing was written")
-        ids = {event.event_id for event in batch.events}
-        if ids & self._ids:
-            raise already_stored(batch.stream_id)
-        self._ids |= ids
         self._batches.append(batch)
-        return int(log.bounds(batch.stream_id)[1]) + offset + len(batch.events)
+        version = int(log.bounds(batch.stream_id)[1]) + offset + len(batch.events)
+        self._pending.add(batch.stream_id, ids, version, batch)
+        return version
 
     @staticmethod
     def _conflict(stream_id: str, expected: int | None, actual: int) -> ConcurrencyError:
@@ -125,3 +130,7 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
             for event, name in zip(events, batch.type_names, strict=True)
             for item in condition.query
         )
+
+
+def _stamp(events: Sequence[Any], last: Appended) -> None:
+    stamp_all(events, last.version - len(events), last.position - len(events))

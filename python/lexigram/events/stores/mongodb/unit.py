@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from lexigram.events.exceptions import EventStoreError
+from lexigram.events.stores._pending import PendingEvents, Place
 from lexigram.events.stores._primitives import already_stored
 from lexigram.events.stores._settled import outlasted
 from lexigram.events.stores.condition import selectors
@@ -37,7 +38,7 @@ class MongoUnitOfWork(AbstractUnitOfWork):
         super().__init__(database)
         self._connect = connect
         self._parts: list[Part] = []
-        self._ids: set[bytes] = set()
+        self._pending = PendingEvents()
         self._turn = asyncio.Lock()
 
     async def add(self, part: Part) -> int:
@@ -48,13 +49,14 @@ class MongoUnitOfWork(AbstractUnitOfWork):
             return await self._add(part)
 
     async def _add(self, part: Part) -> int:
+        again = self._pending.find(part.stream_id, [event.event_id for event in part.events])
+        if again is not None:
+            self.on_commit(lambda: _repeat(part, again))
+            return again.version
         knowledge = (await self._connect()).knowledge
-        ids = {event.event_id for event in part.events}
-        if ids & self._ids:
-            raise already_stored(part.stream_id)
         found = await knowledge.find_stored([part])
         if part.stored is not None:
-            self._keep(part, ids)
+            self._parts.append(part)
             return part.stored.version
         if found:
             knowledge.overlapping.discard(part)
@@ -75,12 +77,10 @@ class MongoUnitOfWork(AbstractUnitOfWork):
             )
         ):
             raise condition_fails(part)
-        self._keep(part, ids)
-        return version + len(part.events)
-
-    def _keep(self, part: Part, ids: set[bytes]) -> None:
         self._parts.append(part)
-        self._ids |= ids
+        version += len(part.events)
+        self._pending.add(part.stream_id, [event.event_id for event in part.events], version, part)
+        return version
 
     async def _begin(self) -> None:
         """Nothing to do: the log is only touched at the end."""
@@ -93,3 +93,8 @@ class MongoUnitOfWork(AbstractUnitOfWork):
 
     async def _rollback(self) -> None:
         self._parts.clear()
+
+
+def _repeat(part: Part, place: Place) -> None:
+    """Note that a part is stored where an earlier one of the unit has put the same events."""
+    part.stored = place.shifted(place.append.stored)

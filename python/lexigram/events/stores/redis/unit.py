@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from lexigram.events.exceptions import ConcurrencyError, EventStoreError
-from lexigram.events.stores._primitives import Appended, already_stored
+from lexigram.events.stores._pending import PendingEvents, Place
+from lexigram.events.stores._primitives import Appended
 from lexigram.events.stores._settled import outlasted
 from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.redis.log import RedisLog
@@ -29,6 +30,10 @@ class Outcome:
         """Return where an append was stored."""
         return Appended(*self.answer)
 
+    def repeat(self, place: Place) -> None:
+        """Note that it is stored where an earlier append of the unit has put the same events."""
+        self.answer = place.shifted(place.append.result())
+
 
 class RedisUnitOfWork(AbstractUnitOfWork):
     """Collects operations on one namespace; one call executes all of them or none.
@@ -48,7 +53,7 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         self._connect = connect
         self._outcomes: list[Outcome] = []
         self._pending: list[AppendOperation] = []
-        self._ids: set[bytes] = set()
+        self._pending_events = PendingEvents()
         self._turn = asyncio.Lock()
         self.outcome = Outcome(None)
         """Of the operation added last."""
@@ -61,6 +66,11 @@ class RedisUnitOfWork(AbstractUnitOfWork):
         """Check an append and keep it for the commit; return its version and its outcome to come."""
         async with self._turn:
             stream_id, expected = operation.stream_id, operation.expected_version
+            outcome, ids = Outcome(operation), [event.event_id for event in operation.events]
+            again = self._pending_events.find(stream_id, ids)
+            if again is not None:
+                self.on_commit(lambda: outcome.repeat(again))
+                return again.version, outcome
             offset = sum(len(earlier.events) for earlier in self._pending if earlier.stream_id == stream_id)
             if expected is not None:
                 if expected < offset:
@@ -74,14 +84,16 @@ class RedisUnitOfWork(AbstractUnitOfWork):
                 if error.actual_version is None or not offset:
                     raise
                 raise version_conflict(stream_id, expected, error.actual_version + offset) from None
-            outcome = Outcome(operation)
+            outcome.operation = operation
             if position:
                 self._outcomes.append(outcome)
                 return base, outcome
             self._check_own(operation)
             self._outcomes.append(outcome)
             self._pending.append(operation)
-            return base + offset + len(operation.events), outcome
+            version = base + offset + len(operation.events)
+            self._pending_events.add(stream_id, ids, version, outcome)
+            return version, outcome
 
     async def add(self, operation: SmallOperation) -> Any:
         """Check an operation of a smaller store and keep it for the commit; return what it is based on."""
@@ -97,9 +109,6 @@ class RedisUnitOfWork(AbstractUnitOfWork):
 
     def _check_own(self, operation: AppendOperation) -> None:
         """Check an append against what the unit itself has appended."""
-        ids = {event.event_id for event in operation.events}
-        if ids & self._ids:
-            raise already_stored(operation.stream_id)
         if operation.condition is not None:
             for earlier in self._pending:
                 for event in earlier.events:
@@ -108,7 +117,6 @@ class RedisUnitOfWork(AbstractUnitOfWork):
                         raise ConcurrencyError(
                             "an event of this unit of work matches the condition; nothing was written"
                         )
-        self._ids |= ids
 
     def _no_sql(self) -> EventStoreError:
         return EventStoreError("Redis has no SQL: a unit of work takes appends and what the Redis stores save")
