@@ -77,3 +77,47 @@ def test_missing_and_unknown_fields_are_named_together(cls: Any) -> None:
     with pytest.raises(TypeError) as caught:
         cls(colour="red", shape="round")
     assert all(name in str(caught.value) for name in ("order_id", "colour", "shape"))
+
+
+class Rename(Command):
+    expected_version: int
+    correlation_id: str
+    target_aggregate_id: str
+
+
+class Renamed(Rename):
+    name: str = ""
+
+
+class Annotated(DomainEvent):
+    to_dict: str
+    with_version: int
+
+
+class Doubled(DomainEvent):
+    amount: int
+
+    @property
+    def double(self) -> int:
+        return self.amount * 2
+
+
+class Fixed(Doubled):
+    @property
+    def amount(self) -> int:  # type: ignore[override]
+        return 7
+
+
+def test_fields_named_like_inherited_properties_and_methods_are_fields() -> None:
+    """A required field that a base class has as a property or method is read back, in subclasses too."""
+    for cls in (Rename, Renamed):
+        command = cls(expected_version=4, correlation_id="c", target_aggregate_id="a")
+        assert (command.expected_version, command.correlation_id, command.target_aggregate_id) == (4, "c", "a")
+    event = Annotated(to_dict="d", with_version=3)
+    assert (event.to_dict, event.with_version) == ("d", 3)
+
+
+def test_a_property_below_a_field_of_its_name_wins() -> None:
+    """What a subclass computes replaces the field, as in any Python class."""
+    assert Fixed(amount=1).amount == 7
+    assert Fixed(amount=1).double == 14

@@ -219,10 +219,14 @@ def _fallback(field: dc.Field[Any]) -> tuple[Any, ...]:
 
 
 def _is_visible(cls: type, field: dc.Field[Any]) -> bool:
-    """Whether the attribute is the field: a property or method of the same name below it wins."""
-    found = inspect.getattr_static(cls, field.name, None)
-    hidden = isinstance(found, property | FunctionType | classmethod | staticmethod)
-    return not hidden or found is field.default
+    """Whether the attribute is the field: a property or method of the same name in its class or below it wins."""
+    for base in cls.__mro__:
+        found = base.__dict__.get(field.name)
+        if isinstance(found, property | FunctionType | classmethod | staticmethod):
+            return found is field.default
+        if field.name in own_annotations(base):
+            return True
+    return True
 
 
 def _is_users(field: dc.Field[Any], cls: type) -> bool:
