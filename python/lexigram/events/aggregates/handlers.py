@@ -10,6 +10,7 @@ from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events.exceptions import EventValidationError, HandlerNotFoundError
+from lexigram.events.messages.callables import check_runs
 from lexigram.events.messages.event import DomainEvent, Event
 from lexigram.events.messages.unknown import UnknownEvent
 
@@ -41,7 +42,7 @@ def resolve_handler(aggregate: type[Any], event_type: type[Any]) -> Handler:
     Ad-hoc `Event(event_type="...")` objects are told apart by their `event_type`.
 
     Raises:
-        EventValidationError: LEX_ERR_EVT_024, not an event class, or the handler is a coroutine function.
+        EventValidationError: LEX_ERR_EVT_024, not an event class, or the handler waits or yields.
         HandlerNotFoundError: LEX_ERR_EVT_002, no handler, and `allow_unhandled_events` is not set.
     """
     if not issubclass(event_type, ContractEvent):
@@ -76,6 +77,7 @@ def _find(aggregate: type[Any], event_name: str) -> Handler | None:
                 f"{aggregate.__name__}.{name} is a coroutine function; event handlers change state and never wait",
                 field=name,
             )
+        check_runs(found, f"{aggregate.__name__}.{name}", name)
         if inspect.isfunction(inspect.getattr_static(aggregate, name)):
             return found  # type: ignore[no-any-return]
         return partial(_call_by_name, name)

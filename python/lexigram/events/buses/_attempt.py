@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any
@@ -10,13 +9,22 @@ from typing import Any
 from lexigram.contracts.core.result import Err
 from lexigram.events.buses._backlog import Delivery
 from lexigram.events.buses._routes import Subscription
+from lexigram.events.exceptions import EventHandlerError
 from lexigram.events.messages.context import enter_message
+from lexigram.events.messages.texts import words_of
 
 
 def failure_of(result: Err[Any, Any]) -> BaseException:
     """Return what an `Err` holds as an exception."""
     failure = result.unwrap_err()
     return failure if isinstance(failure, BaseException) else RuntimeError(f"handler returned {failure!r}")
+
+
+def failed(event_type: str, handler: str, error: BaseException) -> EventHandlerError:
+    """Return what the bus tells about a handler that has failed with `error`."""
+    failure = EventHandlerError(event_type, handler, f"{type(error).__name__}: {words_of(error)}")
+    failure.__cause__ = failure.cause = error
+    return failure
 
 
 class Attempt:
@@ -45,7 +53,9 @@ class Attempt:
             self.yielded = self.context.run(coro.send, None)
         except StopIteration as stop:
             return self.end(stop.value)
-        except (Exception, CancelledError) as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             self.error = error
             return False
         self.suspended = True

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from asyncio import CancelledError
 from collections import deque
 from contextvars import Context, copy_context
 from typing import Any
 
 from lexigram.contracts.core.result import Err
-from lexigram.events.buses._attempt import Attempt
+from lexigram.events.buses._attempt import Attempt, failed
 from lexigram.events.buses._backlog import Backlog, Delivery, lane_key
 from lexigram.events.buses._parking import Parking
 from lexigram.events.buses._routes import Routes, Subscription
@@ -25,7 +24,7 @@ from lexigram.events.buses.dead_letter import DeadLetterEntry
 from lexigram.events.exceptions import EventError, EventHandlerError
 from lexigram.events.messages.context import enter_message
 from lexigram.events.middleware.retry import Backoff
-from lexigram.events.stores._settled import nobody_cancelled
+from lexigram.events.stores._settled import is_failure
 
 _log = logging.getLogger(__name__)
 
@@ -135,11 +134,11 @@ class HandlerDispatchMixin:
                     if stop.value is not None and isinstance(stop.value, Err):
                         return self._stuck(event, entry, started, value=stop.value)
                     started += 1
-                except (Exception, CancelledError) as error:
-                    return self._stuck(event, entry, started, error=error)
-                except BaseException:
+                except (KeyboardInterrupt, SystemExit):
                     self._requeue(event, entry, started)
                     raise
+                except BaseException as error:
+                    return self._stuck(event, entry, started, error=error)
                 else:
                     return self._stuck(event, entry, started, coro=coro, context=context, yielded=yielded)
             if started < len(entry):
@@ -272,11 +271,9 @@ class HandlerDispatchMixin:
         try:
             async with timer:
                 value = await resume(attempt.coro, attempt.yielded, attempt.context)
-        except CancelledError as error:
-            if not nobody_cancelled():
+        except BaseException as error:
+            if not is_failure(error):
                 raise
-            attempt.error = error
-        except Exception as error:
             attempt.error = TimeoutError(f"not finished within {limit} s") if timer.expired() else error
         else:
             return attempt.end(value)
@@ -287,9 +284,7 @@ class HandlerDispatchMixin:
         delivery, name = attempt.delivery, attempt.subscription.name
         event = delivery.event
         kind = event.event_type or type(event).__name__
-        failure = EventHandlerError(kind, name, f"{type(error).__name__}: {error}")
-        failure.__cause__ = failure.cause = error
-        self._errors.append(failure)
+        self._errors.append(failed(kind, name, error))
         delivery.errors.append((type(error), error))
         _log.error(
             "%s failed on %s %s after %d attempts: %s", name, kind, event.event_id, attempts, type(error).__name__

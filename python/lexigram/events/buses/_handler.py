@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.callables import check_runs
 
 HandlerCall = Callable[[Any], Awaitable[Any]]
 """What a bus calls: a coroutine function taking the message."""
@@ -70,6 +71,13 @@ def as_call(handler: Any, factory: HandlerFactory | None = None) -> HandlerCall:
             )
         return LazyHandler(handler, factory)
     return target if is_async(target) else _from_plain(target)
+
+
+def check_handler_runs(handler: Any) -> None:
+    """Raise EventValidationError for a handler that yields; only what answers a query may."""
+    target = handler.target if isinstance(handler, LazyHandler) else handler
+    called = getattr(target, "handle", target) if inspect.isclass(target) else handle_of(target)
+    check_runs(called, handler_name(target), "handler")
 
 
 def is_async(target: Any) -> bool:

@@ -10,7 +10,7 @@ from lexigram.contracts.core.health import HealthStatus
 from lexigram.contracts.exceptions.domain import DomainError
 from lexigram.contracts.exceptions.events import DuplicateHandlerError, EventError, HandlerNotFoundError
 from lexigram.contracts.exceptions.infra import InfrastructureError
-from lexigram.events.buses._handler import HandlerCall, HandlerFactory, as_call, handler_name
+from lexigram.events.buses._handler import HandlerCall, HandlerFactory, as_call, check_handler_runs, handler_name
 from lexigram.events.buses._step import within
 from lexigram.events.buses.base import Bus, HandlerLike, checked_config
 from lexigram.events.exceptions import EventValidationError
@@ -85,6 +85,8 @@ class RequestBus(Bus[TMessage, TResult]):
                 message_type=message_type.__qualname__,
                 hint=f"A {self._kind} has exactly one handler; remove {handler_name(handler)} or the other one",
             )
+        if self._kind != "query":
+            check_handler_runs(handler)
         self._calls[message_type] = as_call(handler, options.get("handler_factory", self._factory))
         self._handlers[message_type] = handler
         self._chains[message_type] = self._chain(self._calls[message_type])

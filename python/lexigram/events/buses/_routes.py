@@ -11,6 +11,7 @@ from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.buses._handler import HandlerCall, handler_name
 from lexigram.events.buses._observe import Observer
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.event import DomainEvent as OwnDomainEvent
 from lexigram.events.messages.kinds import check_kind
 
 
@@ -82,6 +83,10 @@ class Routes:
             self._subscriptions = kept
             self.refresh()
         return found
+
+    def forget(self, event_type: type, handler: Any) -> bool:
+        """Undo `add`; our own `DomainEvent` also means the contract's, which stands for every event."""
+        return self.remove(event_type, handler) or (event_type is OwnDomainEvent and self.remove(DomainEvent, handler))
 
     def topic(self, event: Any) -> Topic:
         """Return the topic of the event's class, made at its first event.

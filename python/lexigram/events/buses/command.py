@@ -7,6 +7,7 @@ from typing import Any
 from lexigram.events.buses._request import KNOWN_ERRORS, RequestBus
 from lexigram.events.exceptions import CommandExecutionError
 from lexigram.events.messages.context import enter_message, leave_message
+from lexigram.events.messages.texts import words_of
 
 
 class CommandBusImpl(RequestBus[Any, Any]):
@@ -41,9 +42,9 @@ class CommandBusImpl(RequestBus[Any, Any]):
         except KNOWN_ERRORS:
             raise
         except Exception as error:
-            name = type(command).__name__
+            name, words = type(command).__name__, words_of(error)
             raise CommandExecutionError(
-                f"{name} failed: {type(error).__name__}: {error}", command_type=name, error=str(error), cause=error
+                f"{name} failed: {type(error).__name__}: {words}", command_type=name, error=words, cause=error
             ) from error
         finally:
             try:  # noqa: SIM105 - suppress() would cost as much as the dispatch

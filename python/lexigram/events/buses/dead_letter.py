@@ -25,6 +25,7 @@ from lexigram.events.buses.dead_letter_entry import (
 )
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.clock import now
+from lexigram.events.messages.texts import words_of
 from lexigram.events.stores._life import Closable
 from lexigram.events.stores.unit_of_work import current_unit_of_work
 
@@ -243,7 +244,7 @@ class DeadLetterStore(Closable, ABC):
         if error is None:
             await self._put(replace(tried, replayed=True, replayed_at=moment))
         else:
-            await self._put(replace(tried, error=str(error), error_type=type(error).__name__, failed_at=moment))
+            await self._put(replace(tried, error=words_of(error), error_type=type(error).__name__, failed_at=moment))
         return error is None
 
     @staticmethod

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.messages.clock import now
-from lexigram.events.messages.texts import storable, storable_key
+from lexigram.events.messages.texts import storable, storable_key, words_of
 
 Lane = tuple[str, str]
 """Handler name and aggregate id."""
@@ -74,7 +74,7 @@ class DeadLetterEntry:
             event_type=storable_key(event.event_type or type(event).__name__),
             event_data=_displayed(event),
             handler_name=handler_name,
-            error="" if error is None else str(error),
+            error="" if error is None else words_of(error),
             error_type="" if error is None else type(error).__name__,
             attempts=attempts,
             event=event,

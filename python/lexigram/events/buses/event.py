@@ -15,10 +15,10 @@ from lexigram.contracts.core.result import Err, Ok, Result
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.contracts.exceptions.events import EventError
 from lexigram.contracts.observability.tracing import TracerProtocol
-from lexigram.events.buses._attempt import failure_of
+from lexigram.events.buses._attempt import failed, failure_of
 from lexigram.events.buses._backlog import Backlog, Delivery
 from lexigram.events.buses._dispatch import HandlerDispatchMixin
-from lexigram.events.buses._handler import HandlerFactory, as_call
+from lexigram.events.buses._handler import HandlerFactory, as_call, check_handler_runs
 from lexigram.events.buses._observe import Observer
 from lexigram.events.buses._parking import Parking
 from lexigram.events.buses._results import CloseReport, DispatchResult
@@ -30,6 +30,7 @@ from lexigram.events.exceptions import EventHandlerError, EventValidationError
 from lexigram.events.messages.context import enter_message
 from lexigram.events.middleware.base import MiddlewareFunc, chained
 from lexigram.events.middleware.retry import Backoff
+from lexigram.events.stores._settled import is_failure
 
 PIPELINE = "lexigram.events.middleware"
 """Handler name of dead letters that a middleware caused: replaying one runs middleware and all handlers."""
@@ -133,6 +134,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         Raises:
             EventValidationError: Not a class, or not a handler.
         """
+        check_handler_runs(handler)
         call = as_call(handler, options.get("handler_factory", self._factory))
         self._routes.add(event_type, handler, call, priority)
 
@@ -146,7 +148,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
 
     def unsubscribe(self, event_type: type, handler: Any) -> bool:
         """Undo `subscribe` (`subscribe_all`: with `DomainEvent`); return whether the handler was subscribed."""
-        return self._routes.remove(event_type, handler)
+        return self._routes.forget(event_type, handler)
 
     def handler(self, event_type: type, *, priority: int = 0) -> Callable[[_F], _F]:
         """Decorator: subscribe a function or class to `event_type`."""
@@ -174,7 +176,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         """
         topic = self._topics.get(type(event))
         if topic is None:
-            if isinstance(event, Sequence):
+            if isinstance(event, Sequence) and not isinstance(event, str | bytes):
                 return await self._publish_all(event)
             topic = self._routes.topic(event)
         if not topic.entry:
@@ -309,13 +311,11 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
         task = get_running_loop().create_task(self._call_once(subscription, event), context=self._base_context.copy())
         try:
             value = await task
-        except Exception as error:
-            return Err(EventHandlerError(kind, handler_name, f"{type(error).__name__}: {error}", error))
-        if isinstance(value, Err):
-            failure = EventHandlerError(kind, handler_name, str(failure_of(value)))
-            failure.__cause__ = failure_of(value)
-            return Err(failure)
-        return _OK
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            return Err(failed(kind, handler_name, error))
+        return Err(failed(kind, handler_name, failure_of(value))) if isinstance(value, Err) else _OK
 
     def _find(self, topic: Topic, name: str) -> Subscription | None:
         """Return the topic's handler of that name."""

@@ -8,6 +8,7 @@ from lexigram.contracts.events.messages import Query
 from lexigram.events.buses._request import KNOWN_ERRORS, RequestBus
 from lexigram.events.exceptions import QueryExecutionError
 from lexigram.events.messages.context import enter_message, leave_message
+from lexigram.events.messages.texts import words_of
 
 TResult = TypeVar("TResult")
 
@@ -42,9 +43,9 @@ class QueryBusImpl(RequestBus[Any, Any]):
         except KNOWN_ERRORS:
             raise
         except Exception as error:
-            name = type(query).__name__
+            name, words = type(query).__name__, words_of(error)
             raise QueryExecutionError(
-                f"{name} failed: {type(error).__name__}: {error}", query_type=name, error=str(error), cause=error
+                f"{name} failed: {type(error).__name__}: {words}", query_type=name, error=words, cause=error
             ) from error
         finally:
             try:  # noqa: SIM105 - suppress() would cost as much as the dispatch

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from lexigram.events.constants import HandlerType
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.callables import check_runs
 from lexigram.events.messages.kinds import check_kind
 
 P = ParamSpec("P")
@@ -154,6 +155,8 @@ def _marks(
             raise EventValidationError(f"{handler!r} is neither a function nor a class", field="handler")
         _refuse_method(handler)
         target = getattr(handler, "handle", handler) if inspect.isclass(handler) else handler
+        if handler_type in (HandlerType.COMMAND, HandlerType.EVENT):
+            check_runs(target, handler.__qualname__, "handler")
         info = HandlerInfo(
             handler_type=handler_type.value,
             message_types=message_types,

@@ -29,10 +29,14 @@ def check_kind(message_type: object, kind: str, field: str) -> None:
     for other, base in _KINDS.items():
         if issubclass(message_type, base):
             raise EventValidationError(
-                f"{message_type.__qualname__} is a class of {other}s, which no {kind} handler ever gets; "
+                f"{message_type.__qualname__} is a class of {_plural(other)}, which no {kind} handler ever gets; "
                 f"use the {other} bus, @{other}_handler or {_with_article(other)} handler class",
                 field=field,
             )
+
+
+def _plural(kind: str) -> str:
+    return "queries" if kind == "query" else f"{kind}s"
 
 
 def _with_article(kind: str) -> str:

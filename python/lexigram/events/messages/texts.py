@@ -8,6 +8,14 @@ from typing import Final
 _MAX_KEY_LENGTH: Final = 255
 
 
+def words_of(error: BaseException) -> str:
+    """Return the text of an error; an error whose text cannot be made is an error all the same."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its text cannot be made: {type(failure).__name__})"
+
+
 def storable(text: str) -> str:
     r"""Return a text without what some database refuses: NUL and lone surrogates become escapes such as `\x00`."""
     if text.isascii() and "\0" not in text:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages._pydantic import CONSTRAINTS
+from lexigram.events.messages.callables import check_runs
 from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
 
 Validator = Callable[[Any], Any]
@@ -61,6 +62,7 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
         """Call `validator(message)` for messages of `message_type` and its subclasses, in order of registration."""
         if not callable(validator):
             raise EventValidationError(f"{validator!r} is not callable", field="validator")
+        check_runs(validator, getattr(validator, "__qualname__", repr(validator)), "validator")
         self._validators.append((message_type, validator))
         self._by_type.clear()
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
-from lexigram.events.projections.base import InlineProjection, ProjectionProtocol, settled
+from lexigram.events.messages.callables import check_runs
+from lexigram.events.projections.base import InlineProjection, ProjectionProtocol, raise_if_err, settled
 from lexigram.events.projections.routing import EventRoutes, handled_types
 
 
@@ -33,7 +34,7 @@ class AdaptedProjection(ProjectionProtocol):
 
     async def apply(self, event: Any) -> None:
         """Hand the event over."""
-        await settled(self._call(event))
+        raise_if_err(await settled(self._call(event)))
 
     async def reset(self) -> None:
         """Reset the wrapped object, if it can be, and forget the position."""
@@ -46,7 +47,8 @@ def as_projection(candidate: Any) -> ProjectionProtocol:
     """Return `candidate` as a projection of ours.
 
     Raises:
-        EventValidationError: It implements neither `apply` nor `handle_event`, or has no usable name.
+        EventValidationError: It implements neither `apply` nor `handle_event`, one of them yields, or it has no usable
+            name.
     """
     if isinstance(candidate, type):
         raise EventValidationError(f"Register an instance of {candidate.__name__}, not the class", field="projection")
@@ -63,6 +65,8 @@ def as_projection(candidate: Any) -> ProjectionProtocol:
         )
     else:
         projection = candidate
+    for method in ("apply", "handle_event"):
+        check_runs(getattr(candidate, method, None), f"{type(candidate).__name__}.{method}", "projection")
     if not isinstance(projection.name, str) or not projection.name:
         raise EventValidationError(f"{type(candidate).__name__}.name must be a non-empty string", field="name")
     EventRoutes(projection.handles)  # a mistake in `handles` shows at registration, not at the first event

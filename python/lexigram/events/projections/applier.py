@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError, ProjectionBuildError
 from lexigram.events.messages.context import enter_message, leave_message
-from lexigram.events.projections.base import Positioned, ProjectionProtocol, settled, wanted_by
+from lexigram.events.messages.texts import words_of
+from lexigram.events.projections.base import Positioned, ProjectionProtocol, raise_if_err, settled, wanted_by
 from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.projections.read_model import ReadModel
 from lexigram.events.stores.checkpoints import moved_elsewhere
@@ -330,7 +331,8 @@ class BatchApplier:
         for event, position in wanted:
             token = enter_message(event)
             try:
-                await settled(projection.handle_event(event) if position else projection.handle_late(event))
+                outcome = projection.handle_event(event) if position else projection.handle_late(event)
+                raise_if_err(await settled(outcome))
             except Exception as error:
                 raise self._poison(event, position, error) from error
             finally:
@@ -374,7 +376,7 @@ class BatchApplier:
     def _poison(self, event: Any, position: int, error: Exception) -> ProjectionBuildError:
         return ProjectionBuildError(
             f"Projection {self.projection.name!r} cannot apply {event.event_type} at position {position}: "
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {words_of(error)}",
             cause=error,
             details={"projection": self.projection.name, "position": position, "event_id": str(event.event_id)},
         )

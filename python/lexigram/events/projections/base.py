@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from lexigram.contracts.core.result import Err
 from lexigram.contracts.domain.events import DomainEvent
-from lexigram.events.buses._handler import handle_of
+from lexigram.events.buses._attempt import failure_of
+from lexigram.events.buses._handler import check_handler_runs, handle_of, handler_name
 from lexigram.events.exceptions import EventError, EventValidationError
+from lexigram.events.messages.callables import check_runs
+from lexigram.events.messages.kinds import check_kind
 from lexigram.events.projections.routing import EventRoutes, handled_types
 from lexigram.events.stores._settled import nobody_cancelled
 
@@ -133,19 +137,19 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
             EventValidationError: The class overrides neither.
         """
         if type(self).handle_event is not ProjectionProtocol.handle_event:
-            await settled(self.handle_event(event))
+            raise_if_err(await settled(self.handle_event(event)))
         elif not self._handlers:
             raise EventValidationError(f"{type(self).__name__} has neither apply() nor handle_event()", field="apply")
         for handler in self._handlers:
-            await settled(handle_of(handler)(event))
+            raise_if_err(await settled(handle_of(handler)(event)))
 
     async def handle_event(self, event: Any) -> None:
         """Change the read model by one event; the documents' name for `apply`."""
-        await settled(self.apply(event))
+        raise_if_err(await settled(self.apply(event)))
 
     async def handle_late(self, event: Any) -> None:
         """Change the read model by one event that was parked before; like any other, unless overridden."""
-        await settled(self.handle_event(event))
+        raise_if_err(await settled(self.handle_event(event)))
 
     def register_event_handler(self, handler: object) -> None:
         """Add a callable or an object with `handle(event)` that is called for every event this projection handles.
@@ -154,6 +158,7 @@ class ProjectionProtocol(ABC):  # noqa: B024 - one of two methods is implemented
         """
         if not callable(handle_of(handler)):
             raise EventValidationError(f"{handler!r} is neither callable nor has handle(event)", field="handler")
+        check_handler_runs(handler)
         self._handlers.append(handler)
 
     async def reset(self) -> None:
@@ -207,6 +212,18 @@ async def settled(outcome: Any) -> Any:
         raise
 
 
+def check_new(event_type: type, known: Container[type]) -> None:
+    """Refuse a second function for an event class: which of them counts nobody could tell."""
+    if event_type in known:
+        raise EventValidationError(f"{event_type.__name__} is handled already", field="event_type")
+
+
+def raise_if_err(result: Any) -> None:
+    """Raise what a handler has returned as an `Err`."""
+    if isinstance(result, Err):
+        raise failure_of(result)
+
+
 class InlineProjection(ProjectionProtocol):
     """A projection put together from functions.
 
@@ -241,9 +258,18 @@ class InlineProjection(ProjectionProtocol):
         return tuple(self._functions)
 
     def handle(self, event_type: type[DomainEvent]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that makes a function handle `event_type` and its subclasses (the nearest class wins)."""
+        """Return a decorator that makes a function handle `event_type` and its subclasses (the nearest class wins).
+
+        Raises:
+            EventValidationError: LEX_ERR_EVT_024; not an event class, it has its function already, or not a function.
+        """
+        check_kind(event_type, "event", "event_type")
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            if not callable(function):
+                raise EventValidationError(f"{function!r} is not a function", field="function")
+            check_runs(function, handler_name(function), "function")
+            check_new(event_type, self._functions)
             self._functions[event_type] = function
             self._routes = None
             self._found.clear()
@@ -253,6 +279,7 @@ class InlineProjection(ProjectionProtocol):
 
     def on_reset(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Decorate a function, plain or asynchronous, that empties the read model before a rebuild."""
+        check_runs(func, handler_name(func), "func")
         self._on_reset.append(func)
         return func
 
@@ -263,7 +290,7 @@ class InlineProjection(ProjectionProtocol):
             self._found[cls] = next((self._functions[base] for base in cls.__mro__ if base in self._functions), None)
         function = self._found[cls]
         if function is not None:
-            await settled(function(event))
+            raise_if_err(await settled(function(event)))
 
     async def reset(self) -> None:
         """Run the `on_reset` functions and forget the position."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.kinds import check_kind
 
 
 class EventRoutes:
@@ -28,6 +29,7 @@ class EventRoutes:
         for cls in self.types:
             if not isinstance(cls, type):
                 raise EventValidationError(f"handles must list event classes, not {cls!r}", field="handles")
+            check_kind(cls, "event", "handles")
         self._known: dict[type, bool] = {}
 
     def wants(self, cls: type) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lexigram.events.exceptions import EventValidationError, ProjectionBuildError
-from lexigram.events.projections.base import settled
+from lexigram.events.projections.base import check_new, settled
 from lexigram.events.projections.durable import DurableProjection
 from lexigram.events.projections.read_model import check_versioned
 from lexigram.events.stores._validation import check_number
@@ -94,9 +94,14 @@ class TableProjection(DurableProjection):
         return tuple(self._functions)
 
     def on(self, event_type: type[Any]) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-        """Return a decorator: the function, plain or asynchronous, says what an event of this class (or a subclass) changes."""
+        """Return a decorator: the function, plain or asynchronous, says what an event of this class (or a subclass) changes.
+
+        Raises:
+            EventValidationError: LEX_ERR_EVT_024; the class has its function already.
+        """
 
         def decorate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            check_new(event_type, self._functions)
             self._functions[event_type] = function
             self._routes = None
             return function

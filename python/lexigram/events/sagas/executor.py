@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lexigram.events.exceptions import ConcurrencyError, SagaError
+from lexigram.events.exceptions import ConcurrencyError, EventError, SagaError
 from lexigram.events.projections.base import settled
 from lexigram.events.sagas.context import ChildFailed, ChildNeeded, SagaContext, SagaStepResult, as_result
 from lexigram.events.sagas.definition import Action, RetryPolicy, SagaDefinition, StepDefinition
@@ -27,6 +27,7 @@ from lexigram.events.sagas.progress import (
 )
 from lexigram.events.sagas.reactions import react
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepStatus, now
+from lexigram.events.stores._settled import is_failure
 
 if TYPE_CHECKING:
     from lexigram.events.sagas.children import Children
@@ -236,6 +237,10 @@ class SagaExecutor:
             if left is not None and limit == left:
                 raise DeadlinePassed(f"the saga's deadline was {draft.deadline}") from error
             raise TimeoutError(f"step {step.name!r} took longer than {limit:g} s") from error
+        except BaseException as error:
+            if isinstance(error, Exception | asyncio.CancelledError | ChildNeeded) or not is_failure(error):
+                raise
+            raise EventError(describe(error), cause=error) from error
         if not result.success:
             raise StepFailed(result)
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from lexigram.events.messages.texts import words_of
 from lexigram.events.sagas.context import SagaStepResult
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus, now
 
@@ -52,7 +53,8 @@ def is_undone(record: SagaStepRecord) -> bool:
 
 def describe(error: BaseException) -> str:
     """Return an error as an operator reads it."""
-    return str(error) if isinstance(error, StepFailed | DeadlinePassed) else f"{type(error).__name__}: {error}"
+    words = words_of(error)
+    return words if isinstance(error, StepFailed | DeadlinePassed) else f"{type(error).__name__}: {words}"
 
 
 def seconds_left(deadline: datetime | None) -> float | None:

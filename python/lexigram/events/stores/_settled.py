@@ -48,6 +48,15 @@ def nobody_cancelled() -> bool:
     return task is not None and not task.cancelling()
 
 
+def is_failure(error: BaseException) -> bool:
+    """Return whether what user code has raised is a failure of that code, `Exception` or not, rather than the end of the
+    program or of this task.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return nobody_cancelled()
+    return not isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
 async def ended(task: asyncio.Task[Any]) -> None:
     """Wait for the end of a background task and raise what it raised; that it was cancelled is no error.
 
