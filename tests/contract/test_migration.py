@@ -13,6 +13,7 @@ import pytest
 
 from lexigram.events import DomainEvent, EventPersistenceError, EventValidationError, InMemoryEventStore, event_type
 from lexigram.events.messages.codec import EventCodec
+from lexigram.events.messages.registry import EventTypeRegistry
 from lexigram.events.stores.interchange import export_events, import_events
 from lexigram.events.stores.migration import Copier, migrate, migrate_store, verify_migration
 from tests.backends import BACKENDS, MakeStore, make_store
@@ -194,6 +195,10 @@ def _edit(line: bytes, **changes: Any) -> bytes:
     return json.dumps({**json.loads(line), **changes}).encode() + b"\n"
 
 
+def _edit_data(line: bytes, **changes: Any) -> bytes:
+    return _edit(line, data={**json.loads(line)["data"], **changes})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -212,6 +217,12 @@ def _edit(line: bytes, **changes: Any) -> bytes:
         (lambda lines: [lines[0], _edit(lines[1], time="2024-01-01T00:00:00Z"), *lines[2:]], "the events of the file"),
         (lambda lines: [lines[0], _edit(lines[1], tags="sku:1"), *lines[2:]], "line 2, tags"),
         (lambda lines: [lines[0], _edit(lines[1], tags='["sku:2"]'), *lines[2:]], "the events of the file are"),
+        (lambda lines: [_edit_data(lines[0], head=10**6), *lines[1:]], "line 1, data"),
+        (lambda lines: [_edit_data(lines[0], head=True), *lines[1:]], "line 1, data.head"),
+        (lambda lines: [_edit_data(lines[0], removed={}), *lines[1:]], "line 1, data"),
+        (lambda lines: [_edit_data(lines[0], removed={"a": "3"}), *lines[1:]], "line 1, data.removed"),
+        (lambda lines: [_edit_data(lines[0], removed={"": 3}), *lines[1:]], "line 1, data.removed.*must not be empty"),
+        (lambda lines: [lines[0], b"[" * 100_000 + b"\n", *lines[2:]], "line 2, line: not JSON"),
     ],
 )
 async def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path: Path, damage: Any, message: str) -> None:
@@ -267,6 +278,50 @@ async def test_a_source_that_removes_events_between_two_copies(make_store: MakeS
         result = await migrate(source, target)
         assert (result.events_migrated, await verify_migration(source, target)) == (1, (True, []))
         assert await contents(target) == await contents(source)
+
+
+class LosingStore(InMemoryEventStore):
+    """Removes and appends events whenever a page was read, while there are `changes`."""
+
+    changes = 0
+
+    async def _read_all(self, request: Any) -> Any:
+        page = await super()._read_all(request)
+        if self.changes:
+            self.changes -= 1
+            version = (await self._bounds("a")).first
+            await self.compact("a", version + 1)
+            await self.append("a", [Sold(sku="later")])
+        return page
+
+
+async def test_a_source_that_goes_on_and_removes_events_meanwhile(tmp_path: Path) -> None:
+    """The copy, and the file, are of one moment; what came since comes with the next copy."""
+    source, target, restored, path = LosingStore(), InMemoryEventStore(), InMemoryEventStore(), tmp_path / "log.jsonl"
+    for number in range(10):
+        await source.append("a", [stocked(number), Sold(sku="1")])
+        await source.append(f"b{number % 2}", [stocked(number)])
+    await source.delete_stream("b0")
+    source.changes = 3
+    await migrate(source, target, batch_size=2)
+    await migrate(source, target, batch_size=2)
+    assert await verify_migration(source, target) == (True, [])
+    source.changes = 3
+    await export_events(source, path, batch_size=2)
+    await import_events(path, restored)
+    assert await verify_migration(source, restored) == (True, [])
+
+
+async def test_a_file_names_types_as_the_store_does(tmp_path: Path) -> None:
+    """An alias of the store's own registry outlives a class that moves."""
+    registry, path = EventTypeRegistry(), tmp_path / "log.jsonl"
+    registry.register(Sold, "shop.sold")
+    source, target = InMemoryEventStore(registry=registry), InMemoryEventStore(registry=registry)
+    await source.append("a", [Sold(sku="1")])
+    await export_events(source, path)
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[1])["type"] == "shop.sold"
+    await import_events(path, target)
+    assert await contents(target) == await contents(source)
 
 
 async def test_lines_of_another_producer_are_read(tmp_path: Path) -> None:

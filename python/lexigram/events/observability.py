@@ -99,6 +99,7 @@ class Telemetry:
         self._batch = meter.create_histogram(
             "lexigram.events.commit.batch_size", "{append}", "Appends that share one commit of the database"
         )
+        self._parts: list[Any] = []
         self._managers: list[ProjectionManager] = []
         meter.create_observable_gauge(
             "lexigram.events.projection.lag",
@@ -112,12 +113,14 @@ class Telemetry:
         self._undo: list[Callable[[], object]] = []
 
     def instrument(self, *parts: Any) -> None:
-        """Add spans and metrics to event stores, buses and projection managers, in any order; each of them once.
+        """Add spans and metrics to event stores, buses and projection managers, in any order; a second time does nothing.
 
         Raises:
             EventValidationError: LEX_ERR_EVT_024; one of them is something else. Those before it are instrumented.
         """
         for part in parts:
+            if any(part is known for known in self._parts):
+                continue
             if isinstance(part, AbstractEventStore):
                 self._instrument_store(part)
             elif isinstance(part, Bus):
@@ -131,10 +134,12 @@ class Telemetry:
                     f"{type(part).__name__} cannot be instrumented; give stores, buses and projection managers",
                     field="parts",
                 )
+            self._parts.append(part)
 
     def remove(self) -> None:
         """Take all spans and metrics out again; twice is fine."""
         self._managers.clear()
+        self._parts.clear()
         while self._undo:
             self._undo.pop()()
 

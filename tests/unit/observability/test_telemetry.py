@@ -205,6 +205,19 @@ async def test_removing_leaves_everything_as_it_was() -> None:
     assert collected.spans.get_finished_spans() == ()
 
 
+async def test_instrumenting_twice_is_instrumenting_once() -> None:
+    """One span for each call, and one removal takes everything out."""
+    collected, store, bus = Collected(), InMemoryEventStore(), CommandBusImpl()
+    for _ in range(2):
+        collected.telemetry.instrument(store, bus)
+    await store.append("a", [Paid(card="1")])
+    collected.span("append")
+    collected.telemetry.remove()
+    assert not {"append", "read", "read_all", "query"} & vars(store).keys()
+    collected.telemetry.instrument(store)
+    assert "append" in vars(store)
+
+
 def test_other_things_are_refused_by_name() -> None:
     """With what can be instrumented."""
     with pytest.raises(EventValidationError, match="stores, buses and projection managers"):

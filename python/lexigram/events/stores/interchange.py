@@ -6,6 +6,7 @@ checksum. Everything between is one event a line, in order of position.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from lexigram.events.exceptions import EventError, EventPersistenceError, EventValidationError
 from lexigram.events.messages.codec import EventCodec
-from lexigram.events.stores._validation import MAX_POSITION, check_number
+from lexigram.events.stores._validation import MAX_POSITION, check_number, check_stream_id
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.migration import (
     Copier,
@@ -49,7 +50,8 @@ async def export_events(
 ) -> MigrationResult:
     """Write the whole log, up to its present head, to a JSON Lines file of CloudEvents 1.0.
 
-    The file appears under its name once it is complete; a crash leaves only `<path>.part`.
+    The file appears under its name once it is complete; a crash leaves only `<path>.part`. Where events are removed
+    meanwhile, it is written anew.
 
     Args:
         path: The file; one that exists is replaced.
@@ -65,28 +67,49 @@ async def export_events(
         raise EventValidationError(f"store must be a store of this library, got {type(store).__name__}", field="store")
     if not isinstance(source, str) or not source:
         raise EventValidationError("source must be a non-empty URI-reference", field="source")
-    size, head = check_number(batch_size, "batch_size", 1), await store.head()
-    result, digest, codec = MigrationResult(), LogDigest(), EventCodec()
-    streams: set[str] = set()
-    partial = Path(f"{os.fspath(path)}.part")
-    with partial.open("wb") as file:
-        begin = {"head": head, "removed": await removed_versions(store)}
-        _write(file, {"specversion": "1.0", "id": f"begin-{head}", "source": source, "type": BEGIN, "data": begin})
-        async for batch in batches(store, 0, head, size):
-            for entry in batch:
-                digest.add(entry)
-                streams.add(entry.stream_id)
-                file.write(_line(codec, entry, source))
-            if on_progress is not None:
-                on_progress(batch[-1].event.sequence_number, head)
-        result.events_migrated, result.checksum = digest.count, digest.hexdigest()
-        end = {"count": digest.count, "sha256": result.checksum}
-        _write(file, {"specversion": "1.0", "id": f"end-{head}", "source": source, "type": END, "data": end})
-        file.flush()
-        os.fsync(file.fileno())
+    size, partial, started = (
+        check_number(batch_size, "batch_size", 1),
+        Path(f"{os.fspath(path)}.part"),
+        datetime.now(UTC),
+    )
+    while True:
+        removed = await removed_versions(store)
+        with partial.open("wb") as file:
+            result = await _export(store, file, removed, source, size, on_progress)
+            file.flush()
+            os.fsync(file.fileno())
+        if await removed_versions(store) == removed:
+            break
+        # Of what was removed meanwhile the file may hold one part and not the other.
     partial.replace(path)
-    result.streams_migrated, result.completed_at = len(streams), datetime.now(UTC)
+    result.started_at, result.completed_at = started, datetime.now(UTC)
     return result
+
+
+async def _export(
+    store: AbstractEventStore,
+    file: BinaryIO,
+    removed: Mapping[str, int],
+    source: str,
+    size: int,
+    on_progress: Progress | None,
+) -> MigrationResult:
+    """Write the events up to the present head, of which `removed` are known to be missing."""
+    head, codec, streams = await store.head(), EventCodec(store._registry), set[str]()
+    digest, begin = LogDigest(codec), {"head": head, "removed": removed}
+    attributes = {"specversion": "1.0", "id": f"begin-{head}", "source": source, "type": BEGIN}
+    _write(file, {**attributes, "data": begin})
+    async for batch in batches(store, 0, head, size):
+        for entry in batch:
+            digest.add(entry)
+            streams.add(entry.stream_id)
+            file.write(_line(codec, entry, source))
+        if on_progress is not None:
+            on_progress(batch[-1].event.sequence_number, head)
+    end = {"count": digest.count, "sha256": digest.hexdigest()}
+    attributes = {"specversion": "1.0", "id": f"end-{head}", "source": source, "type": END}
+    _write(file, {**attributes, "beginsha256": _sha256(begin), "data": end})
+    return MigrationResult(digest.count, len(streams), checksum=digest.hexdigest())
 
 
 async def import_events(
@@ -114,22 +137,26 @@ async def import_events(
     """
     if not isinstance(store, AbstractEventStore):
         raise EventValidationError(f"store must be a store of this library, got {type(store).__name__}", field="store")
-    size, codec, digest = check_number(batch_size, "batch_size", 1), EventCodec(), LogDigest()
-    done, held = await store.head(), LogDigest()
+    size, codec = check_number(batch_size, "batch_size", 1), EventCodec(store._registry)
+    digest, held, done = LogDigest(codec), LogDigest(codec), await store.head()
     begin: Mapping[str, Any] = {}
+    last = 0
     with Path(path).open("rb") as file:
         begin = _begin(file)
         for entry, facts in _entries(file, codec):
             digest.add_facts(facts)
             if entry.event.sequence_number <= done:
                 held.add(entry)
-        _check_end(file, digest)
-    await _check_held(store, done, held)
+            last = entry.event.sequence_number
+        if last > begin["head"]:
+            raise _bad(1, "data.head", f"{begin['head']} is less than the last position, {last}")
+        _check_end(file, digest, _sha256(begin))
+    await _check_held(store, done, held, codec)
     result, head = MigrationResult(checksum=digest.hexdigest()), begin["head"]
     if done > head:
         raise EventPersistenceError(f"the store is at position {done}, beyond the file's {head}; use an empty store")
-    copier, streams = Copier(store, begin["removed"], done), set[str]()
-    await copier.begin()
+    copier, streams = Copier(store, done), set[str]()
+    await copier.learn(begin["removed"])
     with Path(path).open("rb") as file:
         _begin(file)
         batch: list[Entry] = []
@@ -157,11 +184,11 @@ async def _copy(
         on_progress(copier.position, head)
 
 
-async def _check_held(store: AbstractEventStore, done: int, expected: LogDigest) -> None:
+async def _check_held(store: AbstractEventStore, done: int, expected: LogDigest, codec: EventCodec) -> None:
     """Refuse a store that holds anything but the beginning of the file."""
     from lexigram.events.stores.migration import RemovedEventPlaceholder
 
-    held = LogDigest()
+    held = LogDigest(codec)
     async for batch in batches(store, 0, done, 500):
         for entry in batch:
             if type(entry.event) is not RemovedEventPlaceholder:
@@ -200,11 +227,25 @@ def _write(file: BinaryIO, attributes: Mapping[str, Any]) -> None:
 def _begin(file: BinaryIO) -> Mapping[str, Any]:
     line = _parse(file.readline(), 1)
     data = line.get("data")
-    if line.get("type") != BEGIN or not isinstance(data, dict) or not isinstance(data.get("head"), int):
+    if line.get("type") != BEGIN or not isinstance(data, dict):
         raise _bad(1, "type", f"the first line must be of type {BEGIN!r}; is this a file of export_events?")
-    if not isinstance(data.get("removed"), dict):
+    head, removed = data.get("head"), data.get("removed")
+    if type(head) is not int or not 0 <= head <= MAX_POSITION:
+        raise _bad(1, "data.head", f"a position expected, got {head!r:.80}")
+    if not isinstance(removed, dict):
         raise _bad(1, "data.removed", "a JSON object expected")
+    for stream_id, version in removed.items():
+        if type(version) is not int or not 1 <= version <= head:
+            raise _bad(1, "data.removed", f"a version from 1 to {head} expected, got {version!r:.80}")
+        try:
+            check_stream_id(stream_id)
+        except EventError as error:
+            raise _bad(1, "data.removed", str(error)) from error
     return data
+
+
+def _sha256(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[tuple[Entry, Facts]]:
@@ -283,12 +324,14 @@ def _payload(raw: bytes, data: Mapping[str, Any]) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _check_end(file: BinaryIO, digest: LogDigest) -> None:
+def _check_end(file: BinaryIO, digest: LogDigest, begin: str) -> None:
     number = digest.count + 2
-    data = _parse(file.readline(), number).get("data")
+    line = _parse(file.readline(), number)
     expected = {"count": digest.count, "sha256": digest.hexdigest()}
-    if data != expected:
-        raise _bad(number, "data", f"the events of the file are {expected}, its last line says {data}")
+    if line.get("data") != expected:
+        raise _bad(number, "data", f"the events of the file are {expected}, its last line says {line.get('data')}")
+    if line.get("beginsha256", begin) != begin:  # older files have none
+        raise _bad(1, "data", f"it is not what the last line has a checksum of: {begin} expected")
     if file.read().strip():
         raise _bad(number + 1, "line", "something follows the last line; one file holds one log")
 
@@ -296,7 +339,7 @@ def _check_end(file: BinaryIO, digest: LogDigest) -> None:
 def _parse(raw: bytes, number: int) -> dict[str, Any]:
     try:
         line = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(number, "line", f"not JSON: {error}") from error
     if not isinstance(line, dict) or line.get("specversion") != "1.0":
         raise _bad(number, "specversion", "a CloudEvent of version 1.0 expected")

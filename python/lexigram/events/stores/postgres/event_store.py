@@ -13,6 +13,7 @@ from lexigram.events.messages.codec import EventCodec
 from lexigram.events.stores._evolution import decode_rows
 from lexigram.events.stores._primitives import Appended, Page, ReadRequest, StreamBounds
 from lexigram.events.stores._serializer import SerializerCodec
+from lexigram.events.stores._tags import tags_of
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.postgres.database import Database
 from lexigram.events.stores.postgres.names import find_also
@@ -258,10 +259,7 @@ class PostgresEventStore(AbstractEventStore):
                 return 0
             await connection.execute(statements.mark_removed, key, up_to)
             rows = await self._named(await connection.fetch(statements.removable, key, up_to), connection)
-            tagged = self._codec.decode_rows(rows)
-            gone = [
-                (tag, event.sequence_number) for event in tagged for tag in dict.fromkeys(getattr(event, "tags", ()))
-            ]
+            gone = tags_of(self._codec, rows)
             if gone:
                 tags, positions = zip(*gone, strict=True)
                 await connection.execute(statements.delete_tags, tags, positions)

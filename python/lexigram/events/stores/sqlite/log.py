@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import Appended, already_stored
+from lexigram.events.stores._tags import tags_of
 from lexigram.events.stores._wakeup import Wakeup
 from lexigram.events.stores.condition import selectors
 from lexigram.events.stores.partition import partition_hash
@@ -150,10 +151,7 @@ class EventLog:
         connection.execute(s.mark_head, (self._head,))
         connection.execute(s.mark_removed, (up_to, key))
         tagged = connection.execute(s.removable, (key, up_to)).fetchall()
-        gone = [
-            (tag, event.sequence_number) for event in codec.decode_rows(tagged) for tag in getattr(event, "tags", ())
-        ]
-        connection.executemany(s.delete_tag, gone)
+        connection.executemany(s.delete_tag, tags_of(codec, tagged))
         return connection.execute(s.delete_events, (key, up_to)).rowcount
 
     def type_keys(self, connection: sqlite3.Connection) -> dict[str, list[int]]:
