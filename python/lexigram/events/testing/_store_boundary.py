@@ -186,6 +186,20 @@ class BoundaryContract:
         assert sum(type(outcome) is ConcurrencyError for outcome in outcomes) == 19
         assert len(await store.query(tags="seat:1")) == 1
 
+    async def test_a_stream_is_a_special_case(self, store: AbstractEventStore) -> None:
+        """A tag for each stream and a condition on it allow and refuse what the stream's expected version does."""
+        for version in range(3):
+            events, unchanged = await store.query_for_append(tags="stream:a")
+            assert len(events) == await store.get_stream_version("a") == version
+            await store.append("b", added("x", tags=["stream:b"]))
+            for is_first in (True, False):
+                outcomes = await asyncio.gather(
+                    store.append("a", added("1"), expected_version=version),
+                    store.append("tagged", added("1", tags=["stream:a"]), condition=unchanged),
+                    return_exceptions=True,
+                )
+                assert [isinstance(outcome, ConcurrencyError) for outcome in outcomes] == [not is_first] * 2
+
     async def test_what_a_decision_depends_on_comes_with_its_condition(self, store: AbstractEventStore) -> None:
         """In one read: it holds until something that the query selects is appended, whatever else happens."""
         await store.append("a", added("1", "2", tags=["cart:1"]))
