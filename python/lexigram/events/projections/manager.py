@@ -257,7 +257,7 @@ class ProjectionManager:
             ) from None
 
     def pause(self, name: str) -> bool:
-        """Stop a projection where it is; a batch in progress still ends. Return whether the name is known."""
+        """Stop a projection (a shared one everywhere); a batch in progress ends. Return whether the name is known."""
         parts = self._parts.get(name)
         if parts is not None:
             parts.pause()
@@ -266,7 +266,7 @@ class ProjectionManager:
     def resume(self, name: str) -> bool:
         """Let a paused or faulted projection go on from its position. Return whether the name is known.
 
-        A shared projection that is faulted belongs to nobody; this process takes it then, wherever it failed.
+        A shared one goes on everywhere; one that is faulted belongs to nobody, and this process takes it.
         """
         parts = self._parts.get(name)
         if parts is not None:

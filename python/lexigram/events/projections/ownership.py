@@ -1,4 +1,4 @@
-"""Who runs a shared projection now, and the fault because of which nobody does. Source: design, section projections."""
+"""Who runs a shared projection now, and why nobody does: a fault or a pause. Source: design, section projections."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ class Ownership:
     def fault(self) -> str | None:
         """Why nobody runs it, as last read; None while somebody does."""
         return None if self._claim.is_held else self._group.faults.get(self._claim.name)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether some process has paused it for all of them, as last read."""
+        return self._group.pause.is_on
 
     def retry(self) -> None:
         """Take it soon, in spite of a fault."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.projections.applier import BatchApplier
-from lexigram.events.projections.base import ProjectionCheckpoint, ProjectionProtocol
+from lexigram.events.projections.base import ProjectionCheckpoint, ProjectionProtocol, ProjectionStatus
 from lexigram.events.projections.log import LogReader, PartitionReader
+from lexigram.events.projections.ownership import fault_of
 from lexigram.events.projections.runner import ProjectionRunner
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.stores.lease import LeaseGroup
@@ -96,13 +97,18 @@ class ProjectionParts:
             self._leaving = asyncio.ensure_future(self.group.stop())
 
     def pause(self) -> None:
-        """Take no more events."""
+        """Take no more events; a shared one in no process."""
+        if self.group is not None:
+            self.group.pause.set(True)
         for runner in self.runners:
-            runner.projection.pause()
+            if self.group is None:
+                runner.projection.pause()
             runner.notify()
 
     def resume(self) -> None:
         """Take events again."""
+        if self.group is not None:
+            self.group.pause.set(False)
         for runner in self.runners:
             runner.resume()
 
@@ -112,7 +118,7 @@ class ProjectionParts:
 
     def status(self) -> dict[str, Any]:
         """Return everything an operator wants to see, as plain data; `partitions` has each part where there are several."""
-        found = [runner.status() for runner in self.runners]
+        found = [_status(runner) for runner in self.runners]
         if len(found) == 1:
             return {**found[0], "owner": self.runners[0].is_owner}
         states = {runner.state for runner in self.runners}
@@ -136,6 +142,29 @@ class ProjectionParts:
                 for runner, status in zip(self.runners, found, strict=True)
             ],
         }
+
+
+def _status(runner: ProjectionRunner) -> dict[str, Any]:
+    projection, fault = runner.projection, runner.fault
+    if fault is not None:
+        status = ProjectionStatus.ERROR
+    elif runner.is_paused and projection.status is not ProjectionStatus.REBUILDING:
+        status = ProjectionStatus.PAUSED
+    else:  # an error of its own that others have overcome
+        status = ProjectionStatus.RUNNING if fault_of(projection) is not None else projection.status
+    return {
+        "name": projection.name,
+        "status": status.value,
+        "state": runner.state.value,
+        "position": projection.position,
+        "lag": runner.lag,
+        "rate": round(runner.rate, 1),
+        "error": fault,
+        "last_error": runner.last_error or fault,
+        "events_processed": runner.applier.applied,
+        "handles": sorted(getattr(event, "__name__", str(event)) for event in projection.handles),
+        "last_processed_at": projection.checkpoint.last_processed_at,
+    }
 
 
 def _twin(projection: ProjectionProtocol) -> ProjectionProtocol:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from lexigram.events.exceptions import AdapterConnectionError, ConcurrencyError, ProjectionBuildError
 from lexigram.events.projections.applier import BatchApplier
@@ -53,6 +52,7 @@ class ProjectionRunner:
         self.last_error: str | None = None
         self.reader = reader
         self._ownership = None if lease is None else Ownership(*lease, applier)
+        self._look_again = None if lease is None else _LEASE_CHECK_SECONDS
         self._turn = turn
         self._batch_size = batch_size
         self._before = before
@@ -74,7 +74,7 @@ class ProjectionRunner:
             return ProjectionState.FAULTED
         if status is ProjectionStatus.REBUILDING:
             return ProjectionState.REBUILDING
-        if status is ProjectionStatus.PAUSED or not self.following or not self.is_owner:
+        if self.is_paused or not self.following or not self.is_owner:
             return ProjectionState.STOPPED
         return self._phase
 
@@ -87,6 +87,13 @@ class ProjectionRunner:
     def is_owner(self) -> bool:
         """Whether this process runs it now; False while another worker has the lease."""
         return self._ownership is None or self._ownership.is_held
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it was paused: here, or a shared one anywhere."""
+        return self.projection.status is ProjectionStatus.PAUSED or (
+            self._ownership is not None and self._ownership.is_paused
+        )
 
     @property
     def fault(self) -> str | None:
@@ -263,12 +270,14 @@ class ProjectionRunner:
         """Apply the next batch, or wait until there is one."""
         assert self.reader is not None
         self._changed.clear()
-        if self.projection.status is not ProjectionStatus.RUNNING:
-            await self._changed.wait()
+        if self.projection.status is not ProjectionStatus.RUNNING or self.is_paused:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look_again):
+                    await self._changed.wait()
             return
         busy = False
         async with self._lock:
-            if self.projection.status is not ProjectionStatus.RUNNING:
+            if self.projection.status is not ProjectionStatus.RUNNING or self.is_paused:
                 return
             await self._prepare()
             batch = await self.reader.read(self.projection.position, self._batch_size)
@@ -334,7 +343,7 @@ class ProjectionRunner:
         try:
             await asyncio.wait(
                 (growth, change),
-                timeout=None if self._ownership is None else _LEASE_CHECK_SECONDS,
+                timeout=self._look_again,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if growth.done():
@@ -376,24 +385,3 @@ class ProjectionRunner:
         for wanted, future in self._waiters:
             if wanted <= position and not future.done():
                 future.set_result(None)
-
-    def status(self) -> dict[str, Any]:
-        """Return everything an operator wants to see, as plain data."""
-        projection, fault = self.projection, self.fault
-        if fault is not None:
-            status = ProjectionStatus.ERROR
-        else:  # an error of its own that others have overcome
-            status = ProjectionStatus.RUNNING if fault_of(projection) is not None else projection.status
-        return {
-            "name": projection.name,
-            "status": status.value,
-            "state": self.state.value,
-            "position": projection.position,
-            "lag": self.lag,
-            "rate": round(self.rate, 1),
-            "error": fault,
-            "last_error": self.last_error or fault,
-            "events_processed": self.applier.applied,
-            "handles": sorted(getattr(event, "__name__", str(event)) for event in projection.handles),
-            "last_processed_at": projection.checkpoint.last_processed_at,
-        }

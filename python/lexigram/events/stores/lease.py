@@ -16,6 +16,7 @@ from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._settled import stopped
 from lexigram.events.stores._validation import check_text
+from lexigram.events.stores.shared_pause import SharedPause
 
 if TYPE_CHECKING:
     from lexigram.events.stores.checkpoints import AbstractCheckpointStore
@@ -120,6 +121,8 @@ class LeaseGroup:
         self.last_error: str | None = None
         self.faults: dict[str, str] = {}
         """Why nobody works on these names, as last read."""
+        self.pause = SharedPause(checkpoints, self.group, self.owner)
+        """Whether the workers are to do nothing for now; they keep their names. Read together with `faults`."""
         self._checkpoints = checkpoints
         self._looks_every = _WATCH_SECONDS if watches_faults else float("inf")
         self._looked = float("-inf")
@@ -143,6 +146,7 @@ class LeaseGroup:
     async def start(self) -> None:
         """Join the group; claims become held as they are free, one with a fault too. Twice is fine."""
         if self._task is None:
+            self.pause.store_soon()
             await self.look()
             for name in self.faults.keys() & self.claims.keys():
                 self.claims[name].retry(self._seconds)
@@ -151,6 +155,7 @@ class LeaseGroup:
 
     async def stop(self) -> None:
         """Leave the group and give everything back at once; stop the work of the names first. Twice is fine."""
+        await self.pause.stop()
         task, self._task = self._task, None
         if task is None:
             return
@@ -189,10 +194,11 @@ class LeaseGroup:
         self._woken.set()
 
     async def look(self, max_age_seconds: float = 0.0) -> None:
-        """Read the faults again, if they are not as recent as wanted."""
+        """Read faults and pause again, if they are not as recent as wanted."""
         if time.monotonic() - self._looked >= max_age_seconds:
-            self._looked = time.monotonic()
+            self._looked, changes = time.monotonic(), self.pause.changes
             self.faults = await self._checkpoints.list_faults()
+            self.pause.see(self.faults, changes)
 
     async def members(self) -> list[str]:
         """Return the owners that are in the group now, sorted."""
