@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from lexigram.events import (
     AggregateRoot,
     Command,
     CommandBusImpl,
+    CommandExecutionError,
     DomainEvent,
     EventBusImpl,
     EventValidationError,
@@ -22,11 +24,19 @@ from lexigram.events import (
     ProjectionManager,
     Query,
     QueryBusImpl,
+    SagaBase,
+    SagaManager,
     TableProjection,
     command_handler,
     event_handler,
+    saga_step,
 )
+from lexigram.events.decorators.validation import validate, validate_command
+from lexigram.events.middleware.circuit_breaker import CircuitBreakerMiddleware
+from lexigram.events.middleware.retry import RetryMiddleware
 from lexigram.events.middleware.validation import ValidationMiddleware
+from lexigram.events.schema.evolution import SchemaEvolution, Upcaster
+from lexigram.events.schema.registry import SchemaRegistry
 
 
 class Paid(DomainEvent):
@@ -143,6 +153,160 @@ async def test_an_err_of_a_projection_is_a_failure() -> None:
         for name in ("totals", "Contract"):
             with pytest.raises(ProjectionBuildError, match="no such account"):
                 await manager.wait_for(name, 1, timeout=5)
+
+
+async def test_a_forgotten_await_is_a_failure() -> None:
+    """Of a handler or of a middleware: what should have been done was not, though it returned."""
+
+    async def send(event: Paid) -> None: ...
+
+    async def forgetful(event: Paid) -> Any:
+        return send(event)
+
+    async def layer(event: Paid, next_handler: Any) -> Any:
+        return next_handler(event)
+
+    for middlewares, handler in (([], forgetful), ([layer], send)):
+        async with EventBusImpl(middlewares, {"retry_failed_handlers": False}) as bus:
+            bus.subscribe(Paid, handler)
+            await bus.publish(Paid())
+            await bus.flush()
+            assert "an await is missing" in str(bus.dispatch_errors)
+            assert bus.dead_letters is not None
+            (letter,) = await bus.dead_letters.list_entries()
+            assert not await bus.dead_letters.replay(letter.entry_id, bus)
+
+
+async def test_functions_of_the_retry_middleware_may_wait() -> None:
+    """An asynchronous condition decided for every retry, and an asynchronous `on_retry` was never run."""
+    told: list[int] = []
+
+    async def failing(command: Pay) -> None:
+        raise ValueError(len(told))
+
+    async def condition(error: Exception) -> bool:
+        return error.args[0] < 2
+
+    async def on_retry(command: Any, error: Exception, attempt: int) -> None:
+        told.append(attempt)
+
+    bus = CommandBusImpl([RetryMiddleware(5, 0, retry_condition=condition, on_retry=on_retry)])
+    bus.register(Pay, failing)
+    with pytest.raises(CommandExecutionError, match="ValueError: 2"):
+        await bus.dispatch(Pay())
+    assert told == [1, 2]
+
+
+@pytest.mark.parametrize("errors", [ValueError, [ValueError], (KeyError, ValueError), {ValueError}])
+async def test_errors_to_retry_are_given_one_by_one_or_together(errors: Any) -> None:
+    """A list was an error, but only when the first command failed."""
+    calls: list[Any] = []
+
+    def failing(command: Pay) -> None:
+        calls.append(command)
+        raise ValueError
+
+    bus = CommandBusImpl([RetryMiddleware(1, 0, retryable_exceptions=errors)])
+    bus.register(Pay, failing)
+    with pytest.raises(CommandExecutionError):
+        await bus.dispatch(Pay())
+    assert len(calls) == 2
+    assert CircuitBreakerMiddleware(monitored_exceptions=errors).state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("retryable_exceptions", "ValueError"), ("retryable_exceptions", [5]), ("retry_condition", 5), ("on_retry", 5)],
+)
+def test_what_cannot_decide_about_retries_is_refused(option: str, value: Any) -> None:
+    """At construction, naming the option."""
+    with pytest.raises(EventValidationError, match=option):
+        RetryMiddleware(**{option: value})
+
+
+async def refuse(message: Any) -> None:
+    raise ValueError("no money")
+
+
+async def test_validators_of_decorated_handlers_may_wait() -> None:
+    """One that waits was never run, and everything accepted."""
+
+    class Order(Command):
+        async def validate(self) -> None:
+            raise ValueError("no money")
+
+    @validate_command(custom_validators=[refuse])
+    async def pay(command: Pay) -> str:
+        return "paid"
+
+    @validate
+    async def order(command: Order) -> str:
+        return "ordered"
+
+    for handler, command in ((pay, Pay()), (order, Order())):
+        with pytest.raises(EventValidationError, match="is not valid: no money"):
+            await handler(command)
+
+
+def test_a_validator_that_waits_needs_a_handler_that_can() -> None:
+    """What it raises at once counts; where it really waits, the error says what to do."""
+
+    async def waiting_validator(message: Any) -> None:
+        await asyncio.sleep(0)
+
+    for validator, told in ((refuse, "no money"), (waiting_validator, "make it a coroutine function")):
+
+        @validate_command(custom_validators=[validator])
+        def pay(command: Pay) -> str:
+            return "paid"
+
+        with pytest.raises(EventValidationError, match=told):
+            pay(Pay())
+
+
+async def test_an_error_of_a_validator_may_have_a_list_of_errors() -> None:
+    """Only those of pydantic are functions."""
+
+    class Refused(ValueError):
+        errors = ("amount",)
+
+    def validator(message: Any) -> None:
+        raise Refused("no money")
+
+    middleware = ValidationMiddleware()
+    middleware.register_validator(Pay, validator)
+    bus = CommandBusImpl([middleware])
+    bus.register(Pay, lambda command: None)
+    with pytest.raises(EventValidationError, match="Pay is not valid: no money"):
+        await bus.dispatch(Pay())
+
+
+def test_the_class_of_an_upcaster_is_refused() -> None:
+    """Every event it is for would fail when it is read."""
+
+    class Renamed(Upcaster):
+        event_type, from_version, to_version = "Paid", 1, 2
+
+        async def upcast(self, data: dict[str, Any]) -> dict[str, Any]:
+            return data
+
+    with pytest.raises(EventValidationError, match="an instance of Renamed"):
+        SchemaEvolution(SchemaRegistry()).register_upcaster(Renamed)  # type: ignore[arg-type]
+
+
+async def test_an_empty_id_of_a_saga_is_refused() -> None:
+    """A random one took its place, so that a second start was another saga."""
+
+    class Order(SagaBase):
+        name = "order"
+
+        @saga_step
+        async def pay(self, ctx: Any) -> None: ...
+
+    manager = SagaManager()
+    manager.register(Order)
+    with pytest.raises(EventValidationError, match="saga_id must not be empty"):
+        await manager.start("order", saga_id="")
 
 
 def test_an_event_class_has_one_function_of_a_projection() -> None:

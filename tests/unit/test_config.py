@@ -17,6 +17,7 @@ from lexigram.config.base import BaseConfig
 from lexigram.contracts.core.config import Environment
 from lexigram.events import config as config_package
 from lexigram.events.config import (
+    EventBusConfig,
     EventsConfig,
     KafkaConfig,
     MongoDBEventStoreConfig,
@@ -441,3 +442,35 @@ def test_configurations_can_be_copied_and_pickled() -> None:
     config = EventsConfig(postgres={"dsn": POSTGRES}, event_store_backend="sqlite")
     assert copy.deepcopy(config) == config
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_settings_can_be_assigned_under_any_spelling_and_are_checked() -> None:
+    """An assignment has the effect of the same setting at construction, in copies too, or it is an error."""
+    config = copy.deepcopy(EventsConfig())
+    config.outbox_enabled = False  # type: ignore[attr-defined]
+    config.sqlite_database = "shop.db"  # type: ignore[attr-defined]
+    config.event_bus = {"parallel_dispatch": False}  # type: ignore[assignment]
+    config.command_bus.max_retries = "7"  # type: ignore[assignment]
+    assert config == EventsConfig(
+        outbox={"enabled": False},
+        sqlite={"database": "shop.db"},
+        event_bus={"parallel_dispatch": False},
+        command_bus={"max_retries": 7},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("paralel_dispatch", False, "did you mean 'parallel_dispatch'"),
+        ("max_handler_retries", -1, "max_handler_retries: expected a number of at least 0"),
+        ("backend", "kafkaesque", "backend: expected one of"),
+        ("allow_no_handlers", None, "allow_no_handlers"),
+    ],
+)
+def test_a_wrong_assignment_is_refused_and_changes_nothing(name: str, value: object, message: str) -> None:
+    """It had no effect, or one that no constructor would allow."""
+    config = EventBusConfig()
+    with pytest.raises(EventValidationError, match=message):
+        setattr(config, name, value)
+    assert config == EventBusConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
+from types import CoroutineType
 from typing import Any
 
 from lexigram.contracts.core.result import Err
@@ -13,9 +14,15 @@ from lexigram.events.exceptions import EventHandlerError
 from lexigram.events.messages.context import enter_message
 from lexigram.events.messages.texts import words_of
 
+FAILING = (Err, CoroutineType)
+"""What a handler or middleware returns when it has failed, or has forgotten to await what should have been done."""
 
-def failure_of(result: Err[Any, Any]) -> BaseException:
-    """Return what an `Err` holds as an exception."""
+
+def failure_of(result: Any) -> BaseException:
+    """Return what an `Err` holds, or that an await is missing, as an exception."""
+    if isinstance(result, CoroutineType):
+        result.close()
+        return RuntimeError(f"handler returned the coroutine {result.__qualname__}: an await is missing")
     failure = result.unwrap_err()
     return failure if isinstance(failure, BaseException) else RuntimeError(f"handler returned {failure!r}")
 
@@ -62,12 +69,9 @@ class Attempt:
         return False
 
     def end(self, value: Any) -> bool:
-        """Take the handler's result; return whether it is a success. `Err` is a failure."""
-        if isinstance(value, Err):
-            failure = value.unwrap_err()
-            self.error = (
-                failure if isinstance(failure, BaseException) else RuntimeError(f"handler returned {failure!r}")
-            )
+        """Take the handler's result; return whether it is a success."""
+        if isinstance(value, FAILING):
+            self.error = failure_of(value)
             return False
         self.error = None
         self.delivery.results.append(value)

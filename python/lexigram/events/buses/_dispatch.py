@@ -14,8 +14,7 @@ from collections import deque
 from contextvars import Context, copy_context
 from typing import Any
 
-from lexigram.contracts.core.result import Err
-from lexigram.events.buses._attempt import Attempt, failed
+from lexigram.events.buses._attempt import FAILING, Attempt, failed
 from lexigram.events.buses._backlog import Backlog, Delivery, lane_key
 from lexigram.events.buses._parking import Parking
 from lexigram.events.buses._routes import Routes, Subscription
@@ -131,7 +130,7 @@ class HandlerDispatchMixin:
                     coro = subscription.call(event)
                     yielded = context.run(coro.send, None)
                 except StopIteration as stop:
-                    if stop.value is not None and isinstance(stop.value, Err):
+                    if stop.value is not None and isinstance(stop.value, FAILING):
                         return self._stuck(event, entry, started, value=stop.value)
                     started += 1
                 except (KeyboardInterrupt, SystemExit):
@@ -160,7 +159,7 @@ class HandlerDispatchMixin:
         self._backlog.enlist(self._hold(event, entry, index))
 
     def _stuck(self, event: Any, entry: tuple[Subscription, ...], index: int, **state: Any) -> Attempt:
-        """Return the attempt for handler number `index` that suspended, failed or returned `Err`."""
+        """Return the attempt for handler number `index` that suspended or failed."""
         delivery = self._hold(event, entry, index + 1)
         delivery.running = 1
         attempt = Attempt(delivery, entry[index])

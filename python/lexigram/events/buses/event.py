@@ -15,7 +15,7 @@ from lexigram.contracts.core.result import Err, Ok, Result
 from lexigram.contracts.domain.events import DomainEvent
 from lexigram.contracts.exceptions.events import EventError
 from lexigram.contracts.observability.tracing import TracerProtocol
-from lexigram.events.buses._attempt import failed, failure_of
+from lexigram.events.buses._attempt import FAILING, failed, failure_of
 from lexigram.events.buses._backlog import Backlog, Delivery
 from lexigram.events.buses._dispatch import HandlerDispatchMixin
 from lexigram.events.buses._handler import HandlerFactory, as_call, check_handler_runs
@@ -315,7 +315,7 @@ class EventBusImpl(HandlerDispatchMixin, Bus[Any, Any]):
             if not is_failure(error):
                 raise
             return Err(failed(kind, handler_name, error))
-        return Err(failed(kind, handler_name, failure_of(value))) if isinstance(value, Err) else _OK
+        return Err(failed(kind, handler_name, failure_of(value))) if isinstance(value, FAILING) else _OK
 
     def _find(self, topic: Topic, name: str) -> Subscription | None:
         """Return the topic's handler of that name."""

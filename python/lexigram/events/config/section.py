@@ -64,6 +64,8 @@ class ConfigSection(BaseConfig):
         EventValidationError: LEX_ERR_EVT_024. A key is unknown or missing, or a value does not fit.
     """
 
+    __slots__ = ("_is_built",)  # beside __dict__, which the framework takes for the fields
+
     #: Other spellings: alias -> field. "event_store.backend" is a key inside a mapping, a target may be dotted too.
     ALIASES: ClassVar[Mapping[str, str]] = {}
 
@@ -73,6 +75,26 @@ class ConfigSection(BaseConfig):
         super().__init__(**clean)
         for alias in set(self.__dataclass_fields__) - {field.name for field in dataclasses.fields(self)}:
             self.__dict__.pop(alias, None)
+        self._is_built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field under any of its spellings, checked as at construction."""
+        if name.startswith("_") or not hasattr(self, "_is_built"):
+            object.__setattr__(self, name, value)
+            return
+        root = self.config_section or type(self).__name__
+        target = _target(type(self), name)
+        if target is None:
+            _report_unknown([_with_hint(type(self), root, name)])
+            return
+        field_name, _, rest = target.partition(".")
+        part = getattr(self, field_name) if rest else None
+        if part is not None:
+            setattr(part, rest, value)
+            return
+        given = canonical(type(self), {name: value}, root)[field_name]
+        field = next(f for f in dataclasses.fields(self) if f.name == field_name)
+        object.__setattr__(self, field_name, _field_value(type(self), field, given, root))
 
     def __eq__(self, other: object) -> bool:
         # The framework's own comparison looks at its base class's fields only, of which there are none.
@@ -226,25 +248,32 @@ def _report_unknown(unknown: list[str]) -> None:
 
 def _coerced(cls: type[ConfigSection], values: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return `values` converted to the types of the fields of `cls`, or raise naming the field."""
-    hints = _hints(cls)
     clean: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         if field.name not in values:
             if field.default is field.default_factory is dataclasses.MISSING:
                 raise EventValidationError(f"{path}.{field.name} is required", field=f"{path}.{field.name}")
             continue
-        value, hint = values[field.name], hints.get(field.name, Any)
-        where = f"{path}.{field.name}"
-        if isinstance(value, str):
-            value = substituted(value, where)
-        plain = _plain(hint)
-        if value is None and plain is not hint:
-            clean[field.name] = None
-        elif value is None and _section_type(cls, field.name) is not None:
+        value = values[field.name]
+        if value is None and not _may_be_none(cls, field.name) and _section_type(cls, field.name) is not None:
             continue  # an empty section in YAML
-        else:
-            clean[field.name] = _converted(value, plain, where, field.metadata.get("limits", {}))
+        clean[field.name] = _field_value(cls, field, value, path)
     return clean
+
+
+def _may_be_none(cls: type[ConfigSection], name: str) -> bool:
+    hint = _hints(cls).get(name, Any)
+    return _plain(hint) is not hint
+
+
+def _field_value(cls: type[ConfigSection], field: dataclasses.Field[Any], value: Any, path: str) -> Any:
+    """Return a value converted to the type of its field, or raise naming the field."""
+    where = f"{path}.{field.name}"
+    if isinstance(value, str):
+        value = substituted(value, where)
+    if value is None and _may_be_none(cls, field.name):
+        return None
+    return _converted(value, _plain(_hints(cls).get(field.name, Any)), where, field.metadata.get("limits", {}))
 
 
 def _converted(value: Any, hint: Any, where: str, limits: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, get_type_hints
 
 from lexigram.events.decorators._around import before
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.middleware.validation import ask
 
 P = ParamSpec("P")
 
@@ -33,10 +34,11 @@ def validate_command(
     Args:
         max_length: Longest length per field, of strings and collections; None values pass.
         required_fields: Fields that must be neither None nor empty.
-        custom_validators: Called with the command; they raise ValueError for what they do not accept.
+        custom_validators: Called with the command; they raise ValueError for what they do not accept, or return False. One
+            that waits needs a handler that is a coroutine function.
     """
 
-    def check(command: Any) -> None:
+    async def check(command: Any) -> None:
         for name in required_fields or ():
             value = getattr(command, name, None)
             if value is None or (isinstance(value, Sized) and len(value) == 0):
@@ -48,7 +50,7 @@ def validate_command(
                     f"{_name(command)}.{name} is longer than {limit} ({len(value)}); shorten it", field=name
                 )
         for validator in custom_validators or ():
-            _run(validator, command)
+            await ask(validator, command)
 
     return lambda func: before(func, check)
 
@@ -63,7 +65,7 @@ def validate_query(
         allowed_sort_fields: What `sort_by` may name; None always passes.
     """
 
-    def check(query: Any) -> None:
+    async def check(query: Any) -> None:
         for name in ("page_size", "limit"):
             size = getattr(query, name, None)
             if max_results is not None and size is not None and not 1 <= size <= max_results:
@@ -82,19 +84,7 @@ def _name(message: Any) -> str:
     return type(message).__name__
 
 
-def _run(validator: Callable[[Any], Any], message: Any) -> None:
-    """Run a validator; ValueError, TypeError and False all become EventValidationError."""
-    try:
-        verdict = validator(message)
-    except EventValidationError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise EventValidationError(f"{_name(message)} is not valid: {error}") from error
-    if verdict is False:
-        raise EventValidationError(f"{_name(message)} was refused by {getattr(validator, '__name__', validator)}")
-
-
-def _check_declared(message: Any) -> None:
+async def _check_declared(message: Any) -> None:
     """Check every field that has an annotation, then the message's own `validate`."""
     from pydantic import ValidationError
 
@@ -107,7 +97,7 @@ def _check_declared(message: Any) -> None:
             raise EventValidationError(f"{_name(message)}.{path}: {problem['msg']}", field=name) from None
     own = getattr(message, "validate", None)
     if callable(own) and not hasattr(type(message), "model_fields"):
-        _run(lambda _: own(), message)
+        await ask(lambda _: own(), message)
 
 
 @functools.lru_cache(maxsize=1024)

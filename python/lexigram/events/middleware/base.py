@@ -109,6 +109,18 @@ def _with_default(function: FunctionType, next_handler: NextHandler) -> Callable
     return bound  # type: ignore[no-any-return]
 
 
+def checked_errors(errors: Any, field: str) -> tuple[type[BaseException], ...]:
+    """Return exception classes, given as one class or several, as a tuple.
+
+    Raises:
+        EventValidationError: Something is no exception class.
+    """
+    given = tuple(errors) if isinstance(errors, Iterable) else (errors,)
+    if not all(inspect.isclass(error) and issubclass(error, BaseException) for error in given):
+        raise EventValidationError(f"{field} must be exception classes, not {errors!r}", field=field)
+    return given
+
+
 def checked(middleware: Any) -> MiddlewareFunc:
     """Return `middleware` if it can be called with (message, next_handler).
 

@@ -10,7 +10,7 @@ from lexigram.contracts.exceptions.events import HandlerNotFoundError
 from lexigram.contracts.exceptions.resilience import CircuitOpenError
 from lexigram.contracts.infra.resilience.protocols import CircuitBreakerProtocol
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
-from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
+from lexigram.events.middleware.base import AbstractMiddleware, NextHandler, checked_errors
 
 _ANSWERS = (DomainError, EventValidationError, ConcurrencyError, HandlerNotFoundError)
 """Errors that answer a request rather than show that something is broken."""
@@ -46,7 +46,9 @@ class CircuitBreakerMiddleware(AbstractMiddleware[Any, Any]):
         self._failure_threshold = failure_threshold
         self._recovery_timeout = recovery_timeout
         self._success_threshold = success_threshold
-        self._monitored = monitored_exceptions
+        self._monitored = (
+            None if monitored_exceptions is None else checked_errors(monitored_exceptions, "monitored_exceptions")
+        )
         self._breaker = circuit_breaker
         self._failures = 0
         self._successes = 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lexigram.events.exceptions import AdapterConnectionError, ConcurrencyError, EventValidationError
-from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
+from lexigram.events.middleware.base import AbstractMiddleware, NextHandler, checked_errors
 
 TRANSIENT_ERRORS: tuple[type[Exception], ...] = (ConcurrencyError, ConnectionError, AdapterConnectionError)
 """Retried by default: a lost race, a lost connection."""
@@ -60,8 +61,8 @@ class RetryMiddleware(AbstractMiddleware[Any, Any]):
         backoff_max: Longest delay in seconds.
         backoff_jitter: Largest random share of a delay, 0 to 1.
         retryable_exceptions: Retried errors; `TRANSIENT_ERRORS` by default.
-        retry_condition: Decides instead of `retryable_exceptions`, if given.
-        on_retry: Called as `(message, error, attempt)` before each wait, attempts counted from 1.
+        retry_condition: Decides instead of `retryable_exceptions`, if given; may be asynchronous.
+        on_retry: Called as `(message, error, attempt)` before each wait, attempts counted from 1; may be asynchronous.
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class RetryMiddleware(AbstractMiddleware[Any, Any]):
         backoff_max: float = 30.0,
         backoff_jitter: float = 0.1,
         retryable_exceptions: tuple[type[Exception], ...] | None = None,
-        retry_condition: Callable[[Exception], bool] | None = None,
-        on_retry: Callable[[Any, Exception, int], None] | None = None,
+        retry_condition: Callable[[Exception], bool | Awaitable[bool]] | None = None,
+        on_retry: Callable[[Any, Exception, int], Any] | None = None,
     ) -> None:
         if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
             raise EventValidationError(
@@ -81,7 +82,11 @@ class RetryMiddleware(AbstractMiddleware[Any, Any]):
             )
         self._max_retries = max_retries
         self._backoff = Backoff(backoff_base, backoff_factor, backoff_max, backoff_jitter)
-        self._retryable = TRANSIENT_ERRORS if retryable_exceptions is None else retryable_exceptions
+        for name, function in (("retry_condition", retry_condition), ("on_retry", on_retry)):
+            if function is not None and not callable(function):
+                raise EventValidationError(f"{name} must be a function, not {function!r}", field=name)
+        given = TRANSIENT_ERRORS if retryable_exceptions is None else retryable_exceptions
+        self._retryable = checked_errors(given, "retryable_exceptions")
         self._condition = retry_condition
         self._on_retry = on_retry
 
@@ -92,13 +97,18 @@ class RetryMiddleware(AbstractMiddleware[Any, Any]):
             try:
                 return await next_handler(message)
             except Exception as error:
-                if attempt > self._max_retries or not self._is_retryable(error):
+                if attempt > self._max_retries or not await self._is_retryable(error):
                     raise
                 _log.debug("attempt %d at %s failed: %s", attempt, type(message).__name__, type(error).__name__)
                 if self._on_retry is not None:
-                    self._on_retry(message, error, attempt)
+                    told = self._on_retry(message, error, attempt)
+                    if inspect.isawaitable(told):
+                        await told
             await asyncio.sleep(self._backoff.delay(attempt))
             attempt += 1
 
-    def _is_retryable(self, error: Exception) -> bool:
-        return self._condition(error) if self._condition is not None else isinstance(error, self._retryable)
+    async def _is_retryable(self, error: Exception) -> bool:
+        if self._condition is None:
+            return isinstance(error, self._retryable)
+        verdict = self._condition(error)
+        return await verdict if inspect.isawaitable(verdict) else verdict

@@ -46,7 +46,7 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
         if validators is None:
             validators = self._collect(type(message))
         for validator in validators:
-            await self._run(validator, message)
+            await ask(validator, message)
         return await next_handler(message)
 
     def add_validator(self, message_type: type | None = None) -> Callable[[Validator], Validator]:
@@ -82,26 +82,26 @@ class ValidationMiddleware(AbstractMiddleware[Any, Any]):
     def _validate_model(self, message: Any) -> None:
         type(message).model_validate(dict(message), strict=self._strict)
 
-    @staticmethod
-    async def _run(validator: Validator, message: Any) -> None:
-        """Run one validator; every way of saying no becomes an EventValidationError without the message's values."""
-        name = type(message).__name__
-        try:
-            verdict = validator(message)
-            if inspect.isawaitable(verdict):
-                verdict = await verdict
-        except EventValidationError:
-            raise
-        except (ValueError, TypeError) as error:
-            problems = getattr(error, "errors", None)
-            if problems is None:
-                raise EventValidationError(f"{name} is not valid: {error}") from error
-            listed = problems(include_input=False, include_url=False, include_context=False)
-            fields = [".".join(map(str, problem["loc"])) for problem in listed]
-            told = "; ".join(f"{field}: {problem['msg']}" for field, problem in zip(fields, listed, strict=True))
-            raise EventValidationError(f"{name} is not valid: {told}", field=fields[0] or None) from None
-        if verdict is False:
-            raise EventValidationError(f"{name} was refused by {getattr(validator, '__name__', validator)}")
+
+async def ask(validator: Validator, message: Any) -> None:
+    """Run a validator, asynchronous or not; every way of saying no becomes an EventValidationError without values."""
+    name = type(message).__name__
+    try:
+        verdict = validator(message)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+    except EventValidationError:
+        raise
+    except (ValueError, TypeError) as error:
+        pydantic = sys.modules.get("pydantic")
+        if pydantic is None or not isinstance(error, pydantic.ValidationError):
+            raise EventValidationError(f"{name} is not valid: {error}") from error
+        listed = error.errors(include_input=False, include_url=False, include_context=False)
+        fields = [".".join(map(str, problem["loc"])) for problem in listed]
+        told = "; ".join(f"{field}: {problem['msg']}" for field, problem in zip(fields, listed, strict=True))
+        raise EventValidationError(f"{name} is not valid: {told}", field=fields[0] or None) from None
+    if verdict is False:
+        raise EventValidationError(f"{name} was refused by {getattr(validator, '__name__', validator)}")
 
 
 def _own_validate(message: Any) -> Any:

@@ -124,6 +124,8 @@ class SagaEngine:
             raise EventValidationError(f"data must be a dict, not {type(data).__name__}", field="data")
         if saga_id is not None and not isinstance(saga_id, str | UUID):
             raise EventValidationError(f"saga_id must be a str or UUID, not {type(saga_id).__name__}", field="saga_id")
+        if saga_id == "":
+            raise EventValidationError("saga_id must not be empty", field="saga_id")
         record = self._new_record(definition, dict(data or {}), str(saga_id or uuid4()), metadata)
         fresh = await self.store.create(record)
         if not fresh:

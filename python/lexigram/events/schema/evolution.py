@@ -93,6 +93,8 @@ class SchemaEvolution:
             raise EventValidationError("a downcaster's to_version must be lower than from_version", field="to_version")
 
     def _register(self, step: Upcaster | Downcaster, method: str) -> None:
+        if isinstance(step, type):
+            raise EventValidationError(f"register an instance of {step.__name__}, not the class", field=method + "er")
         event_type = getattr(step, "event_type", None)
         if not callable(getattr(step, method, None)) or not isinstance(event_type, str) or not event_type:
             raise EventValidationError(f"{step!r} needs event_type and {method}()", field="event_type")
