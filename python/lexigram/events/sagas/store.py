@@ -9,9 +9,14 @@ from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.messages.codec import EventCodec
+from lexigram.events.messages.shapes import SCALARS
+from lexigram.events.sagas.record import encode_record
 from lexigram.events.sagas.types import UNFINISHED, SagaRecord, SagaStatus, copy_record, now
 from lexigram.events.stores._life import Closable
 from lexigram.events.stores.unit_of_work import AbstractUnitOfWork, current_unit_of_work
+
+_PLAIN = frozenset({*SCALARS, type(None)})
 
 
 class SagaStore(Closable, ABC):
@@ -59,8 +64,9 @@ class SagaStore(Closable, ABC):
     ) -> list[SagaRecord]:
         """Return sagas of these names in any of these states, oldest first. Cost: all sagas of these names."""
         wanted = set(statuses)
-        found = [record for name in saga_names for record in await self.list_by_name(name) if record.status in wanted]
-        return sorted(found, key=lambda record: record.created_at)[:limit]
+        names = dict.fromkeys(saga_names)
+        found = [record for name in names for record in await self.list_by_name(name) if record.status in wanted]
+        return sorted(found, key=_age)[:limit]
 
     async def list_due(self, saga_names: Iterable[str], until: datetime) -> list[SagaRecord]:
         """Return unfinished sagas of these names with a `due_at` up to `until`, oldest first.
@@ -83,10 +89,15 @@ class SagaStore(Closable, ABC):
         return self
 
 
+def _age(record: SagaRecord) -> tuple[datetime, str]:
+    return record.created_at, record.saga_id
+
+
 class InMemorySagaStore(SagaStore):
     """Keeps sagas in this process. Inside a unit of work changes are seen by it at once, by others when it commits."""
 
     def __init__(self) -> None:
+        self._codec = EventCodec()
         self._records: dict[str, SagaRecord] = {}
         self._drafts: WeakKeyDictionary[Any, dict[str, SagaRecord]] = WeakKeyDictionary()
 
@@ -100,6 +111,7 @@ class InMemorySagaStore(SagaStore):
 
     async def save(self, record: SagaRecord) -> None:
         """Store a copy of the record."""
+        self._check(record)
         actual = self._version(record.saga_id)
         if record.version not in (0, actual):
             raise self._conflict(record.saga_id, record.version)
@@ -114,6 +126,12 @@ class InMemorySagaStore(SagaStore):
         if kept.saga_id not in drafts:
             unit.before_commit(lambda: self._publish(unit, kept.saga_id, actual))
         drafts[kept.saga_id] = kept
+
+    def _check(self, record: SagaRecord) -> None:
+        """Refuse what no durable backend could store; a saga with plain values passes without being encoded."""
+        values = (record.data, record.metadata, *(step.output for step in record.steps.values()))
+        if record.pending or any(type(value) not in _PLAIN for group in values for value in group.values()):
+            encode_record(self._codec, record)
 
     async def load(self, saga_id: str) -> SagaRecord | None:
         """Return a copy of the record, or None."""
@@ -133,7 +151,8 @@ class InMemorySagaStore(SagaStore):
 
     async def list_by_name(self, saga_name: str) -> list[SagaRecord]:
         """Return copies of all sagas of this name, oldest first."""
-        return [copy_record(record) for record in self._records.values() if record.saga_name == saga_name]
+        found = [record for record in self._records.values() if record.saga_name == saga_name]
+        return [copy_record(record) for record in sorted(found, key=_age)]
 
     async def list_names(self) -> list[str]:
         """Return the names of all kinds of saga that are stored, sorted."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events._core import EventLog, MemoryStoreBase, append_shortcut, read_shortcut
@@ -314,7 +314,7 @@ class InMemoryEventStore(MemoryStoreBase, AbstractEventStore):
 
 
 class InMemorySnapshotStore(AbstractSnapshotStore):
-    """Snapshots inside this process. States are copied in and out.
+    """Snapshots inside this process. States are copied in and out, through the codec as on every backend.
 
     Args:
         max_snapshots_per_aggregate: Older ones beyond this number are removed; at least 1.
@@ -323,7 +323,8 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
     def __init__(self, max_snapshots_per_aggregate: int = 5) -> None:
         super().__init__()
         self._max = check_number(max_snapshots_per_aggregate, "max_snapshots_per_aggregate", 1)
-        self._snapshots: dict[str, dict[int, Snapshot]] = {}
+        self._codec = EventCodec(format="binary")
+        self._snapshots: dict[str, dict[int, tuple[Snapshot, bytes]]] = {}
 
     def clear(self) -> None:
         """Remove all snapshots."""
@@ -339,14 +340,17 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         """Do nothing."""
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
-        copied, unit = copy.deepcopy(snapshot), current_unit_of_work()
+        # Encoded, so that what no durable backend can store is refused here too.
+        values = self._codec.encode_value((snapshot.state, snapshot.metadata))
+        taken = snapshot.timestamp if snapshot.timestamp.tzinfo else snapshot.timestamp.replace(tzinfo=UTC)
+        bare, unit = replace(snapshot, state={}, metadata={}, timestamp=taken), current_unit_of_work()
         if unit is None:
-            self._keep(aggregate_id, copied)
+            self._keep(aggregate_id, bare, values)
         else:
-            unit.on_commit(lambda: self._keep(aggregate_id, copied))
+            unit.on_commit(lambda: self._keep(aggregate_id, bare, values))
 
-    def _keep(self, aggregate_id: str, snapshot: Snapshot) -> None:
-        kept = {**self._snapshots.get(aggregate_id, {}), snapshot.version: snapshot}
+    def _keep(self, aggregate_id: str, bare: Snapshot, values: bytes) -> None:
+        kept = {**self._snapshots.get(aggregate_id, {}), bare.version: (bare, values)}
         # One assignment of a finished dictionary: a reader in another thread sees the old one or the new one.
         self._snapshots[aggregate_id] = {version: kept[version] for version in sorted(kept)[-self._max :]}
 
@@ -355,7 +359,10 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         if not snapshots:
             return None
         found = snapshots.get(max(snapshots) if version is None else version)
-        return copy.deepcopy(found)
+        if found is None:
+            return None
+        state, metadata = self._codec.decode_value(found[1])
+        return replace(found[0], state=state, metadata=metadata)
 
     async def _delete_old(self, aggregate_id: str, keep_count: int) -> int:
         unit = current_unit_of_work()

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from lexigram.events.exceptions import ConcurrencyError
+from lexigram.events.exceptions import ConcurrencyError, SerializationError
 from lexigram.events.sagas.store import SagaStore
 from lexigram.events.sagas.types import SagaRecord, SagaStatus, SagaStepRecord, SagaStepStatus
 from lexigram.events.testing.samples import ItemAdded
@@ -136,6 +136,14 @@ class SagaStoreContract(ABC):
         assert stored is not None
         assert stored.error == str(outcomes.index(True))
 
+    async def test_what_cannot_be_encoded_is_refused(self, store: SagaStore) -> None:
+        """The error names the place; nothing is written."""
+        with pytest.raises(SerializationError, match="'odd'"):
+            await store.save(a_record(data={"odd": object()}))
+        with pytest.raises(SerializationError, match="'odd'"):
+            await store.create(a_record(data={"odd": [object()]}))
+        assert await store.load("s-1") is None
+
     async def test_delete_tells_whether_there_was_one(self, store: SagaStore) -> None:
         """A missing id is no error."""
         await store.save(a_record())
@@ -187,3 +195,7 @@ class SagaStoreContract(ABC):
         assert [record.saga_id for record in await store.list_by_status(wanted, ["order", "other"], 1)] == ["s-1"]
         assert await store.list_by_status([SagaStatus.FAILED], ["order"]) == []
         assert await store.list_by_status(wanted, []) == []
+        await store.save(a_record("first", status=SagaStatus.FAILED, created_at=start - timedelta(seconds=1)))
+        assert [record.saga_id for record in await store.list_by_name("order")][:2] == ["first", "s-0"]
+        found = await store.list_by_status([SagaStatus.COMPLETED] * 2, ["order"] * 2)
+        assert [record.saga_id for record in found] == ["s-0"]

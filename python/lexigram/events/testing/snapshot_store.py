@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from lexigram.contracts.events.protocols.store import SnapshotStoreProtocol
+from lexigram.events.exceptions import SerializationError
 from lexigram.events.stores._snapshots import AbstractSnapshotStore
 from lexigram.events.testing.samples import refuses
 from lexigram.events.types import Snapshot
@@ -98,6 +99,21 @@ class SnapshotStoreContract:
         }
         await store.save("o1", state, 1)
         assert await store.load("o1") == (state, 1)
+
+    async def test_what_cannot_be_encoded_is_refused(self, store: AbstractSnapshotStore) -> None:
+        """The error names the place; what was there stays."""
+        await store.save("o1", {"v": 1}, 1)
+        for odd in (object(), len, iter("text")):
+            with pytest.raises(SerializationError, match="'v'"):
+                await store.save("o1", {"v": odd}, 1)
+        assert await store.load("o1") == ({"v": 1}, 1)
+
+    async def test_a_time_without_zone_is_utc(self, store: AbstractSnapshotStore) -> None:
+        """So that times can be compared."""
+        await store.save(Snapshot("o1", "Order", 1, {}, timestamp=datetime(2024, 1, 2)))
+        found = await store.get_latest("o1")
+        assert found is not None
+        assert found.timestamp == datetime(2024, 1, 2, tzinfo=UTC)
 
     async def test_old_snapshots_are_deleted_by_count(self, store: AbstractSnapshotStore) -> None:
         """The latest are kept, the number of removed ones returned, other aggregates untouched."""
