@@ -286,7 +286,8 @@ END $function$
 """
 
 # Arrays with the prefix e_ have one element per event, p_ per stream that the client takes to be new: e_stream has -1 for
-# the first of these, and so on. Returns their keys; NULL = the log is not as the client thinks, nothing is stored.
+# the first of these, and so on; NULL stands for an empty array. Returns the new streams' keys; NULL = the log is not as
+# the client thinks, nothing is stored.
 _APPEND_NEXT: Final = """
 CREATE OR REPLACE FUNCTION {append_next}(
     p_lock_timeout text, p_log bigint, p_head bigint, p_last uuid, p_streams text[], p_hashes bigint[],
@@ -305,7 +306,8 @@ BEGIN
     IF p_lock_timeout IS NOT NULL THEN
         PERFORM set_config('lock_timeout', p_lock_timeout, true);
     END IF;
-    PERFORM pg_advisory_xact_lock((1280853334::bigint << 32) | log);
+    -- Assigned, though it is nothing: PERFORM would make a query of it.
+    is_known := pg_advisory_xact_lock((1280853334::bigint << 32) | log) IS NULL;
     -- The id says that it is the same log, and not one that was restored and has grown to the same length.
     SELECT h.position = p_head AND e.event_id = p_last AND NOT EXISTS (SELECT FROM {events} f WHERE f.position > p_head)
         AND NOT EXISTS (SELECT FROM {streams} s WHERE s.stream_id = ANY (p_streams))
@@ -313,7 +315,10 @@ BEGIN
     IF is_known IS NOT TRUE THEN
         RETURN NULL;
     END IF;
-    IF cardinality(p_streams) > 0 THEN
+    IF cardinality(p_streams) = 1 THEN
+        INSERT INTO {streams} (stream_id, partition_hash) VALUES (p_streams[1], p_hashes[1])
+        RETURNING ARRAY[key] INTO keys;
+    ELSIF cardinality(p_streams) > 1 THEN
         WITH made AS (
             INSERT INTO {streams} (stream_id, partition_hash)
             SELECT unnest(p_streams), unnest(p_hashes) RETURNING key, stream_id)
@@ -333,7 +338,7 @@ BEGIN
         FROM (SELECT unnest(t_tag) AS tag, unnest(t_event) AS event) u;
     END IF;
     UPDATE {head} SET position = new_head;
-    PERFORM pg_notify('lexigram_events_' || log::text, new_head::text);
+    is_known := pg_notify('lexigram_events_' || log::text, new_head::text) IS NULL;
     RETURN keys;
 END $function$
 """

@@ -30,15 +30,18 @@ CALL: Final = (
 
 
 class Columns(NamedTuple):
-    """Events of a batch in order, by column; the last two have one element for each tag, events counted from 1."""
+    """Events of a batch in order, by column; the last two have one element for each tag, events counted from 1.
+
+    None stands for an empty list, which takes the driver longer.
+    """
 
     type_names: Sequence[str]
     event_types: Sequence[str]
     ids: list[UUID]
     times: Sequence[int]
     payloads: Sequence[Any]
-    tagged: list[int]
-    tags: list[str]
+    tagged: list[int] | None
+    tags: list[str] | None
 
 
 def columns(requests: Sequence[AppendRequest], binary: bool) -> Columns:
@@ -58,7 +61,7 @@ def columns(requests: Sequence[AppendRequest], binary: bool) -> Columns:
                 tagged += [number] * len(distinct)
                 names += distinct
     payloads = given if binary else [payload.decode() for payload in given]
-    return Columns(type_names, event_types, list(map(UUID, ids)), times, payloads, tagged, names)
+    return Columns(type_names, event_types, list(map(UUID, ids)), times, payloads, tagged or None, names or None)
 
 
 def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[Sequence[Any], ...]:

@@ -25,6 +25,9 @@ from lexigram.events.stores.postgres.requests import AppendRequest
 MAX_EVENTS: Final = 500
 MIN_SHARE: Final = 32
 """From twice as many appends on, half of them may be stored while the callers of the other half go on."""
+BUSY: Final = 0.3
+"""Halves pay where a commit, however small, takes less than this process's work on all of them. If the server works about as
+long on an append, that is where this thread is busy for a third of the time or more, in halves or not."""
 MAX_BYTES: Final = 4_000_000
 MAX_WAITING: Final = 16_384
 """Appends that may wait; coroutines beyond that wait before they queue, so memory stays bounded."""
@@ -67,8 +70,9 @@ class Committer:
         self._binary, self._where, self._reconnect_seconds = binary, where, reconnect_seconds
         self._committed = committed
         self._queue: deque[_Waiting] = deque()
-        self._unanswered = self._answered = 0
-        self._answered_at = self._caller_seconds = self._commit_seconds = 0.0
+        self._unanswered = 0
+        self._is_busy = False
+        self._marks: deque[tuple[float, float]] = deque()
         self._loop: asyncio.AbstractEventLoop
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -141,13 +145,9 @@ class Committer:
         batch: list[_Waiting] = []
         events = size = 0
         queue = self._queue
-        if self._answered:
-            # What the callers of the last batch did before they queued again, if anybody waited for them.
-            self._caller_seconds = (thread_time() - self._answered_at) / self._answered
-            self._answered = 0
         appends = len(queue) + self._unanswered
         # Two halves cost a commit more, but client and server work at the same time.
-        if appends >= 2 * MIN_SHARE and self._commit_seconds < appends * self._caller_seconds:
+        if appends >= 2 * MIN_SHARE and self._is_busy:
             appends //= 2
         while queue and len(batch) < appends:
             future, request = queue[0]
@@ -162,8 +162,14 @@ class Committer:
         self._room.set()
         return batch
 
+    def _look(self) -> None:
+        """Note whether this thread has worked for a good part of the time that the last two commits took."""
+        now, used = monotonic(), thread_time()
+        then, used_then = self._marks.popleft() if len(self._marks) == 2 else (now, used)
+        self._is_busy = used - used_then > BUSY * (now - then)
+        self._marks.append((now, used))
+
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
-        started = monotonic()
         try:
             answers = await self._store([request for _, request in batch])
         except BaseException as error:
@@ -172,15 +178,12 @@ class Committer:
             if not isinstance(error, Exception):
                 self._answer_all(batch, answers)
                 raise
-        # Without what grows with the batch, which takes the server about as long as its callers.
-        self._commit_seconds = monotonic() - started - len(batch) * self._caller_seconds
-        if self._queue:
+        self._look()
+        if self._queue and self._is_busy:
             # The next batch is sent first, so that the server works while the callers of this one go on.
             self._unanswered = len(batch)
             self._loop.call_soon(self._answer_all, batch, answers)
         else:
-            if len(batch) >= MIN_SHARE:
-                self._answered, self._answered_at = len(batch), thread_time()
             self._answer_all(batch, answers)
             # One turn of the loop: callers that were answered queue their next append, so batches stay full.
             await asyncio.sleep(0)

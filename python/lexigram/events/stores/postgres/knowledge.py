@@ -98,7 +98,8 @@ class Knowledge:
         kinds = list(map(self._types.get, zip(type_names, event_types, strict=True)))
         if None in kinds:
             return None
-        arguments = (self._position, self._last, new, hashes(new), e_stream, e_version, kinds, ids, *rest)
+        streams_made = new or None, hashes(new) or None  # None is quicker to send than an empty list
+        arguments = (self._position, self._last, *streams_made, e_stream, e_version, kinds, ids, *rest)
         return Batch(arguments, answers, streams, new, position, ids[-1])
 
     def took(self, batch: Batch, keys: Sequence[int]) -> None:

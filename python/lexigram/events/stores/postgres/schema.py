@@ -9,7 +9,7 @@ from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.postgres.append_function import functions
 from lexigram.events.stores.postgres.names import TableNames
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1280853334, hashtext($1))"
 
@@ -177,7 +177,8 @@ def _state_tables(names: TableNames, payload: str) -> tuple[str, ...]:
 
 
 def _functions_before(names: TableNames, payload: str) -> tuple[str, ...]:
-    """Version 2. Its functions came with version 4 in another form; logs that had them keep them for older processes."""
+    """Versions 2 and 4. Their functions are those of version 5 now, as long as they are called alike; a log that has others
+    keeps them for older processes."""
     return ()
 
 
@@ -190,6 +191,7 @@ _STEPS: Final[tuple[Callable[[TableNames, str], tuple[str, ...]], ...]] = (
     _create,
     _functions_before,
     _add_faults,
+    _functions_before,
     functions,
 )
 """Step n brings the tables from version n to n + 1."""
