@@ -60,7 +60,7 @@ impl<T, W: Clone + PartialEq> Channel<T, W> {
     }
 
     /// Puts an item if there is room and nobody waits for it.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, item: T) -> Put<T, W> {
         if self.closed {
             Put::Closed(item)
@@ -156,7 +156,7 @@ impl<T, W: Clone + PartialEq> Channel<T, W> {
         (items, waiters)
     }
 
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, item: T) -> Put<T, W> {
         match self.getters.pop_front() {
             None => {

@@ -174,7 +174,7 @@ impl ChannelBase {
 
 impl ChannelBase {
     /// Puts an item; false if there is no room.
-    #[inline]
+    #[inline(always)]
     fn put<'py>(channel: &Bound<'py, Self>, item: &Bound<'py, PyAny>) -> PyResult<bool> {
         let py = channel.py();
         let put = channel.get().inner.lock(py).put(item.clone().unbind());
@@ -190,7 +190,7 @@ impl ChannelBase {
     }
 
     /// Takes the oldest item; None if there is none.
-    #[inline]
+    #[inline(always)]
     fn take<'py>(channel: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = channel.py();
         let taken = channel.get().inner.lock(py).get();

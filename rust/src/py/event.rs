@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -95,7 +96,7 @@ impl Body {
 
 /// A new reference to what `slot` holds.
 #[inline]
-pub fn peek<'py>(py: Python<'py>, slot: &Slot) -> Option<Bound<'py, PyAny>> {
+pub fn peek<'py, T>(py: Python<'py>, slot: &Cell<Option<Py<T>>>) -> Option<Bound<'py, T>> {
     // SAFETY: the interpreter lock is held, so nobody changes the slot while it is looked at: counting a reference up
     // runs no Python code.
     let held = unsafe { (*slot.as_ptr()).as_ref() };
@@ -107,6 +108,12 @@ pub fn peek<'py>(py: Python<'py>, slot: &Slot) -> Option<Bound<'py, PyAny>> {
 pub fn put<'py>(py: Python<'py>, slot: &Slot, value: Option<Bound<'py, PyAny>>) {
     let old = slot.replace(value.map(Bound::unbind));
     drop(old.map(|old| old.into_bound(py)));
+}
+
+/// Shows the collector what `slot` holds.
+pub fn visit_slot<T>(slot: &Cell<Option<Py<T>>>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    // SAFETY: the collector has the interpreter lock, and changes nothing while it looks.
+    visit.call(unsafe { &*slot.as_ptr() })
 }
 
 /// The two base types, created once and never freed.
@@ -887,12 +894,10 @@ pub fn tuple_of<'py, E: From<PyErr>>(
 pub(super) fn guarded<'py, T>(failed: T, call: impl FnOnce(Python<'py>) -> PyResult<T>) -> T {
     // SAFETY: the interpreter calls slot functions with the lock held, and 'py ends before they return.
     let py = unsafe { Python::assume_attached() };
-    match catch_unwind(AssertUnwindSafe(|| call(py))) {
-        Ok(Ok(value)) => value,
-        Ok(Err(error)) => {
-            restore(error);
-            failed
-        }
+    let result = catch_unwind(AssertUnwindSafe(|| call(py).map_err(restore).ok()));
+    match result {
+        Ok(Some(value)) => value,
+        Ok(None) => failed,
         Err(_) => {
             restore(PanicException::new_err("a bug in lexigram.events._core; please report it"));
             failed

@@ -173,7 +173,7 @@ fn append<'py>(store: &Bound<'py, PyAny>, values: &Values<'_, 'py>) -> PyResult<
     let (Ok(store), [Some(stream_id), Some(events), expected, _]) = (store.cast::<MemoryStoreBase>(), values) else {
         return Ok(None);
     };
-    append_now(store, stream_id, events, *expected, false)
+    append_now(store, stream_id, events, expected.as_deref(), false)
 }
 
 /// The usual case of `InMemoryEventStore.read`: events are returned as they are stored.
@@ -186,7 +186,7 @@ fn read<'py>(store: &Bound<'py, PyAny>, values: &Values<'_, 'py>) -> PyResult<Op
     let State { log: Some(log), evolution: None, .. } = &*state else { return Ok(None) };
     let log = log.bind(py).clone();
     drop(state);
-    Ok(log.get().read(stream_id, *others)?.map(Bound::into_any))
+    Ok(log.get().read(stream_id, others.each_ref().map(Option::as_deref))?.map(Bound::into_any))
 }
 
 /// Gives `InMemoryEventStore.append` its shortcut.

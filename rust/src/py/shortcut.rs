@@ -16,7 +16,7 @@ use super::call_slots;
 pub const ROOM: usize = 4;
 
 /// The arguments of a call by parameter; None: not given, so that the default counts.
-pub type Values<'a, 'py> = [Option<&'a Bound<'py, PyAny>>; ROOM];
+pub type Values<'a, 'py> = [Option<Borrowed<'a, 'py, PyAny>>; ROOM];
 
 /// The usual case of a method, from `self` and arguments: the method's result, or None with nothing done where the case is
 /// not the usual one. Nothing of type `Py` may be dropped in it: PyO3 puts that off.
@@ -76,11 +76,17 @@ impl ShortcutMethod {
     pub fn coroutine<'py>(&self, this: &Bound<'py, PyAny>, values: &Values<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();
         let given = values.iter().take(self.names.len()).enumerate().map(|(n, value)| match value {
-            Some(value) => value,
+            Some(value) => &**value,
             None => self.defaults[n - self.required].bind(py),
         });
         let all: Vec<_> = iter::once(this).chain(given).collect();
         self.function.bind(py).call1(PyTuple::new(py, all)?)
+    }
+
+    /// Whether so many arguments by position, `self` included, are as many as the function takes.
+    #[inline]
+    pub fn takes(&self, count: usize) -> bool {
+        (self.required + 1..=self.names.len() + 1).contains(&count)
     }
 
     /// `self` and the arguments by parameter; None where the function would refuse them.

@@ -184,6 +184,19 @@ def test_one_that_is_kept_by_its_warning_can_still_be_awaited(channel: Any) -> N
     assert len(channel) == len(calls)
 
 
+def test_a_weak_reference_ends_with_its_call(channel: Any) -> None:
+    """It is told of, and does not lead to a later call in the same memory."""
+    told: list[Any] = []
+    call = channel.put(1)
+    gone = weakref.ref(call, told.append)
+    call.close()
+    del call
+    later = channel.put(2)
+    assert gone() is None
+    assert told == [gone]
+    later.close()
+
+
 async def test_an_awaitable_of_ones_own_goes_through_it(channel: Any) -> None:
     """`yield from` the iterator of `__await__`, whether it waits or not."""
 
