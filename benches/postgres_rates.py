@@ -137,7 +137,7 @@ async def take_turns(cases: list[Case], rounds: int, seconds: float) -> dict[str
 
 def show_case(case: Case, found: list[tuple[float, float, float]]) -> float:
     """Print the median rate with its bar, the best one and the latencies; return the median rate."""
-    rates, medians, slow = zip(*found, strict=True)
+    rates, medians, slow = ([turn[place] for turn in found] for place in range(3))
     median, p99 = statistics.median(rates), statistics.median(slow)
     show(Figure(case.name, median, "/s", at_least=case.bar))
     print(f"{'':<58} best {max(rates):,.0f}/s; p50 {statistics.median(medians):.2f} ms, p99 {p99:.2f} ms")

@@ -64,7 +64,7 @@ def columns(requests: Sequence[AppendRequest], binary: bool) -> Columns:
     return Columns(type_names, event_types, list(map(UUID, ids)), times, payloads, tagged or None, names or None)
 
 
-def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[Sequence[Any], ...]:
+def encode_batch(requests: Sequence[AppendRequest], binary: bool) -> tuple[Any, ...]:
     """Return the array arguments, from `p_streams` to `t_tag`.
 
     Args:
