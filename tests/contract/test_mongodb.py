@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 
-from lexigram.events.buses.dead_letter import DeadLetterStore
-from lexigram.events.exceptions import ConcurrencyError, EventValidationError
+from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterStore
+from lexigram.events.exceptions import ConcurrencyError, EventStoreConnectionError, EventValidationError
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.event import Event
 from lexigram.events.sagas.mongodb import MongoDBSagaStore
 from lexigram.events.sagas.store import SagaStore
+from lexigram.events.sagas.types import SagaRecord
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.mongodb.checkpoint_store import MongoDBCheckpointStore
 from lexigram.events.stores.mongodb.config import MongoDBConfig
@@ -158,3 +159,37 @@ async def test_logs_in_one_database_do_not_see_each_other(mongo_url: str) -> Non
         MongoDBEventStore(None, MongoDBConfig(uri=mongo_url, events_collection="x", snapshots_collection="x"))
     with pytest.raises(EventValidationError, match="needs pymongo's AsyncMongoClient"):
         MongoDBEventStore(MongoClient(mongo_url, connect=False))
+
+
+@pytest.mark.parametrize("derived", ["checkpoints", "counters", "sagas", "dead_letters"])
+async def test_a_log_is_not_kept_in_a_collection_of_another_one(mongo_url: str, derived: str) -> None:
+    """Whichever was there first, the other one is refused at once; it hung, or both wrote into one collection."""
+
+    def store(database: str, name: str) -> MongoDBEventStore:
+        names = {"events_collection": name, "counters_collection": f"{name}_counters"}
+        return MongoDBEventStore(None, MongoDBConfig(uri=mongo_url, database=database, **names))
+
+    async def use(events: MongoDBEventStore) -> None:
+        async with events, MongoDBCheckpointStore(events) as checkpoints, MongoDBSagaStore(events) as sagas:
+            async with MongoDBDeadLetterStore(events) as letters:
+                await events.append("a", added("1", "2"))
+                await events.compact("a", 1)
+                await checkpoints.save_checkpoint("p", 1)
+                await sagas.create(SagaRecord("s", "n"))
+                await letters.save(DeadLetterEntry(entry_id="e", event=added("x")[0], handler_name="h", error="no"))
+
+    databases = [f"lx_{uuid4().hex}" for _ in range(2)]
+    try:
+        async with asyncio.timeout(20):
+            await use(store(databases[0], "g"))
+            with pytest.raises(EventStoreConnectionError, match=f"'g_{derived}' holds something else than events"):
+                await store(databases[0], f"g_{derived}").connect()
+            async with store(databases[1], f"g_{derived}") as log:
+                await log.append("a", added("1"))
+                with pytest.raises(EventStoreConnectionError, match=f"'g_{derived}' holds the events of another log"):
+                    await use(store(databases[1], "g"))
+                assert await log.append("a", added("2")) == 2
+    finally:
+        async with AsyncMongoClient[Any](mongo_url) as client:
+            for database in databases:
+                await client.drop_database(database)

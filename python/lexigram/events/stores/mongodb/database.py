@@ -166,11 +166,29 @@ class MongoDatabase:
             await attempt(create, "creating indexes", EventStoreConnectionError, self.settings.timeout_seconds)
         root._indexed.add(collection.name)
 
+    async def _check_kind(self, collection: Any) -> None:
+        """Raise unless a collection is empty or holds what its name says: commits of a log, or none."""
+        found = await self.read(lambda: collection.find_one({}, {"q": 1, "a": 1}), "looking at a collection")
+        is_log = found is not None and found.keys() >= {"q", "a"}
+        if found is not None and is_log != (collection.name == self.settings.events):
+            raise EventStoreConnectionError(
+                f"the MongoDB collection {collection.name!r} holds "
+                f"{'the events of another log' if is_log else 'something else than events'}; choose another name in "
+                "events_collection (other collections are named after it, such as <events_collection>_checkpoints)"
+            )
+
     async def open_collection(self, name: str, indexes: tuple[Index, ...]) -> Any:
-        """Connect, as `open` does, and return a collection with its indexes created."""
+        """Connect, as `open` does, and return a collection with its indexes created.
+
+        Raises:
+            EventStoreConnectionError: LEX_ERR_EVT_014, also if it is a log and should be none, or the other way round.
+        """
         await self.open()
         try:
             collection = self.collection(name=name)
+            await self._check_kind(collection)
+            if name == self.settings.events:
+                await self._check_kind(self.collection(name=self.settings.counters))
             await self.ensure_indexes(collection, indexes)
         except BaseException:
             await self.close()
