@@ -45,6 +45,8 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
     def __init__(self, store: InMemoryEventStore) -> None:
         super().__init__(store)
         self._batches: list[Batch] = []
+        self._fresh: list[Batch] = []
+        """Those of them that were not stored before."""
         self._pending = PendingEvents()
         self._handlers: list[BeforeStoring] = []
 
@@ -82,6 +84,7 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
 
     async def _rollback(self) -> None:
         self._batches.clear()
+        self._fresh.clear()
 
     def add(self, batch: Batch, condition: ResolvedCondition | None) -> int:
         """Check an append, keep it for the commit and return its version."""
@@ -92,7 +95,7 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
             self.on_commit(lambda: _stamp(batch.events, again.shifted(Appended(last.version, last.sequence_number))))
             return again.version
         log = self.resource.log
-        pending = [earlier for earlier in self._batches if earlier.stream_id == batch.stream_id]
+        pending = [earlier for earlier in self._fresh if earlier.stream_id == batch.stream_id]
         offset = sum(len(earlier.events) for earlier in pending)
         expected = batch.expected_version
         if expected is not None:
@@ -110,9 +113,10 @@ class MemoryUnitOfWork(AbstractUnitOfWork):
         if stored is not None:
             self._batches.append(batch)
             return stored[0]
-        if condition is not None and any(self._matches(condition, earlier) for earlier in self._batches):
+        if condition is not None and any(self._matches(condition, earlier) for earlier in self._fresh):
             raise ConcurrencyError("an event of this unit of work matches the condition; nothing was written")
         self._batches.append(batch)
+        self._fresh.append(batch)
         version = int(log.bounds(batch.stream_id)[1]) + offset + len(batch.events)
         self._pending.add(batch.stream_id, ids, version, batch)
         return version

@@ -242,6 +242,17 @@ class UnitOfWorkContract:
             ]
         assert await store.head() == 6
 
+    async def test_what_was_stored_before_is_not_counted_again(self, store: AbstractEventStore) -> None:
+        """A unit that repeats an append and goes on after it expects the versions that there are."""
+        first, second = added("1"), added("2")
+        await store.append("a", first)
+        async with store.unit_of_work():
+            assert await store.append("a", first, expected_version=0) == 1
+            assert await store.append("a", second, expected_version=1) == 2
+            assert await store.append("a", added("3")) == 3
+        assert skus(await store.read("a")) == ["1", "2", "3"]
+        assert second[0].version == 2
+
     async def test_callbacks_run_after_commit_only(self, store: AbstractEventStore) -> None:
         """`on_commit` in order after a commit, `on_rollback` after a rollback."""
         calls: list[str] = []

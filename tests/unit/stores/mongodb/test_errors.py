@@ -15,6 +15,7 @@ from pymongo.errors import (
 )
 
 from lexigram.events.exceptions import EventLoadError, EventPersistenceError, EventStoreConnectionError
+from lexigram.events.stores.mongodb import MongoDBEventStore
 from lexigram.events.stores.mongodb.errors import attempt, clear_error, is_refused, is_transient
 
 AWAY = [AutoReconnect("x"), NotPrimaryError("x"), ServerSelectionTimeoutError("x"), WriteConcernError("x", 64)]
@@ -68,3 +69,11 @@ async def test_attempts_end_with_success_or_in_time() -> None:
     failures = [OperationFailure("no", 13)]
     with pytest.raises(EventLoadError):
         await attempt(call, "x", EventLoadError, 5.0)
+
+
+@pytest.mark.parametrize("address", ["mongodb://u:secret@h:99999/", "mongodb://u:secret@h/?authMechanism=no"])
+async def test_an_address_that_the_driver_refuses_is_an_error_of_connecting(address: str) -> None:
+    """Without the password."""
+    with pytest.raises(EventStoreConnectionError) as caught:
+        await MongoDBEventStore(None, address).connect()
+    assert "secret" not in str(caught.value)

@@ -212,7 +212,7 @@ class MongoDatabase:
             limits = {name: value for name, value in limits.items() if name.lower() not in asked}
             try:
                 self._client = AsyncMongoClient(self.settings.url, **limits)
-            except DRIVER_ERRORS as error:
+            except (*DRIVER_ERRORS, ValueError) as error:  # the latter of a port that is none
                 raise clear_error(error, "connecting", EventStoreConnectionError) from error
             database = self._client
         if isinstance(database, AsyncMongoClient):
