@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from datetime import date
 from decimal import Decimal
-from itertools import pairwise
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lexigram.events import DomainEvent, EventPersistenceError, EventValidationError, InMemoryEventStore, event_type
+from lexigram.events import (
+    DomainEvent,
+    EventPersistenceError,
+    EventValidationError,
+    InMemoryEventStore,
+    SqliteEventStore,
+    event_type,
+)
 from lexigram.events.messages.codec import EventCodec
 from lexigram.events.messages.registry import EventTypeRegistry
 from lexigram.events.stores.interchange import export_events, import_events
@@ -64,9 +74,7 @@ async def contents(store: Any) -> list[Any]:
     return [(e.sequence_number, e.version, e.event_id, e) for e in await store.read_all()]
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [*pairwise((*BACKENDS, "memory")), ("postgres", "sqlite"), ("redis", "sqlite")]
-)
+@pytest.mark.parametrize(("first", "second"), list(permutations(BACKENDS, 2)))
 async def test_a_copy_is_exact(make_store: MakeStore, first: str, second: str) -> None:
     """Ids, versions, positions, holes, counters of removed streams, tags, unknown events: all as in the source."""
     async with make_store(first) as source, make_store(second) as target:
@@ -111,6 +119,41 @@ async def test_an_interrupted_copy_goes_on(
                 result = await migrate(source, target, batch_size=2)
                 assert result.events_migrated == await source.get_events_count() - 2 * batches_before
                 assert await verify_migration(source, target) == (True, [])
+
+
+COPYING = """
+import asyncio, sys
+from lexigram.events import SqliteEventStore, migrate
+
+async def main():
+    async with SqliteEventStore(sys.argv[1]) as source, SqliteEventStore(sys.argv[2]) as target:
+        await migrate(source, target, batch_size=20, on_progress=lambda done, head: print(done, flush=True))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_copy_goes_on(tmp_path: Path) -> None:
+    """kill -9 anywhere in it: the next call copies what is missing, and both logs are equal in the end."""
+    where = [str(tmp_path / name) for name in ("source.db", "target.db")]
+    async with SqliteEventStore(where[0]) as source, SqliteEventStore(where[1]) as target:
+        for number in range(200):
+            await source.append(f"s{number % 7}", [Sold(sku=str(n)) for n in range(10)])
+        await source.compact("s3", 90)
+        copied = 0
+        for reports in (2, 5, 9):
+            process = subprocess.Popen([sys.executable, "-c", COPYING, *where], stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            for _ in range(reports):
+                progress = int(await asyncio.to_thread(process.stdout.readline))
+            process.kill()
+            process.communicate()
+            assert progress > copied, "it went on where the last one was killed"
+            copied = progress
+        result = await migrate(source, target)
+        assert 0 < result.events_migrated <= await source.head() - copied
+        assert await verify_migration(source, target) == (True, [])
+        assert await contents(target) == await contents(source)
 
 
 async def test_a_target_with_other_events_is_refused_and_unchanged() -> None:
