@@ -80,10 +80,10 @@ async def follow(store: Any, position: int = 0) -> AsyncIterator[int]:
             await asyncio.sleep(0.02)
 
 
-async def follow_until(store: Any, position: int, seconds: float) -> None:
-    """Follow the log from its beginning up to a position."""
+async def follow_until(store: Any, position: int, seconds: float, after: int = 0) -> None:
+    """Follow the log up to a position, in so many seconds at most."""
     async with asyncio.timeout(seconds):
-        async for seen in follow(store):
+        async for seen in follow(store, after):
             if seen >= position:
                 return
 

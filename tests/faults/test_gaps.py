@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,55 @@ async def test_nothing_is_skipped_while_writers_hold_their_work_open(
 ) -> None:
     """Order is kept, positions have no gap, and an event at or below the head can be read."""
     await storm(backend, address(backend, request, tmp_path, 90), EVENTS)
+
+
+SLOW_INSERT = """
+CREATE OR REPLACE FUNCTION {schema}.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON {events} FOR EACH ROW WHEN (NEW.payload::text LIKE '%"number":-1%') EXECUTE FUNCTION {schema}.slow()
+"""
+SLOW_SCRIPT = """local function now() local t = redis.call('TIME'); return t[1] * 1000 + t[2] / 1000 end
+local begun = now()
+while now() < begun + 100 do end"""
+
+
+async def append_slowly(backend: str, store: Any, stream: str) -> None:
+    """Append an event by a statement that takes the server, or the one that writes to the file, a tenth of a second."""
+    append = store.append(stream, [Noted(number=-1)])
+    if backend == "sqlite":
+        await asyncio.gather(append, store.engine.run(lambda _: time.sleep(0.1)))
+    elif backend == "redis":
+        await asyncio.gather(append, store.log.connection.read("EVAL", SLOW_SCRIPT, 0))
+    else:
+        await append
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "redis"])
+async def test_nothing_is_skipped_behind_a_slow_statement(
+    backend: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """It holds the others up or is overtaken; either way what readers have seen is followed by what comes next."""
+    goal, chance = 5_000, random.Random(7)
+    where = address(backend, request, tmp_path, 95)
+    async with open_store(backend, where) as first, open_store(backend, where) as second:
+        if backend == "postgres":
+            names = first.engine.names  # type: ignore[attr-defined]
+            for statement in SLOW_INSERT.format(events=names.events, schema=where.schema_name).strip().split(";\n"):
+                await first.engine.execute(statement)  # type: ignore[attr-defined]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(follow(second, goal))
+                group.create_task(page(first, goal, random.Random(8)))
+                for number in range(4):
+                    group.create_task(write((first, second)[number % 2], chance, goal))
+                begun = time.monotonic()
+                for number in range(6):
+                    await append_slowly(backend, (first, second)[number % 2], f"slow{number}")
+                assert time.monotonic() - begun >= 0.6, "they are slow"
+            slow = [event for event in await first.read_all() if event.number == -1]
+            assert len(slow) == 6
+        finally:
+            if backend == "postgres":
+                await first.engine.execute(f"DROP TRIGGER slow ON {names.events}")  # type: ignore[attr-defined]
 
 
 @pytest.mark.soak

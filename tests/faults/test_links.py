@@ -12,7 +12,7 @@ import pytest
 
 from lexigram.events.stores.mongodb.config import MongoDBConfig
 from tests.backends import open_store
-from tests.faults.batches import batch, check_log, post_unit
+from tests.faults.batches import batch, check_log, follow_until, post_unit
 from tests.postgres_schemas import EmptySchemas
 from tools.services import Services
 
@@ -133,7 +133,10 @@ async def test_a_slow_link_changes_nothing_but_time(link: Link) -> None:
         direct = await stack.enter_async_context(link.store(through=False))
         store = await stack.enter_async_context(link.store())
         await link.spoil(*SLOW)
+        total = 2 * sum(1 + n % 3 for n in range(60)) + 5 * 3
         await asyncio.gather(
+            follow_until(store, total, 60),
+            follow_until(direct, total, 60),
             *(store.append(f"s{n % 3}", batch(f"slow{n}", 1 + n % 3)) for n in range(60)),
             *(direct.append(f"s{n % 3}", batch(f"fast{n}", 1 + n % 3)) for n in range(60)),
             *(post_unit(store, f"unit{n}") for n in range(5)),
