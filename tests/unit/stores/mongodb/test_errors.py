@@ -71,9 +71,8 @@ async def test_attempts_end_with_success_or_in_time() -> None:
         await attempt(call, "x", EventLoadError, 5.0)
 
 
-@pytest.mark.parametrize("address", ["mongodb://u:secret@h:99999/", "mongodb://u:secret@h/?authMechanism=no"])
-async def test_an_address_that_the_driver_refuses_is_an_error_of_connecting(address: str) -> None:
+async def test_an_address_that_the_driver_refuses_is_an_error_of_connecting() -> None:
     """Without the password."""
     with pytest.raises(EventStoreConnectionError) as caught:
-        await MongoDBEventStore(None, address).connect()
+        await MongoDBEventStore(None, "mongodb://u:secret@h:99999/").connect()
     assert "secret" not in str(caught.value)
