@@ -78,9 +78,13 @@ def test_the_guarantees_table_cites_tests_that_exist() -> None:
 
 
 def test_the_table_of_backends_links_to_tests_that_exist() -> None:
-    """A link to a test file is named after one of its tests."""
+    """A link to a test file is named after one of its tests, and no cell of the table is without one."""
     text = (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
     links = re.findall(r"\[([^\]]+)\]\(\.\./((?:tests|python)/[\w/]+/(?:test_|_store)\w+\.py)\)", text)
     assert len(links) >= 20
     tests = [(f"def test_{words.replace(' ', '_')}", file) for words, file in links]
     assert not [(test, file) for test, file in tests if test not in (ROOT / file).read_text(encoding="utf-8")]
+    table = text.partition("What each of them guarantees")[2].partition("\n\n")[2].partition("\n\n")[0]
+    cells = [cell for row in table.splitlines()[2:] for cell in row.strip("| ").split(" | ")[1:]]
+    assert len(cells) >= 5 * 8
+    assert not [cell for cell in cells if "](../" not in cell]

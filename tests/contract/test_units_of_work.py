@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from lexigram.events.buses.dead_letter import DeadLetterEntry, DeadLetterFilter, DeadLetterStore
 from lexigram.events.config import EventsConfig
 from lexigram.events.di.backends import COMPANIONS, StoreSet
-from lexigram.events.exceptions import EventPersistenceError
+from lexigram.events.exceptions import EventPersistenceError, EventStoreError
 from lexigram.events.sagas.types import SagaRecord
 from lexigram.events.stores.checkpoints import InMemoryCheckpointStore
 from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
@@ -62,6 +63,32 @@ async def test_a_claim_that_was_rolled_back_is_free_at_once(make_store: MakeStor
                     raise RuntimeError
             assert not await marks.is_processed("mailer", "m-1")
         assert await marks.claim("mailer", "m-1")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_statements_of_your_own_where_there_is_a_transaction(make_store: MakeStore, backend: str) -> None:
+    """On your own tables they commit and roll back with its appends; elsewhere they are an error that says so."""
+    table = f"own_{uuid4().hex[:8]}"
+    async with make_store(backend) as store:
+        if backend not in ("sqlite", "postgres"):
+            with pytest.raises(EventStoreError, match="no SQL"):
+                async with store.unit_of_work() as unit:
+                    await store.append("a", added("1"))
+                    await unit.execute(f"CREATE TABLE {table} (n INTEGER)")
+            assert await store.head() == 0
+            return
+        for error in (InterruptedError, None):
+            with pytest.raises(error) if error else nullcontext():
+                async with store.unit_of_work() as unit:
+                    await unit.execute(f"CREATE TABLE {table} (n INTEGER)")
+                    await store.append("a", added("1"))
+                    await unit.execute(f"INSERT INTO {table} VALUES (?)", (7,))
+                    if error:
+                        raise error
+            assert await store.head() == (0 if error else 1)
+        async with store.unit_of_work() as unit:
+            assert await unit.fetch_all(f"SELECT n FROM {table}") == [(7,)]
+            await unit.execute(f"DROP TABLE {table}")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
