@@ -8,11 +8,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from lexigram.events import Command, DomainEvent, Event, IntegrationEvent, SqliteEventStore
+from lexigram.events import (
+    Command,
+    CommandBusImpl,
+    DomainEvent,
+    Event,
+    InMemoryEventStore,
+    IntegrationEvent,
+    SqliteEventStore,
+)
+from lexigram.events.decorators.idempotent import idempotent
+from lexigram.events.stores.idempotency import InMemoryIdempotencyStore
+from lexigram.events.stores.inbox import Inbox
 
 
 class Plain(DomainEvent):
@@ -121,3 +132,47 @@ def test_a_property_below_a_field_of_its_name_wins() -> None:
     """What a subclass computes replaces the field, as in any Python class."""
     assert Fixed(amount=1).amount == 7
     assert Fixed(amount=1).double == 14
+
+
+class CancelConcert(Command):
+    """A command with fields that have the names of an event's metadata."""
+
+    event_id: UUID
+    actor_id: str = "a singer"
+
+
+class Cancelled(DomainEvent):
+    pass
+
+
+class Refund(Command):
+    pass
+
+
+async def test_a_command_is_known_by_its_own_id() -> None:
+    """Not by a field `event_id`: several commands about one concert are several messages."""
+    concert = uuid4()
+    first, second = CancelConcert(event_id=concert), CancelConcert(event_id=concert)
+
+    handled: list[Any] = []
+    store = InMemoryEventStore()
+    once = Inbox("shop", store, InMemoryIdempotencyStore()).handler(handled.append)
+    assert [await once(command) for command in (first, second, first)] == [True, True, False]
+    assert handled == [first, second]
+
+    @idempotent()
+    async def cancel(command: CancelConcert) -> UUID:
+        return command.id
+
+    assert [await cancel(command) for command in (first, second)] == [first.id, second.id]
+
+
+async def test_what_a_command_s_handler_makes_is_caused_by_the_command() -> None:
+    """Whatever fields the command has."""
+    bus = CommandBusImpl()
+    bus.register(CancelConcert, lambda command: (Cancelled(), Refund()))
+    command = CancelConcert(event_id=uuid4())
+    event, refund = await bus.dispatch(command)
+    assert (event.causation_id, event.correlation_id, event.actor_id) == (command.id, command.id, None)
+    assert refund.metadata.causation_id == refund.metadata.correlation_id == command.id
+    assert refund.metadata.user_id is None

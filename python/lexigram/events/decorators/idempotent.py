@@ -12,6 +12,7 @@ from lexigram.contracts.core.result import Err
 from lexigram.events.decorators._around import message_of
 from lexigram.events.decorators.idempotency_cache import IdempotencyCache
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.context import id_of
 
 P = ParamSpec("P")
 
@@ -121,10 +122,10 @@ def clear_idempotency_cache() -> None:
 
 def _own_key(message: Any) -> str:
     """Return the key a message brings along."""
-    for name in ("idempotency_key", "event_id", "id"):
-        key = getattr(message, name, None)
-        if key is not None:
-            return str(key)
+    key = getattr(message, "idempotency_key", None)
+    key = id_of(message) if key is None else key
+    if key is not None:
+        return str(key)
     raise EventValidationError(
         f"{type(message).__name__} has neither idempotency_key nor id; give @idempotent a key_func", field="key_func"
     )

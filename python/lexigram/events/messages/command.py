@@ -68,7 +68,7 @@ class Command(NativeMessage, ContractCommand[TResult]):
 
 
 class IdempotentCommand(Command[TResult], ContractIdempotentCommand[TResult]):
-    """A command that is carried out once per `idempotency_key`, however often it is sent."""
+    """A command that may be sent again: under `@idempotent` its handler runs once per `idempotency_key`."""
 
     idempotency_key: str | None = None
 

@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from lexigram.contracts.events.messages import MessageMetadata
+from lexigram.contracts.events.messages import Message, MessageMetadata
 from lexigram.events import _core
+
+
+def id_of(message: Any) -> Any:
+    """Return the id of a message, or None if it has none; a field `event_id` of a command or query is no id of its own."""
+    found = None if isinstance(message, Message) else getattr(message, "event_id", None)
+    return getattr(message, "id", None) if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,9 @@ class MessageContext:
     @classmethod
     def of(cls, message: Any) -> MessageContext:
         """Return the context that handling `message` establishes; an event, command or query."""
-        message_id = getattr(message, "event_id", None) or getattr(message, "id", None)
+        message_id = id_of(message)
         metadata = getattr(message, "metadata", None)
+        ids = metadata if isinstance(message, Message) else message
         if isinstance(metadata, Mapping):
             custom: Mapping[str, Any] = metadata
             user_id, tenant_id = metadata.get("user_id"), metadata.get("tenant_id")
@@ -49,9 +56,9 @@ class MessageContext:
             user_id, tenant_id = getattr(metadata, "user_id", None), getattr(metadata, "tenant_id", None)
         return cls(
             message_id=message_id,
-            correlation_id=getattr(message, "correlation_id", None) or message_id,
-            causation_id=getattr(message, "causation_id", None),
-            user_id=getattr(message, "actor_id", None) or user_id,
+            correlation_id=getattr(ids, "correlation_id", None) or message_id,
+            causation_id=getattr(ids, "causation_id", None),
+            user_id=getattr(ids, "actor_id", None) or user_id,
             tenant_id=tenant_id,
             traceparent=custom.get("traceparent"),
             custom=custom,

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.context import id_of
 from lexigram.events.middleware.base import AbstractMiddleware, NextHandler
 
 _SECRET_PARTS = ("password", "passwd", "secret", "token", "api_key", "apikey", "credential", "authorization", "private")
@@ -55,8 +56,7 @@ class LoggingMiddleware(AbstractMiddleware[Any, Any]):
 
     def _write(self, level: int, message: Any, started: float, outcome: str) -> None:
         """Log one line."""
-        message_id = getattr(message, "event_id", None) or getattr(message, "id", None)
-        text, values = "%s %s %s in %.2f ms", [type(message).__name__, message_id, outcome]
+        text, values = "%s %s %s in %.2f ms", [type(message).__name__, id_of(message), outcome]
         values.append((time.perf_counter() - started) * 1000)
         if self._include_data:
             text += ": %s"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from lexigram.events.exceptions import ConcurrencyError, EventValidationError
+from lexigram.events.messages.context import id_of
 from lexigram.events.stores._validation import check_text
 from lexigram.events.stores.idempotency import check_expiry
 
@@ -71,7 +72,7 @@ class Inbox:
 
         @functools.wraps(handle)
         async def handle_once(message: Any) -> bool:
-            message_id = getattr(message, "event_id", None) or getattr(message, "id", None)
+            message_id = id_of(message)
             if message_id is None:
                 raise EventValidationError(f"{type(message).__name__} has no id to be recognised by", field="message")
             return await self.once(message_id, lambda: handle(message))

@@ -6,6 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -28,7 +29,14 @@ class SuiteShipOrder(Command[None]):
     order: str
 
 
+class SuiteCancelSeat(Command[None]):
+    """A command with a field that is called like an event's id."""
+
+    event_id: UUID
+
+
 default_registry.register(SuiteShipOrder)
+default_registry.register(SuiteCancelSeat)
 
 
 async def eventually(is_done: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
@@ -112,6 +120,15 @@ class OutboxContract:
             "SuiteShipOrder",
         ]
         await events.close()
+
+    async def test_a_field_event_id_does_not_make_a_command_an_event(self, outbox: AbstractOutboxStore) -> None:
+        """Commands are told apart by their own id, whatever fields they have."""
+        concert = uuid4()
+        commands = [SuiteCancelSeat(event_id=concert), SuiteCancelSeat(event_id=concert)]
+        for command in commands:
+            await outbox.put(command)
+        waiting = {entry.entry_id: entry.message for entry in await outbox.get_pending()}
+        assert waiting == {str(command.id): command for command in commands}
 
     async def test_what_was_appended_before_is_not_delivered(self, outbox: AbstractOutboxStore) -> None:
         """A new outbox begins at the head of the log."""

@@ -10,7 +10,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
+from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events.exceptions import EventValidationError
+from lexigram.events.messages.context import id_of
 from lexigram.events.messages.event import DomainEvent
 
 
@@ -92,13 +94,11 @@ def as_event(message: Any, key: str | None) -> tuple[Any, str]:
     Raises:
         EventValidationError: LEX_ERR_EVT_024, it has no id.
     """
-    found = getattr(message, "event_id", None)
-    if found is not None:
-        return message, key or str(message.aggregate_id or found)
-    for name in ("id", "message_id"):
-        found = getattr(message, name, None)
-        if found is not None:
-            break
+    if isinstance(message, ContractEvent):
+        return message, key or str(message.aggregate_id or message.event_id)
+    found = id_of(message)
+    if found is None:
+        found = getattr(message, "message_id", None)
     if found is None:
         raise EventValidationError(f"{type(message).__name__} has no id to be recognised by", field="message")
     message_id = found if isinstance(found, UUID) else UUID(str(found))

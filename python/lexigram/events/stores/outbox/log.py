@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.exceptions import ConcurrencyError
 from lexigram.events.stores._primitives import ReadRequest
 from lexigram.events.stores.outbox.entry import OutboxEntry, OutboxMessage
@@ -108,7 +109,7 @@ class LogOutboxStore(AbstractOutboxStore):
 
     def _entry(self, event: Any, stream_id: str, lane: int) -> OutboxEntry:
         created_at, position = event.occurred_at, event.sequence_number
-        if isinstance(event, OutboxMessage) and hasattr(event.message, "event_id"):
+        if isinstance(event, OutboxMessage) and isinstance(event.message, DomainEvent):
             event = event.message  # an event that was put: publishers get it like any other
         encoded = self.codec.encode(event)
         return OutboxEntry.of(
