@@ -17,6 +17,9 @@ import pytest
 from lexigram.events.exceptions import EventStoreConnectionError
 from lexigram.events.stores.base import AbstractEventStore
 from lexigram.events.testing.samples import added
+from tests.backends import MakeStore, make_store
+
+__all__ = ["make_store"]
 
 SERVERS = ("postgres", "mongo", "redis")
 
@@ -153,6 +156,27 @@ async def test_a_sqlite_file_that_another_program_keeps_locked_is_waited_for(
         other.close()
         await append_patiently(store, "2")
         await follower.until(lambda: len(follower.seen) == 2)
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+async def test_a_position_behind_the_end_is_mentioned(
+    make_store: MakeStore, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has begun anew, perhaps. At its very end, or in an empty one from the beginning, nothing is wrong."""
+    async with make_store(backend) as store:
+        for position in (0, 1):
+            following = asyncio.ensure_future(anext(aiter(store.subscribe(position))))
+            await asyncio.sleep(0.05)
+            assert not following.done()
+            await store.append("a", added("1"))
+            await asyncio.wait_for(following, 20)
+        assert caplog.records == []
+        following = asyncio.ensure_future(anext(aiter(store.subscribe(9))))
+        async with asyncio.timeout(20):
+            while "begins behind position 9, but the log ends at 2" not in caplog.text:
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.wait((following,))
 
 
 @pytest.mark.parametrize("server", SERVERS)

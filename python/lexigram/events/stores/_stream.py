@@ -161,7 +161,7 @@ class EventStreamMixin(EventStorePrimitives):
         looks without being woken. Stop by leaving the loop, by cancelling the task or with `aclose()`.
 
         While the server is away it waits, tries again after growing pauses of up to 5 s, and goes on from its position;
-        the log says so once per outage.
+        the log says so once per outage. It also says so if `from_position` lies behind the end of the events.
 
         Args:
             from_position: Last position processed (exclusive).
@@ -191,6 +191,13 @@ class EventStreamMixin(EventStorePrimitives):
                     pause = min(pause * 2 or _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
                     await self._wakeup.wait(seen, pause)
                     continue
+                if position and not has_read and not page.events and (head := await self.head()) < position:
+                    _log.warning(
+                        "a subscription begins behind position %d, but the log ends at %d and may have begun anew: it "
+                        "yields nothing until the log gets there",
+                        position,
+                        head,
+                    )
                 has_read, pause = True, 0.0
                 for event in page.events:
                     yield event
