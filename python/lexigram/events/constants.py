@@ -11,6 +11,15 @@ ENV_NESTED_DELIMITER: Final = "__"
 MAX_STREAM_ID_LENGTH: Final = 255
 """Longest stream id in characters; the shortest limit among the backends' index keys."""
 
+TABLE_NAME_PATTERN: Final = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
+"""Of tables, schemas and collections; PostgreSQL keeps 63 characters."""
+
+NAMESPACE_PATTERN: Final = r"[A-Za-z_][A-Za-z0-9_:.-]{0,62}"
+"""Of a namespace of Redis keys."""
+
+DATABASE_NAME_PATTERN: Final = r"""[^/\\. "$\0]{1,63}"""
+"""Of a MongoDB database."""
+
 
 class StoreType(StrEnum):
     """Event store backends by name."""

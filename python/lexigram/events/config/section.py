@@ -28,7 +28,7 @@ _ALLOW_UNKNOWN = "LEX_CONFIG_ALLOW_UNKNOWN"  # the framework's own switch
 
 
 def setting(default: Any, **limits: Any) -> Any:
-    """Declare a field with limits: `ge`, `gt`, `le` for numbers, `choices` for texts (compared without case)."""
+    """Declare a field with limits: `ge`, `gt`, `le` for numbers; `choices` (in any case) or a `pattern` for texts."""
     return dataclasses.field(default=default, metadata={"limits": limits})
 
 

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import ClassVar
 
 from lexigram.events.config.section import ConfigSection, address_aliases, section, setting
+from lexigram.events.constants import DATABASE_NAME_PATTERN, NAMESPACE_PATTERN, TABLE_NAME_PATTERN
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.types import SnapshotStrategy
 from lexigram.validation import SecretStr, field_validator
@@ -63,11 +64,11 @@ class PostgresEventStoreConfig(ConfigSection):
     pool_min_size: int = setting(5, ge=0)
     pool_max_size: int = setting(20, ge=1)
     command_timeout: float = setting(60.0, gt=0)
-    events_table: str = "events"
-    snapshots_table: str = "snapshots"
+    events_table: str = setting("events", pattern=TABLE_NAME_PATTERN)
+    snapshots_table: str = setting("snapshots", pattern=TABLE_NAME_PATTERN)
     auto_create_tables: bool = True
-    schema_name: str | None = None
-    table_prefix: str = ""
+    schema_name: str | None = setting(None, pattern=TABLE_NAME_PATTERN)
+    table_prefix: str = setting("", pattern=f"({TABLE_NAME_PATTERN})?")
     payload_format: str = setting("json", choices=("json", "jsonb", "binary"))
     lock_timeout: float = setting(30.0, gt=0)
     reconnect_timeout: float = setting(20.0, ge=0)
@@ -88,9 +89,9 @@ class MongoDBEventStoreConfig(ConfigSection):
     ALIASES: ClassVar[Mapping[str, str]] = {**address_aliases("connection_string"), "database": "database_name"}
 
     connection_string: SecretStr
-    database_name: str = "events"
-    events_collection: str = "domain_events"
-    snapshots_collection: str = "snapshots"
+    database_name: str = setting("events", pattern=DATABASE_NAME_PATTERN)
+    events_collection: str = setting("domain_events", pattern=TABLE_NAME_PATTERN)
+    snapshots_collection: str = setting("snapshots", pattern=TABLE_NAME_PATTERN)
     max_pool_size: int = setting(10, ge=1)
     server_selection_timeout: int = setting(30000, ge=1)
 
@@ -108,7 +109,7 @@ class RedisEventStoreConfig(ConfigSection):
     ALIASES: ClassVar[Mapping[str, str]] = address_aliases("url")
 
     url: SecretStr | None = None
-    namespace: str = "lexigram:events"
+    namespace: str = setting("lexigram:events", pattern=NAMESPACE_PATTERN)
     max_connections: int = setting(20, ge=1)
     command_timeout: float = setting(60.0, gt=0)
     require_durable: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, get_args, get_origin
@@ -129,6 +130,8 @@ def _limited(value: Any, where: str, limits: Mapping[str, Any]) -> Any:
             if str(value).strip().lower() == choice.lower():
                 return choice
         raise _wrong(where, "one of " + ", ".join(limits["choices"]), value)
+    if "pattern" in limits and re.fullmatch(limits["pattern"], value) is None:
+        raise _wrong(where, f"a text that matches {limits['pattern']}", value)
     checks: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
         "ge": ("of at least", lambda a, b: a >= b),
         "gt": ("greater than", lambda a, b: a > b),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from lexigram.events.constants import TABLE_NAME_PATTERN
 from lexigram.events.exceptions import EventValidationError
 
-_TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_TABLE_NAME: Final = re.compile(TABLE_NAME_PATTERN)
 
 
 def validate_table_name(table_name: str, field: str = "table_name") -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 from lexigram.events.config.section import ConfigSection, address_aliases, section, setting
+from lexigram.events.constants import DATABASE_NAME_PATTERN, TABLE_NAME_PATTERN
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.stores.identifiers import validate_table_name
 from lexigram.validation import SecretStr, field_validator
@@ -22,10 +24,10 @@ class MongoDBConfig(ConfigSection):
     ALIASES: ClassVar[Mapping[str, str]] = {**address_aliases("uri"), "database_name": "database"}
 
     uri: SecretStr
-    database: str = "events"
-    events_collection: str = "events"
-    snapshots_collection: str = "snapshots"
-    counters_collection: str = "counters"
+    database: str = setting("events", pattern=DATABASE_NAME_PATTERN)
+    events_collection: str = setting("events", pattern=TABLE_NAME_PATTERN)
+    snapshots_collection: str = setting("snapshots", pattern=TABLE_NAME_PATTERN)
+    counters_collection: str = setting("counters", pattern=TABLE_NAME_PATTERN)
     max_pool_size: int = setting(100, ge=1)
     auto_create_indexes: bool = True
 
@@ -64,7 +66,7 @@ class MongoSettings:
                 f"got {self.events!r}, {self.snapshots!r} and {self.counters!r}",
                 field="events_collection",
             )
-        if not self.database or len(self.database) > 63 or set(self.database) & set('/\\. "$\0'):
+        if re.fullmatch(DATABASE_NAME_PATTERN, self.database) is None:
             raise EventValidationError(
                 f"database must be the name of a MongoDB database, got {self.database!r}", field="database"
             )

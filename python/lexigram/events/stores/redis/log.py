@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lexigram.events.constants import NAMESPACE_PATTERN
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventValidationError
 from lexigram.events.stores._loop_lock import LoopLock
 from lexigram.events.stores._primitives import Appended, StreamBounds
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NAMESPACE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_:.-]{0,62}")
+_NAMESPACE: Final = re.compile(NAMESPACE_PATTERN)
 _LARGEST_NUMBER: Final = 2**53
 """Lua counts in doubles."""
 _EVENTS_AT_ONCE: Final = 1000
