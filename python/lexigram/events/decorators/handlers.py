@@ -64,8 +64,8 @@ def query_handler(
     Args:
         query_type: The query class.
         name: Shown instead of the function's name.
-        cacheable: Keep results per query content, or per `cache_key` if the query has one; `skip_cache` on a query
-            asks the handler and renews what is kept. Only what comes through the query bus is cached.
+        cacheable: Keep results per query content, user and tenant, or per `cache_key` if the query has one; `skip_cache` on
+            a query asks the handler and renews what is kept. Only what comes through the query bus is cached.
         cache_ttl: Seconds a result is kept; 300 by default.
         metadata: Kept with the handler.
     """

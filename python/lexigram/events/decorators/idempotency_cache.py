@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
@@ -24,9 +25,9 @@ class IdempotencyCache:
             raise EventValidationError(f"max_size must be at least 1, not {max_size}", field="max_size")
         self._default_ttl = default_ttl
         self._max_size = max_size
-        self._entries: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of a key that has not expired, else `default`."""
         entry = self._entries.get(key)
         if entry is None:
@@ -37,7 +38,7 @@ class IdempotencyCache:
         self._entries.move_to_end(key)
         return entry[1]
 
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+    def set(self, key: Hashable, value: Any, ttl: float | None = None) -> None:
         """Keep a value for `ttl` seconds."""
         self._entries[key] = (time.monotonic() + (self._default_ttl if ttl is None else ttl), value)
         self._entries.move_to_end(key)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from lexigram.contracts.core.result import Err
+from lexigram.contracts.events.messages import Message
 from lexigram.events.buses._handler import HandlerCall
 from lexigram.events.decorators.idempotency_cache import IdempotencyCache
 
-_NOT_CONTENT = frozenset({"id", "timestamp", "metadata", "cache_key", "skip_cache"})
+_OPTIONS = frozenset({"cache_key", "skip_cache"})
+_NOT_CONTENT = frozenset({"id", "timestamp", "metadata"}) | _OPTIONS
 _MISSING = object()
 
 DEFAULT_TTL_SECONDS = 300.0
@@ -35,12 +38,12 @@ class CachedQueryHandler:
     async def __call__(self, query: Any) -> Any:
         """Return the kept result for the query's `cache_key` or content; `skip_cache` renews it. `Err` is not kept."""
         key = cache_key(query)
-        if not getattr(query, "skip_cache", False):
+        if key is not None and not getattr(query, "skip_cache", False):
             result = self._cache.get(key, _MISSING)
             if result is not _MISSING:
                 return result
         result = await self._call(query)
-        if not isinstance(result, Err):
+        if key is not None and not isinstance(result, Err):
             self._cache.set(key, result)
         return result
 
@@ -49,10 +52,52 @@ class CachedQueryHandler:
         self._cache.clear()
 
 
-def cache_key(query: Any) -> str:
-    """Return the query's own `cache_key`, else its class and content; id, time and metadata are not content."""
+def cache_key(query: Any) -> Hashable | None:
+    """Return what queries with the same result have in common; None if that cannot be told.
+
+    It is the query's own `cache_key`, else its class and content with the user and tenant who ask. Its id, time and other
+    metadata are no content, unless the class has declared a field of that name.
+    """
     if own := getattr(query, "cache_key", None):
-        return f"key:{own}"
-    names = [f.name for f in dataclasses.fields(query)] if dataclasses.is_dataclass(query) else list(vars(query))
-    content = ",".join(f"{name}={getattr(query, name)!r}" for name in names if name not in _NOT_CONTENT)
-    return f"{type(query).__module__}.{type(query).__qualname__}({content})"
+        return ("key", own)
+    metadata = getattr(query, "metadata", None)
+    asking = getattr(metadata, "user_id", None), getattr(metadata, "tenant_id", None)
+    try:
+        content = tuple((name, _frozen(getattr(query, name))) for name in _content_of(type(query), query))
+    except TypeError:
+        return None
+    return (type(query), asking, content)
+
+
+def _content_of(query_type: Any, query: Any) -> list[str]:
+    """Return the names of the fields that a result depends on."""
+    bases = query_type.__mro__
+    if not dataclasses.is_dataclass(query_type):
+        return [name for name in vars(query) if name not in _NOT_CONTENT]
+    roots = [Message.__dataclass_fields__, *(base.__dict__.get("__metadata_fields__", {}) for base in bases)]
+    return [
+        f.name
+        for f in dataclasses.fields(query_type)
+        if f.name not in _NOT_CONTENT
+        or (f.name not in _OPTIONS and all(f is not fields.get(f.name) for fields in roots))
+    ]
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return a value as a part of a key, equal only for values of one type; no text, as that may hide a secret.
+
+    Raises:
+        TypeError: It can be changed and is nothing that is looked into.
+    """
+    kind = type(value)
+    if isinstance(value, list | tuple):
+        return kind, tuple(map(_frozen, value))
+    if isinstance(value, set | frozenset):
+        return kind, frozenset(map(_frozen, value))
+    if isinstance(value, Mapping):
+        return kind, frozenset((_frozen(key), _frozen(part)) for key, part in value.items())
+    fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
+    if fields is not None:
+        return kind, tuple(_frozen(getattr(value, name)) for name in fields if hasattr(value, name))
+    hash(value)
+    return kind, value
