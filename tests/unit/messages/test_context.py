@@ -64,6 +64,36 @@ def test_correlation_user_tenant_and_trace_are_passed_on() -> None:
     assert (fourth.metadata.user_id, fourth.metadata.tenant_id) == ("user", "tenant")
 
 
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize("kind", [Do, ContractCommand])
+def test_the_trace_of_a_command_becomes_that_of_its_events(kind: Any) -> None:
+    """Without a span id the command is the parent; a traceparent of its own comes first."""
+    own = f"00-{SPAN * 2}-{SPAN}-00"
+    cases: list[tuple[MessageMetadata, str | None]] = [
+        (MessageMetadata(trace_id=TRACE, span_id=SPAN), f"00-{TRACE}-{SPAN}-01"),
+        (MessageMetadata(trace_id=TRACE), None),
+        (MessageMetadata(trace_id=TRACE, span_id=SPAN, custom={"traceparent": own}), own),
+    ]
+    for metadata, expected in cases:
+        command = kind(metadata=metadata)
+        with message_context(command):
+            event, following = Happened(), Do()
+        wanted = expected or f"00-{TRACE}-{command.id.hex[16:]}-01"
+        assert event.metadata["traceparent"] == following.metadata.custom["traceparent"] == wanted
+        with message_context(event):
+            assert Happened().metadata["traceparent"] == wanted
+
+
+@pytest.mark.parametrize("trace_id", ["", "trace", TRACE.upper(), "0" * 32, TRACE + "0", f"{TRACE}\n"])
+def test_a_trace_id_of_another_form_is_no_trace(trace_id: str) -> None:
+    """It stays on the commands; events get none that tracing systems would refuse."""
+    with message_context(Do(metadata=MessageMetadata(trace_id=trace_id, span_id=SPAN))):
+        assert Happened().metadata == {}
+        assert Do().metadata.trace_id == trace_id
+
+
 def test_explicit_values_win() -> None:
     """Also an explicit None; custom metadata is merged key by key."""
     command = Do(metadata=MessageMetadata(uuid4(), None, "user", "tenant"))

@@ -6,15 +6,18 @@ entering and leaving cost two context variable operations. Source: design of mes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from lexigram.contracts.events.messages import Message, MessageMetadata
 from lexigram.events import _core
+
+_TRACEPARENT: Final = re.compile(r"00-(?!0+-)[0-9a-f]{32}-(?!0+-)[0-9a-f]{16}-01")
 
 
 def id_of(message: Any) -> Any:
@@ -60,9 +63,24 @@ class MessageContext:
             causation_id=getattr(ids, "causation_id", None),
             user_id=getattr(ids, "actor_id", None) or user_id,
             tenant_id=tenant_id,
-            traceparent=custom.get("traceparent"),
+            traceparent=custom.get("traceparent") or _traceparent(metadata, message_id),
             custom=custom,
         )
+
+
+def _traceparent(metadata: Any, message_id: Any) -> str | None:
+    """Return the W3C trace context that a command's `trace_id` and `span_id` mean; None if they are none of that.
+
+    Without a span id the message itself is the parent, so that the trace goes on.
+    """
+    trace_id = getattr(metadata, "trace_id", None)
+    if trace_id is None:
+        return None
+    span_id = getattr(metadata, "span_id", None)
+    if span_id is None and isinstance(message_id, UUID):
+        span_id = message_id.hex[16:]
+    found = f"00-{trace_id}-{span_id}-01"
+    return found if _TRACEPARENT.fullmatch(found) else None
 
 
 _current: ContextVar[Any] = ContextVar("lexigram_events_message", default=None)
