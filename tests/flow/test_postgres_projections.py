@@ -160,7 +160,7 @@ async def test_a_connection_lost_at_the_beginning_of_a_batch_is_no_fault(
         projections.register(Openings())
         await store.append("crate-1", [CrateOpened(by="ann")])
         await projections.wait_for("openings", 1, timeout=10)
-        monkeypatch.setattr(Connections, "begin", "SELECT pg_terminate_backend(pg_backend_pid())")
+        monkeypatch.setattr(Connections, "begin", lambda *_: "SELECT pg_terminate_backend(pg_backend_pid())")
         with pytest.raises(EventStoreConnectionError):
             async with store.unit_of_work() as unit:
                 await unit.execute("SELECT 1")
