@@ -39,7 +39,7 @@ class WriteTransaction:
         self._folders = folders
         self._guarded = False
         self._data_version = -1
-        self._polite_until = 0.0
+        self._polite_until = self._ended = 0.0
         try:
             prepare(self.connection)
             self.connection.set_authorizer(self._authorize)
@@ -59,7 +59,7 @@ class WriteTransaction:
         now = time.monotonic()
         if now < self._polite_until:
             # Another process writes too: leave it a gap, or it would starve between our commits.
-            time.sleep(_YIELD_SECONDS)
+            time.sleep(max(self._ended + _YIELD_SECONDS - now, 0.0))
         self._patiently(lambda: self.connection.execute("BEGIN IMMEDIATE"))
         version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
@@ -71,6 +71,7 @@ class WriteTransaction:
     def commit(self) -> None:
         """Make everything durable, or raise. Without a write-ahead log it first waits for readers to finish."""
         self._patiently(self.connection.commit)
+        self._ended = time.monotonic()
 
     def undo(self) -> None:
         """Roll back what is open; afterwards the connection is as good as new."""
