@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -176,3 +177,14 @@ async def test_what_a_command_s_handler_makes_is_caused_by_the_command() -> None
     assert (event.causation_id, event.correlation_id, event.actor_id) == (command.id, command.id, None)
     assert refund.metadata.causation_id == refund.metadata.correlation_id == command.id
     assert refund.metadata.user_id is None
+
+
+@pytest.mark.parametrize("name", ["first-name", "class", "", "$type", "a b"])
+def test_ad_hoc_attributes_may_have_any_name(name: str) -> None:
+    """Such as the keys of JSON from elsewhere: such an event is shown, compared and copied like any other."""
+    event = Event(**{name: "Ada"})
+    assert f"{name}='Ada'" in repr(event)
+    assert dataclasses.asdict(event)[name] == "Ada"
+    for again in (dataclasses.replace(event), copy.deepcopy(event), Event.from_dict(event.to_dict())):
+        assert again == event
+        assert getattr(again, name) == "Ada"

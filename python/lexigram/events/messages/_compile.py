@@ -6,6 +6,7 @@ drops what `@dataclass` generated, moves defaults from class attributes into the
 
 from __future__ import annotations
 
+import copy
 import dataclasses as dc
 import inspect
 import sys
@@ -66,9 +67,19 @@ class MessageFields(dict[str, "dc.Field[Any]"]):
         if instance is None or not isinstance(instance, _core.EventBase):
             return self
         extra = _core.message_state(instance)[1] or ()
-        attributes: Any = dc.make_dataclass("Attributes", list(extra), kw_only=True) if extra else None
-        ad_hoc = attributes.__dataclass_fields__ if extra else {}
-        return {**_hidden_fields(type(instance)), **self, **ad_hoc}
+        return {**_hidden_fields(type(instance)), **self, **{name: _ad_hoc_field(name) for name in extra}}
+
+
+@dc.dataclass(kw_only=True)
+class _AdHoc:
+    value: Any
+
+
+def _ad_hoc_field(name: str) -> dc.Field[Any]:
+    """Return the field of an ad-hoc attribute; its name may be any text, which `make_dataclass` would refuse."""
+    made = copy.copy(_AdHoc.__dataclass_fields__["value"])
+    made.name = name
+    return made
 
 
 _HIDDEN = ("tags", "metadata")
