@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
 from lexigram.events import (
@@ -20,6 +21,7 @@ from lexigram.events import (
     Event,
     InMemoryEventStore,
     IntegrationEvent,
+    Query,
     SqliteEventStore,
 )
 from lexigram.events.decorators.idempotent import idempotent
@@ -188,3 +190,39 @@ def test_ad_hoc_attributes_may_have_any_name(name: str) -> None:
     for again in (dataclasses.replace(event), copy.deepcopy(event), Event.from_dict(event.to_dict())):
         assert again == event
         assert getattr(again, name) == "Ada"
+
+
+@dataclass(frozen=True, slots=True)
+class SlottedBelow(Slotted):
+    """Names of metadata that are not its own kind's are fields like any other."""
+
+    id: str = ""
+    timestamp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlottedCommand(Command):
+    version: str = ""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        DomainEvent,
+        Event,
+        Command,
+        Query,
+        lambda: Plain(order_id="o"),
+        lambda: SlottedBelow(order_id="o", id="a", timestamp=1),
+        lambda: SlottedCommand(version="b"),
+    ],
+)
+def test_no_class_of_messages_lists_slots(make: Any) -> None:
+    """Where one does, orjson lets go of what attributes return before it has written it, and the interpreter crashes."""
+    message = make()
+    assert "__slots__" not in vars(type(message))
+    orjson.dumps(message)
+    assert pickle.loads(pickle.dumps(message)) == message
+    assert dataclasses.replace(message) == message
+    if isinstance(message, SlottedBelow):
+        assert (message.order_id, message.id, message.timestamp) == ("o", "a", 1)

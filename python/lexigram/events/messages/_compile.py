@@ -184,6 +184,9 @@ def _compile(cls: Any) -> None:
     fields = MessageFields(cls.__dict__["__dataclass_fields__"])
     cls.__dataclass_fields__ = fields
     _drop_generated_methods(cls)
+    if "__slots__" in cls.__dict__:
+        # With it, orjson reads the attributes of an instance and lets go of them before it writes them: a crash.
+        del cls.__slots__
     names = metadata_names(cls)
     overrides = _metadata_overrides(cls, fields, names)
     own = [f for f in dc.fields(cls) if f.name not in names or _is_users(f, cls)]

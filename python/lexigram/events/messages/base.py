@@ -12,7 +12,7 @@ import reprlib
 from typing import Any, Self, dataclass_transform
 
 from lexigram.events import _core
-from lexigram.events.messages._compile import SignatureOfFields, declare, metadata_names
+from lexigram.events.messages._compile import EVENT_NAMES, MESSAGE_NAMES, SignatureOfFields, declare
 
 
 def rebuild_message(cls: type[Any], fields: dict[str, Any], extra: dict[str, Any] | None) -> Any:
@@ -64,6 +64,5 @@ class TypedMessage:
         return new
 
 
-def leave_unslotted(root: Any) -> None:
-    """Keep `@dataclass(slots=True)` on a subclass from making slots for metadata: it skips what a base lists."""
-    root.__slots__ = metadata_names(root)
+# Keeps `@dataclass(slots=True)` on a message class from making slots for metadata: it skips what a base lists.
+setattr(TypedMessage, "__slots__", (*EVENT_NAMES, *MESSAGE_NAMES))  # noqa: B010 - mypy knows it as empty

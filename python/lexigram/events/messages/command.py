@@ -14,7 +14,6 @@ from lexigram.contracts.events.messages import Command as ContractCommand
 from lexigram.contracts.events.messages import IdempotentCommand as ContractIdempotentCommand
 from lexigram.contracts.events.messages import MessageMetadata
 from lexigram.events import _core
-from lexigram.events.messages.base import leave_unslotted
 from lexigram.events.messages.message import NativeMessage, metadata_fields
 
 if TYPE_CHECKING:
@@ -71,6 +70,3 @@ class IdempotentCommand(Command[TResult], ContractIdempotentCommand[TResult]):
     """A command that may be sent again: under `@idempotent` its handler runs once per `idempotency_key`."""
 
     idempotency_key: str | None = None
-
-
-leave_unslotted(Command)

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.events import _core
-from lexigram.events.messages.base import TypedMessage, leave_unslotted
+from lexigram.events.messages.base import TypedMessage
 from lexigram.events.messages.registry import default_registry
 
 new_id = _core.new_id
@@ -168,6 +168,3 @@ class IntegrationEvent(Event):
 
     source_service: str = ""
     destination_services: list[str] = dc.field(default_factory=list)
-
-
-leave_unslotted(DomainEvent)

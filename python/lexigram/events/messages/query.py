@@ -12,7 +12,6 @@ from lexigram.contracts.events.messages import PaginatedQuery as ContractPaginat
 from lexigram.contracts.events.messages import Query as ContractQuery
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
-from lexigram.events.messages.base import leave_unslotted
 from lexigram.events.messages.message import NativeMessage, metadata_fields
 
 if TYPE_CHECKING:
@@ -136,6 +135,3 @@ class PagedResult(Generic[TResult]):
 
     def __repr__(self) -> str:
         return f"PagedResult(page={self.page}/{self.total_pages}, items={len(self.items)}, total={self.total})"
-
-
-leave_unslotted(Query)
