@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,31 @@ def test_one_loop_after_the_other(backend: str, where: Any) -> None:
             assert skus(await store.read("a")) == ["1", "1"]
 
     in_a_loop(read)
+
+
+@pytest.mark.parametrize("backend", ["postgres", "mongodb", "redis"])
+def test_of_two_loops_that_open_a_store_at_once_one_has_it(backend: str, where: Any) -> None:
+    """The other one is told so; both had half of it, and Redis hung."""
+    for _ in range(5):
+        store, barrier, outcomes = open_store(backend, where), threading.Barrier(2), list[Any]()
+
+        async def use(store: Any = store, barrier: Any = barrier, outcomes: Any = outcomes) -> None:
+            barrier.wait(20)
+            try:
+                async with asyncio.timeout(20):
+                    outcomes.append(await store.append("a", added("1")))
+            except EventStoreConnectionError as error:
+                outcomes.append(error)
+                await asyncio.to_thread(barrier.wait, 20)
+            else:
+                await asyncio.to_thread(barrier.wait, 20)
+                await store.close()
+
+        threads = [threading.Thread(target=in_a_loop, args=(use,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        (refusal,) = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+        assert len(outcomes) == 2
+        assert "another event loop" in str(refusal)

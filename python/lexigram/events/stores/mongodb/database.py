@@ -21,7 +21,7 @@ from lexigram.events.exceptions import (
     EventValidationError,
 )
 from lexigram.events.stores._life import StoreLife
-from lexigram.events.stores._loop_lock import LoopLock, check_loop
+from lexigram.events.stores._loop_lock import OneLoopLock, check_loop
 from lexigram.events.stores._settled import settled
 from lexigram.events.stores.mongodb.config import MongoSettings
 from lexigram.events.stores.mongodb.errors import DRIVER_ERRORS, attempt, clear_error
@@ -77,7 +77,7 @@ class MongoDatabase:
         self._database: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
-        self._opening = LoopLock()
+        self._opening = OneLoopLock("MongoDB")
         self._indexed: set[str] = set()
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lexigram.events.exceptions import EventStoreConnectionError, EventValidationError
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.stores._loop_lock import OneLoopLock
 from lexigram.events.stores._tables import StoreTables
 from lexigram.events.stores.postgres.provider import dsn_of
 from lexigram.events.stores.postgres.settings import PostgresSettings
@@ -53,7 +53,7 @@ class Database:
         self._shared = other if isinstance(other, Database) else None
         self._provider, self._pool = provider, pool
         self._engine: PostgresEngine | None = None
-        self._opening = LoopLock()
+        self._opening = OneLoopLock("PostgreSQL")
         self._users = 0
         if self._shared is not None:
             self.settings = self._shared.settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lexigram.events.constants import NAMESPACE_PATTERN
 from lexigram.events.exceptions import EventPersistenceError, EventStoreConnectionError, EventValidationError
-from lexigram.events.stores._loop_lock import LoopLock
+from lexigram.events.stores._loop_lock import OneLoopLock
 from lexigram.events.stores._primitives import Appended, StreamBounds
 from lexigram.events.stores.redis.committer import Committer
 from lexigram.events.stores.redis.connection import RedisConnection
@@ -76,7 +76,7 @@ class RedisLog:
         self._key = f"{self.prefix}log"
         self._require_durable = require_durable
         self._committer: Committer | None = None
-        self._opening = LoopLock()
+        self._opening = OneLoopLock("Redis")
         self._users = 0
 
     async def open(self) -> None:
