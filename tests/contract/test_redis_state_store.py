@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
+from lexigram.cache.backends.memory_state import MemoryStateStore
+from lexigram.cache.stores.redis_state import RedisStateStore
 from lexigram.contracts.infra.state import StateStoreProtocol
 from lexigram.events.exceptions import (
-    ConcurrencyError,
     EventPersistenceError,
     EventStoreConnectionError,
     EventValidationError,
@@ -113,23 +117,32 @@ async def test_the_other_stores_need_a_real_server() -> None:
         RedisEventStore(KeyValues(), require_durable=True)
 
 
-async def test_the_state_stores_of_lexigram_cache_work(redis_url: str) -> None:
-    """Its Redis and its memory store, as published: append, conflict, unit of work, removal, reopening."""
-    from lexigram.cache.backends.memory_state import MemoryStateStore
-    from lexigram.cache.stores.redis_state import RedisStateStore
+class TestRedisEventStoreOverLexigramCache(DurableEventStoreContract):
+    """lexigram-cache's state store on Redis, as published."""
 
-    redis = RedisStateStore(redis_url, prefix=f"{uuid4().hex}:")
-    for values in (redis, MemoryStateStore()):
-        async with RedisEventStore(values, "app") as store:
-            await store.append("a", added("1", "2", "3"), expected_version=0)
-            with pytest.raises(ConcurrencyError):
-                await store.append("a", added("4"), expected_version=0)
-            async with store.unit_of_work():
-                await store.append("b", added("5", tags=["t"]))
-            assert await store.compact("a", 2) == 2
-        async with RedisEventStore(values, "app") as store:
-            assert skus(await store.read_all()) == ["3", "5"]
-            assert skus(await store.query(tags="t")) == ["5"]
-            assert await store.append("a", added("6"), expected_version=3) == 4
-            assert await store.head() == 5
-    await (await redis._get_client()).aclose()
+    @pytest_asyncio.fixture(autouse=True)
+    async def _state_store(self, redis_url: str) -> AsyncIterator[None]:
+        self.states = RedisStateStore(redis_url, prefix=f"{uuid4().hex}:")
+        self.names = (f"app{number}" for number in count())
+        yield
+        await (await self.states._get_client()).aclose()
+
+    async def make_store(self, **options: Any) -> RedisEventStore:
+        self.name = next(self.names)
+        return RedisEventStore(self.states, self.name, **options)
+
+    async def reopen(self, store: Any) -> RedisEventStore:
+        await store.close()
+        return RedisEventStore(self.states, self.name)
+
+
+class TestRedisEventStoreOverLexigramCacheInMemory(DurableEventStoreContract):
+    """lexigram-cache's state store in memory, as published; it lives as long as its object."""
+
+    async def make_store(self, **options: Any) -> RedisEventStore:
+        self.states = MemoryStateStore()
+        return RedisEventStore(self.states, **options)
+
+    async def reopen(self, store: Any) -> RedisEventStore:
+        await store.close()
+        return RedisEventStore(self.states)

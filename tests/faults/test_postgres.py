@@ -22,6 +22,7 @@ from lexigram.events.config import PostgresEventStoreConfig
 from lexigram.events.exceptions import (
     ConcurrencyError,
     EventError,
+    EventLoadError,
     EventPersistenceError,
     EventStoreConnectionError,
     EventStoreError,
@@ -451,6 +452,23 @@ async def test_a_lock_held_too_long_is_an_error_that_says_so(
             with pytest.raises(EventStoreConnectionError, match="lock"):
                 await other.append("b", added("2"))
         assert await other.append("b", added("2")) == 1
+
+
+async def test_a_statement_that_takes_too_long_is_an_error_and_the_store_goes_on(
+    config: PostgresEventStoreConfig,
+) -> None:
+    """The server ends it, too: nothing of it goes on behind the client's back."""
+    hasty = config.model_copy(update={"command_timeout": 0.3, "pool_max_size": 2})
+    async with PostgresEventStore(hasty) as store:
+        assert (await store.engine.fetch_one("SHOW statement_timeout")) == ("300ms",)
+        for _ in range(3):
+            with pytest.raises((EventStoreConnectionError, EventLoadError)):
+                await store.engine.fetch_all("SELECT pg_sleep(30)")
+        running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+        async with asyncio.timeout(10):
+            while (await store.engine.fetch_one(running))[0]:
+                await asyncio.sleep(0.05)
+        assert await store.append("a", added("1")) == 1
 
 
 async def test_a_condition_holds_against_racing_stores(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import asyncpg
 
 from lexigram.events.stores.postgres import PostgresEventStore
 from lexigram.events.testing.samples import added, skus
@@ -38,3 +41,29 @@ async def test_only_a_store_whose_readers_wait_listens(postgres_url: str) -> Non
         assert not writer.engine.is_listening
         following.cancel()
         await asyncio.wait((following,))
+
+
+async def test_a_batch_is_notified_once(postgres_url: str) -> None:
+    """However many appends share its commit: notifications cost PostgreSQL a lock of all databases."""
+    config = EmptySchemas(postgres_url, purpose="listening").config()
+    heard: list[Any] = []
+    async with PostgresEventStore(config) as store, PostgresEventStore(config) as reader:
+        waiting = asyncio.create_task(reader.wait_for_events(10_000, 60))
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            await connection.add_listener(store.engine.channel, lambda *message: heard.append(message))
+            async with asyncio.timeout(20):
+                while not reader.engine.is_listening:
+                    await asyncio.sleep(0.01)
+                before = store.engine.committer.commits
+                await asyncio.gather(*(store.append(f"s{n % 7}", added(str(n))) for n in range(200)))
+                commits = store.engine.committer.commits - before
+                assert commits < 20
+                while len(heard) < commits:
+                    await asyncio.sleep(0.01)
+            await connection.fetch("SELECT 1")
+            assert len(heard) == commits
+        finally:
+            await connection.close()
+            waiting.cancel()
+            await asyncio.wait((waiting,))
