@@ -55,6 +55,26 @@ class TestEventStoreOverMinimalProvider(OverMinimalProvider, DurableEventStoreCo
         await store.close()
         return SqliteEventStore(None, store.database.provider)
 
+    async def test_closing_waits_for_an_append_that_runs(self, store: Any) -> None:
+        """It used to stop the loop that had to answer the append's next statement, for ever."""
+        provider, reached, go_on = store.database.provider, asyncio.Event(), asyncio.Event()
+        execute = provider.execute
+
+        async def slow(sql: str, params: Any = None) -> Any:
+            reached.set()
+            await go_on.wait()
+            return await execute(sql, params)
+
+        await store.connect()
+        provider.execute = slow
+        append = asyncio.create_task(store.append("a", added("1")))
+        await reached.wait()
+        closing = asyncio.create_task(store.close())
+        await asyncio.wait((closing,), timeout=0.05)
+        go_on.set()
+        await asyncio.wait_for(closing, 10)
+        assert await append == 1
+
     async def test_appends_become_visible_together_at_the_end(self, store: AbstractEventStore) -> None:
         """The block and its tasks see its events; whether others wait or read the state before is the provider's."""
         events = added("1", "2")

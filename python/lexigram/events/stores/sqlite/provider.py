@@ -61,12 +61,13 @@ class ProviderEngine(AbstractEngine):
         return engine
 
     async def release(self) -> None:
-        """Give the engine back. The provider belongs to the application and stays connected."""
+        """Give the engine back; waits for what still runs. The provider belongs to the application and stays connected."""
         self._users -= 1
         if self._users == 0:
             _engines.pop(id(self.provider), None)
-            self._writer.shutdown()
-            self._readers.shutdown()
+            # Statements of what still runs are answered on this loop, so it must not be blocked.
+            await asyncio.to_thread(self._writer.shutdown)
+            await asyncio.to_thread(self._readers.shutdown)
 
     @property
     def path(self) -> str:
