@@ -112,6 +112,28 @@ def test_a_class_name_selects_if_it_is_unique() -> None:
     assert default_registry.select("RegistryTwin") == {f"{HERE}.RegistryTwin"}
 
 
+def test_a_class_that_has_not_been_used_yet_is_selected_by_its_name() -> None:
+    """One of the framework's own event class enters the registry by its first use only."""
+
+    class RegistryUnused(ContractEvent):
+        pass
+
+    registry = EventTypeRegistry()
+    for known in (registry, default_registry):
+        assert known.select("RegistryUnused") == {full_name(RegistryUnused)}
+    assert registry.select("RegistryChild") == {f"{HERE}.RegistryChild"}
+
+
+def test_a_class_name_that_nothing_has_is_mentioned_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Its module may not be imported. Other names may be event types that events were given, of any program."""
+    registry = EventTypeRegistry()
+    for name in ("RegistryNobody", "RegistryNobody", "item.imported", "imported", "far.away.Gone"):
+        assert registry.select(name) == {name}
+    assert [record.getMessage().split(" is known")[0] for record in caplog.records] == [
+        "no event class named 'RegistryNobody'"
+    ]
+
+
 @pytest.mark.parametrize("types", [5, [5], [""], [None]])
 def test_a_selection_of_something_else_is_refused(types: Any) -> None:
     """Only classes and names."""

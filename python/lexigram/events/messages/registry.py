@@ -7,6 +7,7 @@ A class is stored under its alias if it has one (`@event_type("order.item_added"
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 import warnings
 import weakref
@@ -19,6 +20,8 @@ from lexigram.contracts.domain.events import DomainEvent as ContractEvent
 from lexigram.contracts.events.messages import Message
 from lexigram.events import _core
 from lexigram.events.exceptions import EventValidationError
+
+_log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=type)
 
@@ -84,6 +87,7 @@ class EventTypeRegistry:
         self._short: dict[str, dict[str, None]] = {}
         self._aliases: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
         self._stored: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+        self._mentioned: set[str] = set()
 
     def register(self, cls: type, alias: str | None = None, *former_names: str) -> None:
         """Make a class known under its full name, and under an alias that then becomes its stored name.
@@ -155,13 +159,17 @@ class EventTypeRegistry:
         found = self._names.get(type_name)
         if found is not None:
             return found
-        for cls in _subclasses(ContractEvent):
-            if cls not in self._stored:
-                self.register(cls)
+        self._register_events()
         found = self._names.get(type_name)
         if found is not None:
             return found
         return self._by_short_name(type_name, event_type)
+
+    def _register_events(self) -> None:
+        """Register the event classes of the program that have not been used yet; the contract's do not enter by themselves."""
+        for cls in _subclasses(ContractEvent):
+            if cls not in self._stored:
+                self.register(cls)
 
     def _by_short_name(self, type_name: str, event_type: str | None) -> type | None:
         for name in dict.fromkeys((event_type, type_name.rpartition(".")[2])):
@@ -244,6 +252,8 @@ class EventTypeRegistry:
         return frozenset(chosen)
 
     def _select_name(self, name: str) -> frozenset[str]:
+        if name not in self._names and not self._current(name):
+            self._register_events()
         exact = self._names.get(name)
         if exact is not None:
             return self.names(exact)
@@ -251,7 +261,19 @@ class EventTypeRegistry:
         if len(current) > 1:
             listed = ", ".join(sorted(full_name(cls) for cls in current))
             raise EventValidationError(f"types: {name!r} is ambiguous, use a class or one of {listed}", field="types")
+        if not current:
+            self._mention(name)
         return self.names(current[0]) if current else frozenset((name,))
+
+    def _mention(self, name: str) -> None:
+        """Say once that a name looks like that of a class which the program does not have."""
+        if name[:1].isupper() and name.isidentifier() and name not in self._mentioned and len(self._mentioned) < 1000:
+            self._mentioned.add(name)
+            _log.warning(
+                "no event class named %r is known here: it selects only events that were given this name as event_type; "
+                "import the module that defines the class, or give its full name",
+                name,
+            )
 
 
 default_registry = EventTypeRegistry()
