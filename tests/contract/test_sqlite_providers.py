@@ -110,3 +110,36 @@ class TestSnapshotStoreOverPublishedProvider(OverPublishedProvider, SnapshotStor
 class TestCheckpointStoreOverPublishedProvider(OverPublishedProvider, CheckpointStoreContract):
     async def make_store(self) -> SqliteCheckpointStore:
         return SqliteCheckpointStore(None, self.provider())
+
+
+@pytest.mark.parametrize("moment", ["_begin_transaction_raw", "_commit_transaction_raw"])
+async def test_a_cancellation_while_the_provider_begins_or_commits_leaves_it_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The published provider leaves the transaction open then; it is ended, for appends and for units of work."""
+    provider: Any = SQLiteProvider(str(tmp_path / "events.db"))
+    async with SqliteEventStore(None, provider) as store:
+        events = added("1", "2")
+
+        async def in_unit() -> None:
+            async with store.unit_of_work():
+                await store.append("b", events)
+
+        manager = provider.transaction_manager
+        original = getattr(manager, moment)
+
+        async def cancelled(*arguments: Any) -> None:
+            await original(*arguments)
+            monkeypatch.undo()
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+        for work in (lambda: store.append("a", added("1")), in_unit):
+            monkeypatch.setattr(manager, moment, cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.create_task(work())  # type: ignore[arg-type]
+            assert await store.append("after", added("x")) > 0
+        assert await store.append("b", events) == 2
+    await provider.disconnect()

@@ -7,9 +7,9 @@ task that owns the provider's transaction; so what the provider binds to the tas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from lexigram.contracts.data.sql.database import IsolationLevel
@@ -193,14 +193,16 @@ class ProviderUnitOfWork(SqlUnitOfWork):
         self._owner = asyncio.current_task()
         try:
             self._transaction = self._engine.provider.transaction(IsolationLevel.REPEATABLE_READ)
-            await self._transaction.__aenter__()
+            async with _clean_if_cancelled(self._engine.provider):
+                await self._transaction.__aenter__()
         except BaseException:
             self._engine.turn.release()
             raise
 
     async def _commit(self) -> None:
         try:
-            await self._transaction.__aexit__(None, None, None)
+            async with _clean_if_cancelled(self._engine.provider):
+                await self._transaction.__aexit__(None, None, None)
         except Exception as error:
             raise _clear_error(error, self._engine.path) from (error.__cause__ or error)
         finally:
@@ -211,7 +213,8 @@ class ProviderUnitOfWork(SqlUnitOfWork):
     async def _rollback(self) -> None:
         signal = _RollBackError()
         try:
-            await self._transaction.__aexit__(_RollBackError, signal, None)
+            async with _clean_if_cancelled(self._engine.provider):
+                await self._transaction.__aexit__(_RollBackError, signal, None)
         except _RollBackError:
             pass
         finally:
@@ -291,7 +294,7 @@ async def _in_transaction(provider: DatabaseProviderProtocol, work: Callable[[],
     """Await `work()` in a transaction that is rolled back on any exception, cancellation included."""
     failure: BaseException | None = None
     try:
-        async with provider.transaction(IsolationLevel.REPEATABLE_READ):
+        async with _clean_if_cancelled(provider), provider.transaction(IsolationLevel.REPEATABLE_READ):
             try:
                 return await work()
             except BaseException as error:
@@ -302,6 +305,17 @@ async def _in_transaction(provider: DatabaseProviderProtocol, work: Callable[[],
         raise failure from failure.__cause__
     except Exception as error:
         raise _clear_error(error, f"behind {type(provider).__name__}") from (error.__cause__ or error)
+
+
+@asynccontextmanager
+async def _clean_if_cancelled(provider: DatabaseProviderProtocol) -> AsyncIterator[None]:
+    """End what a provider leaves open if it is cancelled while it begins or ends a transaction: the published one does."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        with suppress(Exception):  # usually there is no transaction any more
+            await provider.execute("ROLLBACK", [])
+        raise
 
 
 def _fold(folder: Folder, connection: Any, request: Any) -> Any:
