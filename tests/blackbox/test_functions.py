@@ -17,15 +17,18 @@ from lexigram.events import (
     CommandExecutionError,
     DomainEvent,
     EventBusImpl,
+    EventSourcingRepository,
     EventValidationError,
     InlineProjection,
     InMemoryEventStore,
+    InMemorySnapshotStore,
     ProjectionBuildError,
     ProjectionManager,
     Query,
     QueryBusImpl,
     SagaBase,
     SagaManager,
+    SnapshotManager,
     TableProjection,
     command_handler,
     event_handler,
@@ -338,3 +341,30 @@ async def test_a_projection_of_commands_is_refused() -> None:
 
     with pytest.raises(EventValidationError, match="Pay is a class of commands"):
         ProjectionManager(InMemoryEventStore()).register(Totals())
+
+
+class Ledger(AggregateRoot):
+    def _handle_paid(self, event: Paid) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ((None,), "event_store"),
+        ((InMemoryEventStore(), EventBusImpl()), "snapshot_store"),
+        ((InMemoryEventStore(), None, InMemorySnapshotStore()), "event_bus"),
+        ((InMemoryEventStore(), None, None, 5), "snapshot_policy"),
+    ],
+)
+def test_a_repository_with_something_in_the_wrong_place_is_refused(arguments: tuple[Any, ...], field: str) -> None:
+    """A bus in the place of the snapshot store published nothing, with a warning about snapshots at most."""
+    with pytest.raises(EventValidationError, match=f"{field} must be"):
+        EventSourcingRepository(Ledger, *arguments)
+
+
+def test_a_snapshot_manager_without_its_stores_is_refused() -> None:
+    """It failed at its first use."""
+    with pytest.raises(EventValidationError, match="snapshot_store must be"):
+        SnapshotManager(InMemoryEventStore(), InMemoryEventStore())  # type: ignore[arg-type]
+    with pytest.raises(EventValidationError, match="event_store must be"):
+        SnapshotManager(None, InMemorySnapshotStore())  # type: ignore[arg-type]

@@ -461,10 +461,10 @@ async def test_any_store_of_the_contract_will_do() -> None:
 
 def test_the_repository_is_the_contracts() -> None:
     """And can be subscripted for injection."""
-    assert isinstance(EventSourcingRepository(Order, object()), EventSourcedRepositoryProtocol)
+    assert isinstance(EventSourcingRepository(Order, InMemoryEventStore()), EventSourcedRepositoryProtocol)
     assert issubclass(EventSourcingRepository, AbstractRepository)
     assert EventSourcingRepository[Order] == EventSourcingRepository[Order]
-    assert EventSourcingRepository(Order, object()).aggregate_type is Order
+    assert EventSourcingRepository(Order, InMemoryEventStore()).aggregate_type is Order
 
 
 async def test_an_aggregate_without_id_is_not_looked_for() -> None:

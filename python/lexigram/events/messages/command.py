@@ -58,7 +58,8 @@ class Command(NativeMessage, ContractCommand[TResult]):
 
         Args:
             aggregate_id: Its id.
-            version: Version it must have when the command is handled; None accepts any.
+            version: Version it should have, for the handler to check or give to `aggregate.set_expected_version`; None accepts
+                any.
         """
         custom: dict[str, Any] = {"target_aggregate_id": aggregate_id}
         if version is not None:

@@ -12,6 +12,7 @@ from lexigram.contracts.core.result import Err
 from lexigram.contracts.events.protocols.store import AggregateFactoryProtocol
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.exceptions import AggregateNotFoundError, ConcurrencyError, EventValidationError
+from lexigram.events.messages.callables import check_can
 from lexigram.events.repository.base import AbstractRepository
 from lexigram.events.repository.listing import list_aggregates
 from lexigram.events.repository.loading import AggregateLoader
@@ -74,12 +75,16 @@ class EventSourcingRepository(AbstractRepository[TAggregate]):
         self._loader: AggregateLoader[TAggregate] = AggregateLoader(
             aggregate_type, event_store, snapshot_store, factory
         )
+        if event_bus is not None:
+            check_can(event_bus, "event_bus", "an event bus", "publish")
+        if snapshot_policy is not None:
+            check_can(snapshot_policy, "snapshot_policy", "a SnapshotPolicy", "should_snapshot")
         self._store: Any = event_store
         self._snapshots: Any = snapshot_store
         self._bus: Any = event_bus
         self._outbox = outbox
         self._keep_snapshots = keep_snapshots
-        self.snapshot_policy = snapshot_policy or EventCountPolicy(snapshot_every)
+        self.snapshot_policy = EventCountPolicy(snapshot_every) if snapshot_policy is None else snapshot_policy
 
     if not TYPE_CHECKING:
 

@@ -13,6 +13,7 @@ from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.aggregates.fields import plan_of
 from lexigram.events.aggregates.replay import replay
 from lexigram.events.exceptions import EventLoadError, EventValidationError
+from lexigram.events.messages.callables import check_event_store, check_snapshot_store
 from lexigram.events.stores.snapshot import latest_snapshot
 from lexigram.events.types import Snapshot
 
@@ -44,6 +45,9 @@ class AggregateLoader(Generic[TAggregate]):
         aggregate_type = get_origin(aggregate_type) or aggregate_type  # Box[int] is a Box
         if not isinstance(aggregate_type, type) or not issubclass(aggregate_type, AggregateRoot):
             raise EventValidationError("aggregate_type must be a subclass of AggregateRoot", field="aggregate_type")
+        check_event_store(event_store)
+        if snapshot_store is not None:
+            check_snapshot_store(snapshot_store)
         self.aggregate_type = aggregate_type
         self.event_store = event_store
         self.snapshot_store = snapshot_store

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from lexigram.contracts.events.protocols.store import EventStoreProtocol, SnapshotStoreProtocol
 from lexigram.events.exceptions import EventLoadError, EventValidationError
+from lexigram.events.messages.callables import check_event_store, check_snapshot_store
 from lexigram.events.messages.clock import now
 from lexigram.events.types import Snapshot, SnapshotStrategy
 
@@ -180,6 +181,8 @@ class SnapshotManager(Generic[TAggregate]):
         policy: SnapshotPolicy | None = None,
         config: SnapshotConfig | None = None,
     ) -> None:
+        check_event_store(event_store)
+        check_snapshot_store(snapshot_store)
         self._events: Any = event_store
         self._snapshots: Any = snapshot_store
         self.policy = policy or (policy_from_config(config) if config is not None else EventCountPolicy())
