@@ -15,7 +15,7 @@ from lexigram.events.exceptions import ConcurrencyError, EventPersistenceError
 from lexigram.events.stores.condition import AppendCondition, EventQuery
 from lexigram.events.stores.postgres import PostgresEventStore
 from lexigram.events.stores.postgres.schema import SCHEMA_VERSION
-from lexigram.events.testing.samples import ItemAdded, added, positions, skus, versions
+from lexigram.events.testing.samples import ItemAdded, ItemRemoved, added, positions, skus, versions
 from tests.contract.test_postgres_partitioned import documented
 from tests.postgres_schemas import EmptySchemas
 
@@ -80,6 +80,30 @@ async def test_who_writes_alone_numbers_by_itself(store: PostgresEventStore, mon
     assert made[-1] == "numbered"
     assert skus(await store.read_all()) == [str(n) for n in range(1, 12)]
     assert positions(await store.query(tags=["x", "y"])) == [4]
+
+
+@pytest.mark.parametrize("stream_id", ["a", "new"])
+@pytest.mark.parametrize("types", [(ItemAdded,), (ItemAdded, ItemRemoved)])
+async def test_appends_of_many_events_are_numbered(
+    store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch, stream_id: str, types: tuple[type[Any], ...]
+) -> None:
+    """Alone and side by side, of one type and of two; tags stay with their events."""
+    await store.append("b", [ItemRemoved(sku="0")])
+    made, old = calls(store, monkeypatch), await store.get_stream_version(stream_id)
+
+    def events(tag: str) -> list[Any]:
+        return [types[number % len(types)](sku=str(number), tags=(tag, f"{tag}{number}")) for number in range(6)]
+
+    first, second, third = events("one"), events("two"), events("three")
+    assert await store.append(stream_id, first, old) == old + 6
+    answers = await asyncio.gather(store.append("c", second, 0), store.append(stream_id, third, old + 6))
+    assert answers == [6, old + 12]
+    assert set(made) == {"numbered"}
+    assert await store.read_all(2) == [*first, *second, *third]
+    assert await store.read(stream_id, old + 1) == [*first, *third]
+    assert await store.query(tags="three") == third
+    assert await store.query(types[-1], tags="two5") == [second[5]]
+    assert await store.query(types, tags="one4") == [first[4]]
 
 
 async def test_new_streams_are_numbered_too_once_there_were_a_few(

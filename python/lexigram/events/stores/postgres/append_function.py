@@ -286,8 +286,9 @@ END $function$
 """
 
 # Arrays with the prefix e_ have one element per event, p_ per stream that the client takes to be new: e_stream has -1 for
-# the first of these, and so on; NULL stands for an empty array. Returns the new streams' keys; NULL = the log is not as
-# the client thinks, nothing is stored.
+# the first of these, and so on; NULL stands for an empty array. Where only the first element of e_stream, e_version or
+# e_type is given, stream and type are the same for all events, and versions count on. Returns the new streams' keys;
+# NULL = the log is not as the client thinks, nothing is stored.
 _APPEND_NEXT: Final = """
 CREATE OR REPLACE FUNCTION {append_next}(
     p_lock_timeout text, p_log bigint, p_head bigint, p_last uuid, p_streams text[], p_hashes bigint[],
@@ -298,7 +299,8 @@ DECLARE
     log bigint := '{events}'::regclass::oid::bigint;
     is_known boolean;
     keys bigint[] := '{}';
-    new_head bigint := p_head + cardinality(e_stream);
+    new_head bigint := p_head + cardinality(e_id);
+    first_stream bigint := e_stream[1];
 BEGIN
     IF log <> p_log OR current_setting('transaction_isolation') <> 'read committed' THEN
         RETURN NULL;
@@ -325,16 +327,20 @@ BEGIN
         SELECT array_agg(m.key ORDER BY u.o) INTO keys
         FROM unnest(p_streams) WITH ORDINALITY u(id, o) JOIN made m ON m.stream_id = u.id;
     END IF;
+    IF first_stream < 0 THEN
+        first_stream := keys[-first_stream];
+    END IF;
     -- `unnest` here, and not after FROM, reads the arrays without copying them aside first.
     INSERT INTO {events} (position, stream, version, type, event_id, occurred_at, payload)
-    SELECT u.position, CASE WHEN u.stream < 0 THEN keys[-u.stream] ELSE u.stream END, u.version, u.type, u.id,
+    SELECT u.position, CASE WHEN u.stream < 0 THEN keys[-u.stream] ELSE coalesce(u.stream, first_stream) END,
+        coalesce(u.version, e_version[1] + u.position - p_head - 1), coalesce(u.type, e_type[1]), u.id,
         timestamptz 'epoch' + u.at * interval '1 microsecond', u.payload::{payload}
     FROM (
         SELECT generate_series(p_head + 1, new_head) AS position, unnest(e_stream) AS stream, unnest(e_version) AS version,
             unnest(e_type) AS type, unnest(e_id) AS id, unnest(e_at) AS at, unnest(e_payload) AS payload) u;
     IF cardinality(t_event) > 0 THEN
         INSERT INTO {tags} (tag, position, type)
-        SELECT u.tag, p_head + u.event, e_type[u.event]
+        SELECT u.tag, p_head + u.event, coalesce(e_type[u.event], e_type[1])
         FROM (SELECT unnest(t_tag) AS tag, unnest(t_event) AS event) u;
     END IF;
     UPDATE {head} SET position = new_head;
