@@ -368,3 +368,16 @@ def test_a_snapshot_manager_without_its_stores_is_refused() -> None:
         SnapshotManager(InMemoryEventStore(), InMemoryEventStore())  # type: ignore[arg-type]
     with pytest.raises(EventValidationError, match="event_store must be"):
         SnapshotManager(None, InMemorySnapshotStore())  # type: ignore[arg-type]
+
+
+async def test_a_priority_that_is_no_number_changes_nothing() -> None:
+    """The error left the handler subscribed, and every later subscription failed."""
+    bus = EventBusImpl()
+    for priority in ("high", None):
+        with pytest.raises(EventValidationError, match="priority must be a number"):
+            bus.subscribe(Paid, print, priority=priority)  # type: ignore[arg-type]
+        with pytest.raises(EventValidationError, match="priority must be a number"):
+            event_handler(Paid, priority=priority)  # type: ignore[arg-type]
+    assert bus.subscription_count(Paid) == 0
+    bus.subscribe(Paid, print, priority=1)
+    assert bus.subscription_count(Paid) == 1

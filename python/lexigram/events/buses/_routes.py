@@ -12,7 +12,7 @@ from lexigram.events.buses._handler import HandlerCall, handler_name
 from lexigram.events.buses._observe import Observer
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.event import DomainEvent as OwnDomainEvent
-from lexigram.events.messages.kinds import check_kind
+from lexigram.events.messages.kinds import check_kind, check_priority
 
 
 class Subscription:
@@ -60,9 +60,10 @@ class Routes:
         """Subscribe `handler`; the same handler and class again only changes the priority.
 
         Raises:
-            EventValidationError: `event_type` is not a class, or one of commands or queries.
+            EventValidationError: `event_type` is not a class, or one of commands or queries; `priority` is no number.
         """
         check_kind(event_type, "event", "event_type")
+        check_priority(priority)
         self.remove(event_type, handler)
         name = base = handler_name(handler)
         number = 1

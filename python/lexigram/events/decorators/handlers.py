@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from lexigram.events.constants import HandlerType
 from lexigram.events.exceptions import EventValidationError
 from lexigram.events.messages.callables import check_runs
-from lexigram.events.messages.kinds import check_kind
+from lexigram.events.messages.kinds import check_kind, check_priority
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +85,7 @@ def event_handler(
         priority: Higher ones are started first.
         metadata: Kept with the handler.
     """
+    check_priority(priority)
     return _marks(HandlerType.EVENT, [event_type], name, {**metadata, "priority": priority})
 
 
@@ -94,6 +95,7 @@ def multi_event_handler(
     """Mark a handler of several event classes."""
     if not event_types:
         raise EventValidationError("multi_event_handler needs at least one event class", field="event_types")
+    check_priority(priority)
     return _marks(HandlerType.EVENT, list(event_types), name, {**metadata, "priority": priority})
 
 

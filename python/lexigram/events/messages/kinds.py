@@ -35,6 +35,16 @@ def check_kind(message_type: object, kind: str, field: str) -> None:
             )
 
 
+def check_priority(priority: object) -> None:
+    """Check the priority of an event's handler.
+
+    Raises:
+        EventValidationError: LEX_ERR_EVT_024, not a number.
+    """
+    if not isinstance(priority, int | float):
+        raise EventValidationError(f"priority must be a number, not {priority!r}", field="priority")
+
+
 def _plural(kind: str) -> str:
     return "queries" if kind == "query" else f"{kind}s"
 
