@@ -28,6 +28,13 @@ __all__ = ["make_store"]
 
 Uses = tuple[Callable[[Any], Any], ...]
 
+
+async def in_unit_of_work(store: Any) -> None:
+    """Enter and leave a unit of work in which nothing is done."""
+    async with store.unit_of_work():
+        pass
+
+
 PREFIX = {"sqlite": "Sqlite", "postgres": "Postgres", "mongodb": "MongoDB", "redis": "Redis"}
 
 USES: dict[str, Uses] = {
@@ -36,6 +43,9 @@ USES: dict[str, Uses] = {
         lambda s: s.read("a"),
         lambda s: s.head(),
         lambda s: s.stream_exists("a"),
+        lambda s: s.query(limit=0),
+        lambda s: s.find_events_since(0, 0),
+        lambda s: in_unit_of_work(s),
     ),
     "checkpoint": (
         lambda s: s.get_checkpoint("a"),

@@ -102,7 +102,7 @@ class EventStreamMixin(EventStorePrimitives):
         """Return up to `count` events of one type with a position above `start`, in global order."""
         limit = check_number(count, "count")
         request = replace(self._request(start, event_types=(event_type,), field="start"), limit=limit)
-        return (await self._page(request)).events if limit else []
+        return (await self._page(request)).events
 
     async def query(
         self,
@@ -130,7 +130,7 @@ class EventStreamMixin(EventStorePrimitives):
         request = ReadRequest(
             check_number(from_position, "from_position"), limit=limit, query=query.resolve(self._registry)
         )
-        return (await self._page(request)).events if limit != 0 else []
+        return (await self._page(request)).events
 
     async def query_for_append(
         self,
@@ -234,13 +234,11 @@ class EventStreamMixin(EventStorePrimitives):
             request = ReadRequest(limit=maximum, since_us=microseconds(checkpoint))
         else:
             request = ReadRequest(check_number(checkpoint, "checkpoint"), limit=maximum)
-        return (await self._page(request)).events if maximum else []
+        return (await self._page(request)).events
 
     async def get_stored_events_since(self, global_sequence: int = 0, *, limit: int = 1000) -> list[StoredEvent]:
         """Return up to `limit` events after a position as records with their stream and plain data."""
         maximum = check_number(limit, "limit")
-        if not maximum:
-            return []
         request = ReadRequest(check_number(global_sequence, "global_sequence"), maximum, with_stream_ids=True)
         page = await self._page(request)
         return [StoredEvent.of(event, stream) for event, stream in zip(page.events, page.stream_ids, strict=True)]

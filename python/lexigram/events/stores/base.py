@@ -261,11 +261,7 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
     async def read_all(self, position: int = 0, count: int | None = None) -> list[Any]:
         """Return up to `count` events after a position (exclusive), in global order; None = all that are stored."""
         after = check_number(position, "position")
-        limit = check_optional(count, "count")
-        if limit == 0:
-            await self._ready()
-            return []
-        return (await self._page(ReadRequest(after, limit))).events
+        return (await self._page(ReadRequest(after, check_optional(count, "count")))).events
 
     async def find_by_aggregate(self, aggregate_id: Any) -> list[Any]:
         """Return all events of an aggregate (UUID or string; its stream id is the same), in order."""
@@ -330,6 +326,8 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
     async def _page(self, request: ReadRequest) -> Page:
         if not self._is_open:
             await self._ready()
+        if request.limit == 0:
+            return Page([], request.after)
         page = await self._read_all(request)
         if self._schema_evolution is None:
             return page

@@ -83,7 +83,8 @@ class MongoUnitOfWork(AbstractUnitOfWork):
         return version
 
     async def _begin(self) -> None:
-        """Nothing to do: the log is only touched at the end."""
+        """Open the store at its first use; the log is only touched at the end."""
+        await self._connect()
 
     async def _commit(self) -> asyncio.CancelledError | None:
         if not self._parts:
