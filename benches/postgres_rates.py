@@ -122,7 +122,8 @@ async def take_turns(cases: list[Case], rounds: int, seconds: float) -> dict[str
     found: dict[str, list[tuple[float, float, float]]] = {case.column: [] for case in cases}
     for case in cases:
         await rate(case.append, case.writers, seconds)
-    print("  ".join(f"{column:>9}" for column in ("fdatasync", *found)), " each round, per second", sep="  ")
+    print(f"{rounds} rounds of {seconds:g} s each, all in turn; figures are medians. Per second in each round:")
+    print("  ".join(f"{column:>9}" for column in ("fdatasync", *found)))
     with tempfile.TemporaryFile() as disk:
         disk.write(BLOCK * SYNCS)
         os.fsync(disk.fileno())

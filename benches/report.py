@@ -44,8 +44,7 @@ METHOD = """
   it had any; the median of three processes.
 - Instructions that the core needs for each operation are in `benches/instructions.json`; a test counts them again under
   callgrind, without any noise.
-- Rates with a database have client and server on the same cores, and one machine's disk beneath all of them. Those of
-  PostgreSQL are medians of short rounds, with the best one and the disk's rate in each round beside them. What a bare
+- Rates with a database have client and server on the same cores, and one machine's disk beneath all of them. What a bare
   committer without any of our checks reaches on such a machine, and where the CPU time goes, is in
   `docs/decisions/0016-bars-that-promises-keep-out-of-reach.md`.
 - eventsourcing's recorder gets a thread and a connection for each writer; its events are bytes of the same size.
