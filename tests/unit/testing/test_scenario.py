@@ -142,3 +142,19 @@ def test_ad_hoc_events_are_compared_too() -> None:
     for other in (Event(event_type="Done", size=2), Event(event_type="Other", size=1)):
         with pytest.raises(AssertionError):
             Scenario(Adhoc).when(lambda a: a.do(1)).then(other)
+
+
+@pytest.mark.parametrize("wrong", [5, None, ItemAdded, [ItemAdded]])
+def test_what_is_no_event_is_told(wrong: object) -> None:
+    """A class in the place of an event, say; it was an error about some attribute, or a comparison that failed oddly."""
+    with pytest.raises(TypeError, match="events are given and expected"):
+        Scenario(Order).given(wrong)
+    with pytest.raises(TypeError, match="events are given and expected"):
+        Scenario(Order).when(lambda order: None).then(wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, None, ItemAdded])
+def test_a_scenario_is_about_an_aggregate(wrong: object) -> None:
+    """Anything else is told at once."""
+    with pytest.raises(TypeError, match="subclass of AggregateRoot"):
+        Scenario(wrong)  # type: ignore[type-var, arg-type]

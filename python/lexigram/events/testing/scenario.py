@@ -8,9 +8,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, get_origin
 from uuid import UUID
 
+from lexigram.contracts.domain.events import DomainEvent
 from lexigram.events.aggregates.aggregate import AggregateRoot
 from lexigram.events.aggregates.factory import empty_aggregate
 from lexigram.events.messages import shapes
@@ -33,6 +34,9 @@ class Scenario(Generic[TAggregate]):
     """
 
     def __init__(self, aggregate_type: type[TAggregate], aggregate_id: UUID | str | None = None) -> None:
+        plain = get_origin(aggregate_type) or aggregate_type  # Box[int] is a Box
+        if not isinstance(plain, type) or not issubclass(plain, AggregateRoot):
+            raise TypeError(f"a scenario is about a subclass of AggregateRoot, not {aggregate_type!r}")
         self.aggregate: TAggregate = empty_aggregate(aggregate_type, aggregate_id or new_id())
         self._result: Any = None
         self._error: Exception | None = None
@@ -136,6 +140,9 @@ def _flat(events: Iterable[Any]) -> list[Any]:
     found: list[Any] = []
     for event in events:
         found.extend(event) if isinstance(event, list | tuple) else found.append(event)
+    for event in found:
+        if not isinstance(event, DomainEvent):
+            raise TypeError(f"events are given and expected, not {event!r}")
     return found
 
 
