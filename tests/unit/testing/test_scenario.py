@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -158,3 +159,18 @@ def test_a_scenario_is_about_an_aggregate(wrong: object) -> None:
     """Anything else is told at once."""
     with pytest.raises(TypeError, match="subclass of AggregateRoot"):
         Scenario(wrong)  # type: ignore[type-var, arg-type]
+
+
+T = TypeVar("T")
+
+
+class Box(AggregateRoot, Generic[T]):
+    content: T | None = None
+
+    def _handle_item_added(self, event: ItemAdded) -> None:
+        self.content = event.sku  # type: ignore[assignment]
+
+
+def test_a_scenario_of_a_generic_aggregate_names_what_it_is_of() -> None:
+    """`Box[str]` is a Box, as it is for a repository."""
+    Scenario(Box[str]).when(lambda box: box._apply(ItemAdded(sku="a"))).then(ItemAdded(sku="a")).then_state(content="a")

@@ -37,7 +37,7 @@ class Scenario(Generic[TAggregate]):
         plain = get_origin(aggregate_type) or aggregate_type  # Box[int] is a Box
         if not isinstance(plain, type) or not issubclass(plain, AggregateRoot):
             raise TypeError(f"a scenario is about a subclass of AggregateRoot, not {aggregate_type!r}")
-        self.aggregate: TAggregate = empty_aggregate(aggregate_type, aggregate_id or new_id())
+        self.aggregate: TAggregate = empty_aggregate(plain, aggregate_id or new_id())
         self._result: Any = None
         self._error: Exception | None = None
         self._acted = False
