@@ -181,7 +181,8 @@ class Telemetry:
                     self._operation.record(time.perf_counter() - started, labels)
                 if name == "append":
                     events = args[1] if len(args) > 1 else kwargs.get("events", ())
-                    span.set_attribute("db.operation.batch.size", len(events))
+                    if len(events) > 1:  # the conventions: one operation is no batch
+                        span.set_attribute("db.operation.batch.size", len(events))
                     self._appended.add(len(events), {"db.system.name": system})
                 else:
                     span.set_attribute("db.response.returned_rows", len(result))
@@ -201,7 +202,11 @@ class Telemetry:
             context = MessageContext.of(message)
             name = type(message).__name__
             parent = propagator.extract({"traceparent": context.traceparent}) if context.traceparent else None
-            labels: dict[str, Any] = {"messaging.system": "lexigram", "messaging.destination.name": name}
+            labels: dict[str, Any] = {
+                "messaging.system": "lexigram",
+                "messaging.operation.name": "process",
+                "messaging.destination.name": name,
+            }
             attributes = {
                 **labels,
                 "messaging.operation.type": "process",

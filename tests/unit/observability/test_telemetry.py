@@ -12,6 +12,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import db_attributes, error_attributes, messaging_attributes
+from opentelemetry.semconv._incubating.metrics import db_metrics, messaging_metrics
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lexigram.events import (
@@ -104,6 +106,48 @@ async def test_store_operations_are_client_spans_with_metrics(tmp_path: Path) ->
     shown = "".join(span.to_json() for span in collected.spans.get_finished_spans())
     assert "4711" not in shown
     assert str(tmp_path) not in shown
+
+
+async def test_names_are_those_of_the_conventions() -> None:
+    """Of every attribute and metric that is not our own; what they require is there, and one event is no batch."""
+    collected = Collected()
+    store, bus = InMemoryEventStore(), EventBusImpl(config=EventBusConfig(max_handler_retries=0))
+
+    async def on_paid(event: Paid) -> None:
+        raise LookupError
+
+    bus.subscribe(Paid, on_paid)
+    collected.telemetry.instrument(store, bus)
+    event = Paid(card="4711").with_correlation_id("c")
+    await store.append("a", [event])
+    await store.append("a", [Paid(card="1"), Paid(card="2")])
+    await store.read("a")
+    with pytest.raises(ConcurrencyError):
+        await store.append("a", [Paid(card="3")], expected_version=0)
+    await bus.publish(event)
+    await bus.close()
+    spans = collected.spans.get_finished_spans()
+    assert [span.attributes.get("db.operation.batch.size") for span in spans if span.name == "append"] == [
+        None,
+        2,
+        None,
+    ]
+    assert {"messaging.system", "messaging.operation.name"} <= collected.span("process Paid").attributes.keys()
+    ((labels, _),) = collected.points("messaging.process.duration")
+    assert {"messaging.system", "messaging.operation.name"} <= labels.keys()
+    known = {
+        value
+        for module in (db_attributes, messaging_attributes, error_attributes, db_metrics, messaging_metrics)
+        for value in vars(module).values()
+        if isinstance(value, str)
+    }
+    data = collected.metrics.get_metrics_data()
+    metrics = [each for resource in data.resource_metrics for scope in resource.scope_metrics for each in scope.metrics]
+    used = {each.name for each in metrics}
+    used |= {key for each in metrics for point in each.data.data_points for key in point.attributes}
+    used |= {key for span in spans for key in span.attributes}
+    assert len(used) > 10
+    assert {name for name in used if not name.startswith("lexigram.")} <= known
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
