@@ -150,7 +150,7 @@ async def test_names_are_those_of_the_conventions() -> None:
     assert {name for name in used if not name.startswith("lexigram.")} <= known
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "mongodb", "redis"])
 async def test_the_size_of_group_commits_is_measured(make_store: MakeStore, backend: str) -> None:
     """The sum over all commits is the number of appends."""
     collected = Collected()

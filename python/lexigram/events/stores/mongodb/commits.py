@@ -23,6 +23,7 @@ from lexigram.events.stores.mongodb.knowledge import Knowledge
 if TYPE_CHECKING:
     from lexigram.events.messages.codec import EncodedEvent
     from lexigram.events.stores._primitives import Appended
+    from lexigram.events.stores._wakeup import Wakeup
     from lexigram.events.stores.condition import ResolvedCondition
     from lexigram.events.stores.mongodb.database import MongoDatabase
 
@@ -85,6 +86,8 @@ class CommitLog:
 
     def __init__(self, database: MongoDatabase, text: bool) -> None:
         self.knowledge = Knowledge(database)
+        self.wakeups: list[Wakeup] = []
+        """Those of the stores that use it."""
         self._database = database
         self._text = text
         self._seconds = database.settings.timeout_seconds
@@ -166,6 +169,8 @@ class CommitLog:
             stored = folded.document is None or await knowledge.insert(folded.document, end)
             if stored:
                 knowledge.learn(folded)
+                if folded.document is not None:
+                    self._committed(folded)
                 requests = _answer(folded)
                 continue
             if await knowledge.catch_up() or await self._find(folded.parts):
@@ -176,6 +181,12 @@ class CommitLog:
                 raise EventStoreConnectionError("MongoDB: appending events failed: the last commit is not confirmed")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _committed(self, folded: Fold) -> None:
+        """Tell how many appends share the commit."""
+        observe = next((each.observe_batch for each in self.wakeups if each.observe_batch is not None), None)
+        if observe is not None:
+            observe(sum(not isinstance(outcome, Exception) for _, outcome in folded.outcomes))
 
     async def _has_doubts(self, folded: Fold) -> bool:
         """Make sure that conflicts are real: up to date, and no retry of what is stored. True: fold again."""

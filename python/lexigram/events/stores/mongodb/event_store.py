@@ -183,8 +183,10 @@ class MongoDBEventStore(AbstractEventStore):
         if key not in shared:
             shared[key] = CommitLog(self.mongo, is_text)
         self._log = shared[key]
+        self._log.wakeups.append(self._wakeup)
 
     async def _close(self) -> None:
+        self._log.wakeups.remove(self._wakeup)
         await self._signal.stop()
         await self.mongo.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lexigram.events.exceptions import EventError, EventPersistenceError, EventStoreConnectionError
@@ -30,11 +30,15 @@ class Committer:
     """Sends groups of operations in the order they came; a failed check fails its own group only.
 
     What is sent in one call is executed without anything between, and with `appendfsync always` costs one sync.
+
+    Args:
+        committed: Called after each call with its script and the number of its groups.
     """
 
-    def __init__(self, connection: RedisConnection, key: str) -> None:
+    def __init__(self, connection: RedisConnection, key: str, committed: Callable[[Script, int], None]) -> None:
         self._connection = connection
         self._key = key
+        self._committed = committed
         self._queue: deque[_Group] = deque()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -105,6 +109,7 @@ class Committer:
             if not isinstance(error, Exception):
                 raise
         else:
+            self._committed(groups[0].script, len(groups))
             for group, reply in zip(groups, replies, strict=True):
                 if not group.future.done():
                     group.future.set_result(reply)

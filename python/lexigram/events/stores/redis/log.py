@@ -95,7 +95,7 @@ class RedisLog:
                 except BaseException:
                     await self.connection.close()
                     raise
-                self._committer = Committer(self.connection, self._key)
+                self._committer = Committer(self.connection, self._key, self._committed)
             self._users += 1
 
     async def close(self) -> None:
@@ -118,6 +118,10 @@ class RedisLog:
         if self.connection.name not in _warned:
             _warned.add(self.connection.name)
             logger.warning("%s. Acknowledged events may be lost; require_durable=True refuses such a server", message)
+
+    def _committed(self, script: Script, groups: int) -> None:
+        if script is APPEND_SCRIPT and self.wakeup.observe_batch is not None:
+            self.wakeup.observe_batch(groups)
 
     async def write(
         self, operations: Sequence[Any], *, script: Script = APPEND_SCRIPT, token: bool = False
