@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 FLIGHTS ?= 336776
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
-WORKERS ?= 0
+WORKERS ?= 2
 RUST := $(shell find rust/src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help setup build services test soak rust-test safety-debug safety-on safety-suite \
@@ -40,7 +40,7 @@ rust-test: $(VENV)/.tools ## Run the unit tests of the Rust core
 services: $(VENV)/.tools ## Install the real servers that the tests start (on Linux; elsewhere those tests are skipped)
 	test "$$(uname -s)" != Linux || $(BIN)/python tools/services.py install
 
-test: setup rust-test build services ## Run all tests (the long versions are `make soak`); WORKERS=2 in two processes
+test: setup rust-test build services ## Run all tests (the long versions are `make soak`); WORKERS=0 in one process
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 soak: setup services ## Run the long crash, fuzz and soak tests
