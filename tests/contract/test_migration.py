@@ -266,6 +266,9 @@ def _edit_data(line: bytes, **changes: Any) -> bytes:
         (lambda lines: [_edit_data(lines[0], removed={"a": "3"}), *lines[1:]], "line 1, data.removed"),
         (lambda lines: [_edit_data(lines[0], removed={"": 3}), *lines[1:]], "line 1, data.removed.*must not be empty"),
         (lambda lines: [lines[0], b"[" * 100_000 + b"\n", *lines[2:]], "line 2, line: not JSON"),
+        (lambda lines: [lines[0], _edit(lines[1], tags="[" * 100_000), *lines[2:]], "line 2, tags"),
+        (lambda lines: [lines[0], _edit(lines[1], subject=""), *lines[2:]], "line 2, subject.*must not be empty"),
+        (lambda lines: [lines[0], _edit(lines[1], type="\ud800"), *lines[2:]], "line 2, data.*surrogates"),
     ],
 )
 async def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path: Path, damage: Any, message: str) -> None:

@@ -255,6 +255,7 @@ def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[tuple[Entry, Facts]]
     """
     previous = 0
     number = 1
+    versions: dict[str, int] = {}
     while True:
         start = file.tell()
         raw = file.readline()
@@ -269,6 +270,10 @@ def _entries(file: BinaryIO, codec: EventCodec) -> Iterator[tuple[Entry, Facts]]
         if entry.event.sequence_number <= previous:
             raise _bad(number, "position", f"{entry.event.sequence_number} does not come after {previous}")
         previous = entry.event.sequence_number
+        before, version = versions.get(entry.stream_id, 0), entry.event.version
+        if version <= before:
+            raise _bad(number, "streamversion", f"{version} does not come after {before} of the same stream")
+        versions[entry.stream_id] = version
         yield entry, facts
 
 
@@ -282,8 +287,12 @@ def _entry(line: Mapping[str, Any], raw: bytes, number: int, codec: EventCodec) 
             raise _bad(number, name, f"a number from 1 to 2**63 - 1 expected, got {line[name]!r:.80}")
     payload = _payload(raw, line["data"])
     try:
-        event = codec.decode(line["type"], line["eventtype"], payload, line["streamversion"], line["position"])
+        check_stream_id(line["subject"])
     except EventError as error:
+        raise _bad(number, "subject", str(error)) from error
+    try:
+        event = codec.decode(line["type"], line["eventtype"], payload, line["streamversion"], line["position"])
+    except (EventError, UnicodeEncodeError) as error:
         raise _bad(number, "data", str(error)) from error
     if str(event.event_id) != line.get("id"):
         raise _bad(number, "id", f"{line.get('id')!r} is not the id in data, {event.event_id}")
@@ -307,7 +316,7 @@ def _tags(line: Mapping[str, Any], number: int) -> tuple[str, ...]:
         return ()
     try:
         tags = json.loads(line["tags"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         tags = None
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise _bad(number, "tags", f"a JSON list of strings in a string expected, got {line['tags']!r:.80}")

@@ -244,8 +244,13 @@ class Copier:
         async with self._target.unit_of_work():
             for stream_id, run in groupby(entries, lambda entry: entry.stream_id):
                 events = [event for _, event in run]
-                first = events[0].version
-                await self._target.append(stream_id, events, first - 1 if first else None)
+                first, last = events[0].version, events[-1].version
+                stored = await self._target.append(stream_id, events, first - 1 if first else None)
+                if first and stored != last:  # an id that is stored already counts as a retry
+                    raise EventPersistenceError(
+                        f"stream {stream_id!r} is at version {stored} after its event of version {last}: "
+                        "an event id comes twice in the log, or the target already has it"
+                    )
 
 
 async def batches(
