@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,18 @@ class At(Query[Any]):
 
 class By(Query[Any]):
     value: Any = None
+
+
+class Keyed(Query[Any]):
+    cache_key: Any
+
+
+class Loose(BaseModel, extra="allow"):
+    words: list[str]
+
+
+itself: list[Any] = []
+itself.append(itself)
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         (By(value=[1]), By(value=(1,))),
         (By(value={"a": [1]}), By(value={"a": [2]})),
         (By(value=Filter(words=["a"])), By(value=Filter(words=["b"]))),
+        (By(value={"a": 1, "b": 1}), By(value={"b": 1, "a": 1})),
+        (By(value=Loose(words=["a"], tone="low")), By(value=Loose(words=["a"], tone="high"))),
+        (By(value=NOW), By(value=NOW.astimezone(timezone(timedelta(hours=1))))),
+        (By(value=Decimal("1.0")), By(value=Decimal("1.00"))),
         (By(value=object()), By(value=object())),
+        (By(value=itself), By(value=itself)),
         (By(value=Open()), By(value=Open())),
         (asked_by("ada", "a"), asked_by("bob", "a")),
         (asked_by("ada", "a"), asked_by("ada", "b")),
@@ -102,7 +120,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
     ],
 )
 async def test_different_queries_never_share_a_result(first: Any, second: Any) -> None:
-    """An id of its own, a hidden secret, a user or a tenant make a difference; one got the result of the other."""
+    """An id of its own, a hidden secret, a time zone, an order, a user or a tenant make a difference."""
     assert await counted(first, second) == 2
 
 
@@ -116,6 +134,8 @@ async def test_different_queries_never_share_a_result(first: Any, second: Any) -
         lambda: ContractById(id=5, name="a"),
         lambda: asked_by("ada", "a"),
         lambda: Page(page=2),
+        lambda: Keyed(cache_key="a"),
+        lambda: Keyed(cache_key=["a", 1]),
         lambda: At(timestamp=NOW),
     ],
 )

@@ -58,13 +58,13 @@ def cache_key(query: Any) -> Hashable | None:
     It is the query's own `cache_key`, else its class and content with the user and tenant who ask. Its id, time and other
     metadata are no content, unless the class has declared a field of that name.
     """
-    if own := getattr(query, "cache_key", None):
-        return ("key", own)
     metadata = getattr(query, "metadata", None)
     asking = getattr(metadata, "user_id", None), getattr(metadata, "tenant_id", None)
     try:
+        if own := getattr(query, "cache_key", None):
+            return ("key", _frozen(own))
         content = tuple((name, _frozen(getattr(query, name))) for name in _content_of(type(query), query))
-    except TypeError:
+    except (TypeError, RecursionError):
         return None
     return (type(query), asking, content)
 
@@ -84,9 +84,11 @@ def _content_of(query_type: Any, query: Any) -> list[str]:
 
 
 def _frozen(value: Any) -> Hashable:
-    """Return a value as a part of a key, equal only for values of one type; no text, as that may hide a secret.
+    """Return a value as a part of a key, equal only for values that are equal and look alike: one instant in two time zones
+    is not, nor is 1.0 and 1.00. The look alone may hide a secret.
 
     Raises:
+        RecursionError: It contains itself.
         TypeError: It can be changed and is nothing that is looked into.
     """
     kind = type(value)
@@ -95,9 +97,10 @@ def _frozen(value: Any) -> Hashable:
     if isinstance(value, set | frozenset):
         return kind, frozenset(map(_frozen, value))
     if isinstance(value, Mapping):
-        return kind, frozenset((_frozen(key), _frozen(part)) for key, part in value.items())
-    fields = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
-    if fields is not None:
-        return kind, tuple(_frozen(getattr(value, name)) for name in fields if hasattr(value, name))
+        return kind, tuple((_frozen(key), _frozen(part)) for key, part in value.items())
+    if hasattr(kind, "__dataclass_fields__"):
+        return kind, tuple(_frozen(getattr(value, name)) for name in kind.__dataclass_fields__ if hasattr(value, name))
+    if hasattr(kind, "model_fields"):
+        return kind, tuple((name, _frozen(part)) for name, part in value)
     hash(value)
-    return kind, value
+    return kind, value, repr(value)
