@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_a_handler_that_yields_is_refused(handler: Any, register: Callable[[Any]
     """Calling a generator function runs nothing: every message would count as handled."""
     with pytest.raises(EventValidationError, match="yields"):
         register(handler)
+
+
+@types.coroutine
+def old_style(message: Any) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("handler", [old_style, functools.partial(old_style)])
+@pytest.mark.parametrize("register", REFUSING)
+def test_a_coroutine_made_of_a_generator_is_none_that_only_yields(handler: Any, register: Callable[[Any], Any]) -> None:
+    """What `types.coroutine` makes can be awaited, and is."""
+    register(handler)
 
 
 @pytest.mark.parametrize("decorator", [command_handler(Pay), event_handler(Paid)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 from lexigram.events.exceptions import EventValidationError
@@ -19,9 +20,16 @@ def check_runs(function: Any, name: str, field: str) -> None:
     Raises:
         EventValidationError: LEX_ERR_EVT_024; it is a generator function, asynchronous or not.
     """
-    called = (function, getattr(type(function), "__call__", None))  # noqa: B004
-    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in called):
+    if any(map(_yields, (function, getattr(type(function), "__call__", None)))):  # noqa: B004
         raise EventValidationError(f"{name} yields, so calling it runs nothing; let it return instead", field=field)
+
+
+def _yields(function: Any) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    if getattr(getattr(function, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE:
+        return False  # of `types.coroutine`: what it returns can be awaited
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def check_can(value: Any, field: str, what: str, *methods: str) -> None:
