@@ -487,3 +487,14 @@ def test_a_wrong_assignment_is_refused_and_changes_nothing(name: str, value: obj
     with pytest.raises(EventValidationError, match=message):
         setattr(config, name, value)
     assert config == EventBusConfig()
+
+
+def test_an_assigned_address_is_read_as_at_construction() -> None:
+    """A path from `sqlite:///`; an address of another database is none."""
+    sqlite, postgres = SqliteConfig(), PostgresEventStoreConfig(dsn="postgresql://host/shop")
+    sqlite.database = "sqlite:///shop.db"
+    assert sqlite.database == "shop.db"
+    with pytest.raises(EventValidationError, match="expected an address like postgresql://"):
+        postgres.dsn = "http://host"  # type: ignore[assignment]
+    postgres.dsn = "postgres://other/shop"  # type: ignore[assignment]
+    assert postgres == PostgresEventStoreConfig(dsn="postgres://other/shop")

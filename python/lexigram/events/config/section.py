@@ -94,7 +94,10 @@ class ConfigSection(BaseConfig):
             return
         given = canonical(type(self), {name: value}, root)[field_name]
         field = next(f for f in dataclasses.fields(self) if f.name == field_name)
-        object.__setattr__(self, field_name, _field_value(type(self), field, given, root))
+        checked = _field_value(type(self), field, given, root)
+        for _, validator in self._field_validators.get(field_name, ()):
+            checked = validator(type(self), checked)
+        object.__setattr__(self, field_name, checked)
 
     def __eq__(self, other: object) -> bool:
         # The framework's own comparison looks at its base class's fields only, of which there are none.
