@@ -177,6 +177,24 @@ async def test_a_cancelled_callback_keeps_no_other_from_running(make_store: Make
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_removal_follows_from_the_commit_whoever_is_cancelled(make_store: MakeStore, backend: str) -> None:
+    """Where it is done after the commit, it is done to its end."""
+    async with make_store(backend) as store:
+        await store.append("a", added("1", "2"))
+
+        async def work() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            async with store.unit_of_work() as unit:
+                unit.on_commit(lambda: task.cancel() and None)
+                assert await store.compact("a", 1) == 1
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(work())
+        assert skus(await store.read("a")) == ["2"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 async def test_a_claim_that_is_cancelled_on_its_way_is_free_at_once(make_store: MakeStore, backend: str) -> None:
     """The message is delivered again and must be handled."""
     async with all_stores(make_store, backend) as stores:

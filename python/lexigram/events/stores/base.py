@@ -16,6 +16,7 @@ from lexigram.events.stores._evolution import evolve
 from lexigram.events.stores._life import StoreLife
 from lexigram.events.stores._primitives import Page, ReadRequest
 from lexigram.events.stores._records import StoredEvent as StoredEvent
+from lexigram.events.stores._settled import settled
 from lexigram.events.stores._stream import EventStreamMixin
 from lexigram.events.stores._validation import (
     MAX_POSITION,
@@ -206,7 +207,7 @@ class AbstractEventStore(StoreLife, EventStreamMixin, EventStoreProtocol, ABC):
         unit.notes[note] = last
 
         async def remove() -> None:
-            await self._remove_now(stream_id, last)
+            await settled(asyncio.ensure_future(self._remove_now(stream_id, last)))
 
         unit.on_commit(remove)
         return last - first + 1
