@@ -417,6 +417,13 @@ async def test_a_slow_unit_of_work_is_rolled_back_and_the_store_goes_on(store: P
         assert await store.append("a", added("1")) == 1
 
 
+async def test_a_unit_of_work_may_take_as_long_as_it_likes(store: PostgresEventStore) -> None:
+    """An infinite timeout is one that the server knows as its longest."""
+    async with store.unit_of_work(timeout_seconds=float("inf")):
+        await store.append("a", added("1"))
+    assert await store.head() == 1
+
+
 async def test_a_stopped_process_in_a_unit_of_work_does_not_keep_the_log_locked(
     store: PostgresEventStore, config: PostgresEventStoreConfig
 ) -> None:

@@ -114,7 +114,7 @@ class Connections:
             timeout_seconds: After this time, and a little more, without a statement the server ends it: the client may have
                 vanished without a word, and the log's lock with it.
         """
-        milliseconds = min(round(timeout_seconds * 1000) + _GRACE_MS, _MAX_TIMEOUT_MS)
+        milliseconds = round(min(timeout_seconds * 1000 + _GRACE_MS, _MAX_TIMEOUT_MS))
         begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
         schema = self._settings.names.schema
         return begin if schema is None or self._has_path else f"{begin}; {find_also(schema, is_local=True)}"
