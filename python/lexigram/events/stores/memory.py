@@ -324,7 +324,7 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         super().__init__()
         self._max = check_number(max_snapshots_per_aggregate, "max_snapshots_per_aggregate", 1)
         self._codec = EventCodec(format="binary")
-        self._snapshots: dict[str, dict[int, tuple[Snapshot, bytes]]] = {}
+        self._snapshots: dict[str, dict[int, tuple[Snapshot, tuple[bytes, bytes]]]] = {}
 
     def clear(self) -> None:
         """Remove all snapshots."""
@@ -341,7 +341,7 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
 
     async def _save(self, aggregate_id: str, snapshot: Snapshot) -> None:
         # Encoded, so that what no durable backend can store is refused here too.
-        values = self._codec.encode_value((snapshot.state, snapshot.metadata))
+        values = self._codec.encode_value(snapshot.state), self._codec.encode_value(snapshot.metadata)
         taken = snapshot.timestamp if snapshot.timestamp.tzinfo else snapshot.timestamp.replace(tzinfo=UTC)
         bare, unit = replace(snapshot, state={}, metadata={}, timestamp=taken), current_unit_of_work()
         if unit is None:
@@ -349,7 +349,7 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         else:
             unit.on_commit(lambda: self._keep(aggregate_id, bare, values))
 
-    def _keep(self, aggregate_id: str, bare: Snapshot, values: bytes) -> None:
+    def _keep(self, aggregate_id: str, bare: Snapshot, values: tuple[bytes, bytes]) -> None:
         kept = {**self._snapshots.get(aggregate_id, {}), bare.version: (bare, values)}
         # One assignment of a finished dictionary: a reader in another thread sees the old one or the new one.
         self._snapshots[aggregate_id] = {version: kept[version] for version in sorted(kept)[-self._max :]}
@@ -361,7 +361,7 @@ class InMemorySnapshotStore(AbstractSnapshotStore):
         found = snapshots.get(max(snapshots) if version is None else version)
         if found is None:
             return None
-        state, metadata = self._codec.decode_value(found[1])
+        state, metadata = map(self._codec.decode_value, found[1])
         return replace(found[0], state=state, metadata=metadata)
 
     async def _delete_old(self, aggregate_id: str, keep_count: int) -> int:
