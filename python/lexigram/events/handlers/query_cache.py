@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -63,17 +64,21 @@ def cache_key(query: Any) -> Hashable | None:
     try:
         if own := getattr(query, "cache_key", None):
             return ("key", _frozen(own))
-        content = tuple((name, _frozen(getattr(query, name))) for name in _content_of(type(query), query))
+        names = _content_of(query.__class__)
+        if names is None:
+            names = [name for name in vars(query) if name not in _NOT_CONTENT]
+        content = tuple((name, _frozen(getattr(query, name))) for name in names)
     except (TypeError, RecursionError):
         return None
     return (type(query), asking, content)
 
 
-def _content_of(query_type: Any, query: Any) -> list[str]:
-    """Return the names of the fields that a result depends on."""
+@functools.lru_cache(maxsize=1024)
+def _content_of(query_type: Any) -> list[str] | None:
+    """Return the names of the fields that a result depends on; None if the class has declared no fields."""
     bases = query_type.__mro__
     if not dataclasses.is_dataclass(query_type):
-        return [name for name in vars(query) if name not in _NOT_CONTENT]
+        return None
     roots = [Message.__dataclass_fields__, *(base.__dict__.get("__metadata_fields__", {}) for base in bases)]
     return [
         f.name
