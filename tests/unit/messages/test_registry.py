@@ -124,6 +124,18 @@ def test_a_class_that_has_not_been_used_yet_is_selected_by_its_name() -> None:
     assert registry.select("RegistryChild") == {f"{HERE}.RegistryChild"}
 
 
+def test_a_name_that_no_class_can_have_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page of a subscription selects its types: looking through all classes each time would cost more than the page."""
+    registry, looked = EventTypeRegistry(), list[None]()
+    monkeypatch.setattr(registry, "_register_events", lambda: looked.append(None))
+    for name in ("registryorder.placed", "order-placed", "order placed"):
+        assert registry.select(name) == {name}
+    assert not looked
+    registry.select(f"{HERE}.RegistryChild")
+    registry.select("RegistryChild")
+    assert len(looked) == 2
+
+
 def test_a_class_name_that_nothing_has_is_mentioned_once(caplog: pytest.LogCaptureFixture) -> None:
     """Its module may not be imported. Other names may be event types that events were given, of any program."""
     registry = EventTypeRegistry()

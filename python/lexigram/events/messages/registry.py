@@ -49,6 +49,11 @@ def _loaded(module: str) -> Any:
     return sys.modules.get(module) or (sys.modules.get("__main__") if module == _script_name() else None)
 
 
+def _may_name_class(name: str) -> bool:
+    """Whether a class can have this name, short or full; `order.placed` is none where no module `order` is loaded."""
+    return name.isidentifier() or _loaded(name.partition(".")[0]) is not None
+
+
 def full_name(cls: type) -> str:
     """Return `module.Class`, with the script's name instead of `__main__` where Python knows it."""
     return f"{module_name(cls)}.{cls.__qualname__}"
@@ -252,7 +257,7 @@ class EventTypeRegistry:
         return frozenset(chosen)
 
     def _select_name(self, name: str) -> frozenset[str]:
-        if name not in self._names and not self._current(name):
+        if name not in self._names and not self._current(name) and _may_name_class(name):
             self._register_events()
         exact = self._names.get(name)
         if exact is not None:
