@@ -213,7 +213,10 @@ async def test_functions_of_the_retry_middleware_may_wait() -> None:
     assert told == [1, 2]
 
 
-@pytest.mark.parametrize("errors", [ValueError, [ValueError], (KeyError, ValueError), {ValueError}])
+@pytest.mark.parametrize(
+    "errors",
+    [ValueError, [ValueError], (KeyError, ValueError), {ValueError}, KeyError | ValueError, ((KeyError,), ValueError)],
+)
 async def test_errors_to_retry_are_given_one_by_one_or_together(errors: Any) -> None:
     """A list was an error, but only when the first command failed."""
     calls: list[Any] = []

@@ -9,7 +9,7 @@ import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, UnionType
 from typing import Any, Generic, Self, TypeVar
 
 from lexigram.events.exceptions import EventValidationError
@@ -110,15 +110,17 @@ def _with_default(function: FunctionType, next_handler: NextHandler) -> Callable
 
 
 def checked_errors(errors: Any, field: str) -> tuple[type[BaseException], ...]:
-    """Return exception classes, given as one class or several, as a tuple.
+    """Return exception classes as a flat tuple; one class, several, and what `except` or `isinstance` take are fine.
 
     Raises:
         EventValidationError: Something is no exception class.
     """
-    given = tuple(errors) if isinstance(errors, Iterable) else (errors,)
-    if not all(inspect.isclass(error) and issubclass(error, BaseException) for error in given):
+    if inspect.isclass(errors) and issubclass(errors, BaseException):
+        return (errors,)
+    parts = errors.__args__ if isinstance(errors, UnionType) else errors
+    if isinstance(parts, str) or not isinstance(parts, Iterable):
         raise EventValidationError(f"{field} must be exception classes, not {errors!r}", field=field)
-    return given
+    return tuple(error for part in parts for error in checked_errors(part, field))
 
 
 def checked(middleware: Any) -> MiddlewareFunc:
