@@ -458,6 +458,9 @@ async def test_a_lock_held_too_long_is_an_error_that_says_so(
             await store.append("a", added("1"))
             with pytest.raises(EventStoreConnectionError, match="lock"):
                 await other.append("b", added("2"))
+            with pytest.raises(EventStoreConnectionError, match="lock"):
+                async with other.unit_of_work():
+                    await other.append("b", added("2"))
         assert await other.append("b", added("2")) == 1
 
 

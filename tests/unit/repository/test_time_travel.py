@@ -223,3 +223,18 @@ async def test_differences_are_found_at_any_depth() -> None:
         "a.2": ("(absent)", 4),
         "new": ("(absent)", None),
     }
+
+
+async def test_a_stream_whose_events_are_gone_is_not_one_that_never_was(store: AbstractEventStore) -> None:
+    """Both said None, as for an aggregate that did not exist then."""
+    repository, travel = EventSourcingRepository(PastAccount, store), TimeTravel(store)
+    await store.compact("a", 1)
+    with pytest.raises(EventLoadError, match="up to version 1 are gone"):
+        await travel.what_if(PastAccount, WithFee, "a", version=1)
+    await store.compact("a", 3)
+    with pytest.raises(EventLoadError, match="all 3 events of stream 'a' are gone"):
+        await repository.get_at("a", version=3)
+    with pytest.raises(EventLoadError, match="all 3 events of stream 'a' are gone"):
+        await travel.what_if(PastAccount, WithFee, "a")
+    assert await travel.what_if(PastAccount, WithFee, "never") is None
+    assert await repository.get_at("a", version=0) is None

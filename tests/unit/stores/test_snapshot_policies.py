@@ -45,6 +45,7 @@ def test_waiting_for_time_to_pass() -> None:
     assert policy.should_snapshot(1, None)
     assert not policy.should_snapshot(0, ago(100))
     assert policy.should_snapshot(1, ago(61).replace(tzinfo=None))
+    assert policy.should_snapshot(1, ago(-61))  # the clock was set back
     assert TimeBasedPolicy().interval_seconds == 3600
 
 

@@ -137,8 +137,12 @@ class TimeTravel:
             changed: The class with other handlers, usually a subclass of it.
             aggregate_id: The aggregate's id; None is returned if it has no events.
             version: Replay up to this version; None = all events.
+
+        Raises:
+            EventLoadError: LEX_ERR_EVT_011, events are gone.
         """
-        events = await self._store.read(str(aggregate_id), 1, version)
+        last = await self._store.get_stream_version(str(aggregate_id)) if version is None else version
+        events = await self._events(str(aggregate_id), last, None, None)
         if not events:
             return None
         before = read_state(AggregateLoader(aggregate_type, self._store).replayed(aggregate_id, events))
@@ -162,6 +166,7 @@ class TimeTravel:
             return []
         if at is not None and (not isinstance(at, datetime) or at.tzinfo is None):
             raise EventValidationError("at must have a time zone", field="at")
+        stored = await self._store.get_stream_version(stream_id)
         kept: list[Any] = []
         async for event in self._stream(stream_id):
             if not kept and event.version > 1:
@@ -171,8 +176,10 @@ class TimeTravel:
                 or (position is not None and event.sequence_number > position)
                 or (at is not None and event.occurred_at > at)
             ):
-                break
+                return kept
             kept.append(event)
+        if stored and not kept:
+            raise EventLoadError(f"all {stored} events of stream {stream_id!r} are gone")
         return kept
 
     async def _stream(self, stream_id: str) -> AsyncIterator[Any]:

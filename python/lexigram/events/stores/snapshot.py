@@ -87,7 +87,8 @@ class TimeBasedPolicy(SnapshotPolicy):
             return True
         if last_snapshot_time.tzinfo is None:
             last_snapshot_time = last_snapshot_time.replace(tzinfo=UTC)
-        return (now() - last_snapshot_time).total_seconds() >= self.interval_seconds
+        # A snapshot of the future was taken before the clock was set back.
+        return abs((now() - last_snapshot_time).total_seconds()) >= self.interval_seconds
 
 
 class OnDemandPolicy(SnapshotPolicy):

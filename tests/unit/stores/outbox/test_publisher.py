@@ -22,6 +22,7 @@ from lexigram.events.stores.outbox import (
 )
 from lexigram.events.stores.sqlite import SqliteEventStore
 from lexigram.events.testing._store_life import PriceSet, _evolution
+from lexigram.events.testing.clock import FrozenClock
 from lexigram.events.testing.outbox import eventually
 from lexigram.events.testing.unreliable_broker import UnreliableBroker
 
@@ -211,6 +212,29 @@ async def test_an_outage_gives_nothing_up() -> None:
         assert (await store.outbox().stats()).set_aside == 0
         away.clear()
         assert await relay.publish_pending() == 1
+
+
+async def test_a_clock_set_back_does_not_keep_what_is_set_aside(frozen_clock: FrozenClock) -> None:
+    """The pause before the next attempt ends; it lasted two hours longer."""
+    broker, broken = UnreliableBroker(0, 0), [True]
+    send = broker.send
+
+    async def failing(entry: Any) -> None:
+        if broken:
+            raise ValueError("cannot be sent")
+        await send(entry)
+
+    broker.send = failing  # type: ignore[method-assign]
+    async with OutboxEventStore(InMemoryEventStore()) as store:
+        await store.append("a", [BoxPacked(items=1)])
+        relay = OutboxRelay(store.outbox(), broker, backoff_seconds=0.001)
+        await relay.process_pending()
+        assert (await store.outbox().stats()).set_aside == 1
+        broken.clear()
+        frozen_clock.advance(-7200)
+        async with asyncio.timeout(10):
+            while not await relay.publish_pending():
+                await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "is cancelled", "has no connection"])

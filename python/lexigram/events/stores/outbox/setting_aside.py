@@ -97,7 +97,7 @@ class Aside:
         if letter.attempts >= self.max_attempts:
             return False
         pause = min(self._backoff * 2 ** min(letter.attempts, 20), _MAX_BACKOFF_SECONDS)
-        return now() >= letter.failed_at + timedelta(seconds=pause)
+        return abs(now() - letter.failed_at) >= timedelta(seconds=pause)  # in the future: the clock was set back since
 
     async def _retry_lane(self, lane: DeadLetterFilter) -> int:
         """Deliver the entries of one key until one fails again or is not due."""

@@ -69,8 +69,11 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
         return asyncio.current_task() is self._owner
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
+    async def connection(self, failed: Callable[[BaseException], BaseException] | None = None) -> AsyncIterator[Any]:
         """Hold the transaction's connection; tasks of one unit of work take turns.
+
+        Args:
+            failed: Returns what a failed statement raises; None = it is one of the application, which gets its own error.
 
         Raises:
             EventStoreError: LEX_ERR_EVT_013, the unit of work has ended, took longer than its timeout, the block has ended the
@@ -90,7 +93,8 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
                 if sqlstate(error) == ABORTED:
                     raise self._aborted() from self._failure or error
                 self._failure = error
-                raise self._engine.application_error(error) from error.__cause__
+                raised = (failed or self._engine.application_error)(error)
+                raise raised from (error.__cause__ if raised is error else error)
             if not self._connection.is_in_transaction():
                 raise EventStoreError("the store's transaction was ended from within; do not commit or roll back in it")
 
@@ -106,13 +110,13 @@ class PostgresUnitOfWork(AbstractUnitOfWork):
 
     async def append(self, request: AppendRequest) -> Any:
         """Store one append inside the transaction; the log's lock is held from the first one on."""
-        async with self.connection() as connection:
+        async with self.connection(self._engine.write_error) as connection:
             self._appended.append(request)
             return await self._engine.append_in(connection, request)
 
     async def append_all(self, requests: Sequence[AppendRequest]) -> list[Any]:
         """Store several appends in one call; each outcome says where it was stored, or why it was not."""
-        async with self.connection() as connection:
+        async with self.connection(self._engine.write_error) as connection:
             self._appended.extend(requests)
             return await self._engine.append_all_in(connection, requests)  # type: ignore[no-any-return]
 
@@ -244,9 +248,9 @@ class PostgresDeferredUnitOfWork(PostgresUnitOfWork):
         self._alone, self._inside = alone, inside
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
+    async def connection(self, failed: Callable[[BaseException], BaseException] | None = None) -> AsyncIterator[Any]:
         """Hold the transaction's connection, on which the kept write has been carried out."""
-        async with super().connection() as connection:
+        async with super().connection(failed) as connection:
             inside, self._inside, self._alone = self._inside, None, None
             if inside is not None:
                 await inside(connection)
