@@ -28,6 +28,13 @@ class Options:
     stall_seconds: float
     jump_seconds: float
 
+    def __post_init__(self) -> None:
+        if not self.limit_seconds > 0:
+            raise ValueError(f"limit_seconds must be above 0, not {self.limit_seconds!r}")
+        for named in self.interruptible:
+            if not isinstance(named, type):
+                raise TypeError(f"interruptible takes classes, not {named!r}")
+
 
 class Round:
     """One run: prepare, run with one interruption, recover, check."""

@@ -83,15 +83,22 @@ def explore(
         in_memory: All state is in stores of this library that keep it in memory, and in attributes of the trial.
         interruptible: More classes (fakes of gateways, stores of your own) whose public coroutine methods give way to other
             tasks before and after, so that they can be interrupted there.
-        at_most: Try only so many places of each kind, chosen by the seed; None = all.
+        at_most: Try only so many places of each kind, at least 1, chosen by the seed; None = all.
         limit_seconds: A phase that takes longer by the virtual clock is stuck, above 0.
 
     Raises:
         TrialFailed: An invariant does not hold; the message has seed and fault for `replay`.
         RuntimeError: Called inside a running event loop: call it from a plain function.
+        ValueError: A number with which nothing would be tried.
 
     Cost: about the time of one run for each place.
     """
+    if at_most is not None and at_most < 1:
+        raise ValueError(f"at_most must be at least 1, not {at_most}")
+    if stall_seconds is not None and not stall_seconds > 0:
+        raise ValueError(f"stall_seconds must be above 0, not {stall_seconds}")
+    if jump_seconds == 0:
+        raise ValueError("jump_seconds must not be 0")
     options = Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds or 0.0, jump_seconds or 0.0)
     whole = Round(make, options).play(None, 0)
     kinds = {
@@ -131,12 +138,14 @@ def replay(
 
     Raises:
         TrialFailed: It fails (again).
-        ValueError: `fault` is none of these.
+        ValueError: `fault` is none of these, or `stall_seconds` or `jump_seconds` of the exploration is missing.
     """
     kind, _, point = fault.partition(":")
     if fault != "none" and (kind not in _KINDS or not point.isdecimal() or int(point) < 1):
         kinds = ", ".join(f"'{each}:<n>'" for each in _KINDS)
         raise ValueError(f"fault must be {kinds} or 'none', not {fault!r}")
+    if not {"stall": stall_seconds, "jump": jump_seconds}.get(kind, True):
+        raise ValueError(f"to repeat {fault!r} pass the {kind}_seconds that explore() was given")
     options = Options(seed, in_memory, tuple(interruptible), limit_seconds, stall_seconds, jump_seconds)
     return Round(make, options).play(*((None, 0) if fault == "none" else (kind, int(point))))
 
