@@ -312,6 +312,17 @@ def test_the_class_of_an_upcaster_is_refused() -> None:
     with pytest.raises(EventValidationError, match="an instance of Renamed"):
         SchemaEvolution(SchemaRegistry()).register_upcaster(Renamed)  # type: ignore[arg-type]
 
+    class Static:
+        event_type, from_version, to_version = "Paid", 1, 2
+
+        @staticmethod
+        async def upcast(data: dict[str, Any]) -> dict[str, Any]:
+            return data
+
+    evolution: Any = SchemaEvolution(SchemaRegistry())
+    evolution.register_upcaster(Static)  # needs no instance
+    assert evolution.latest_upcast("Paid") == 2
+
 
 async def test_an_empty_id_of_a_saga_is_refused() -> None:
     """A random one took its place, so that a second start was another saga."""

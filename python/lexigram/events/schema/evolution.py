@@ -93,7 +93,7 @@ class SchemaEvolution:
             raise EventValidationError("a downcaster's to_version must be lower than from_version", field="to_version")
 
     def _register(self, step: Upcaster | Downcaster, method: str) -> None:
-        if isinstance(step, type):
+        if isinstance(step, type) and inspect.isfunction(inspect.getattr_static(step, method, None)):
             raise EventValidationError(f"register an instance of {step.__name__}, not the class", field=method + "er")
         event_type = getattr(step, "event_type", None)
         if not callable(getattr(step, method, None)) or not isinstance(event_type, str) or not event_type:
