@@ -20,6 +20,9 @@ APPLICATION_ID: Final = 0x4C584556
 
 SCHEMA_VERSION: Final = 2
 
+_MARKS: Final = "'schema_version', 'removed_position'"
+"""What tells an `event_meta` table of ours from one of another program."""
+
 
 def prepare_file(connection: sqlite3.Connection, settings: SqliteSettings) -> None:
     """Check that this library may write to the file, then set its journal mode. Changes nothing if it raises.
@@ -37,8 +40,7 @@ def prepare_file(connection: sqlite3.Connection, settings: SqliteSettings) -> No
     found = connection.execute("PRAGMA user_version").fetchone()[0] if application else 0
     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '%event\\_meta' ESCAPE '\\'"
     for (table,) in connection.execute(tables).fetchall():
-        row = connection.execute(f"SELECT value FROM \"{table}\" WHERE key = 'schema_version'").fetchone()
-        found = max(found, row[0] if row else 0)
+        found = max(found, _version_in(connection, table))
     _check_version(found, settings.path)
     # Fails on a read-only file, before anything has been changed.
     connection.execute("BEGIN IMMEDIATE")
@@ -50,15 +52,22 @@ def migrate(connection: sqlite3.Connection, names: TableNames, path: str) -> Non
     """Create the tables of `names`, or bring them to the current version. Runs inside a write transaction.
 
     Raises:
-        EventStoreConnectionError: LEX_ERR_EVT_014, the tables are of a newer release.
+        EventStoreConnectionError: LEX_ERR_EVT_014, the tables are of a newer release, or a name is taken by others.
     """
     version = _stored_version(connection, names)
     _check_version(version, path)
     if version == SCHEMA_VERSION:
         return
     is_new_file = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    for step in range(version, SCHEMA_VERSION):
-        _STEPS[step](connection, names)
+    try:
+        for step in range(version, SCHEMA_VERSION):
+            _STEPS[step](connection, names)
+    except Exception as error:
+        if "already exists" not in str(error):
+            raise
+        raise EventStoreConnectionError(
+            f"SQLite file {path}: {error}, and it is not of this library; choose another table_prefix, nothing was changed"
+        ) from error
     connection.execute(
         f"INSERT INTO {names.meta} (key, value) VALUES ('schema_version', ?) "
         "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -82,10 +91,16 @@ def _stored_version(connection: sqlite3.Connection, names: TableNames) -> int:
     exists = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (names.meta.strip('"'),)
     ).fetchone()
-    if exists is None:
+    return 0 if exists is None else _version_in(connection, names.meta.strip('"'))
+
+
+def _version_in(connection: sqlite3.Connection, table: str) -> int:
+    """Return the schema version that a table of this library holds; 0 if another program has made it."""
+    quoted = '"' + table.replace('"', '""') + '"'
+    if [row[1] for row in connection.execute(f"PRAGMA table_info({quoted})").fetchall()] != ["key", "value"]:
         return 0
-    row = connection.execute(f"SELECT value FROM {names.meta} WHERE key = 'schema_version'").fetchone()
-    return int(row[0]) if row else 0
+    rows = dict(connection.execute(f"SELECT key, value FROM {quoted} WHERE key IN ({_MARKS})").fetchall())
+    return int(rows["schema_version"]) if len(rows) == 2 else 0
 
 
 def _create(connection: sqlite3.Connection, names: TableNames) -> None:
