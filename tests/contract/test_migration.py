@@ -358,6 +358,16 @@ async def test_a_source_that_goes_on_and_removes_events_meanwhile(tmp_path: Path
     assert await verify_migration(source, restored) == (True, [])
 
 
+async def test_an_export_gives_up_where_events_are_removed_all_the_time(tmp_path: Path) -> None:
+    """Rather than go on for ever; no file appears."""
+    source, path = LosingStore(), tmp_path / "log.jsonl"
+    await source.append("a", [stocked(number) for number in range(100)])
+    source.changes = 1000
+    with pytest.raises(EventPersistenceError, match="each of 5 attempts"):
+        await export_events(source, path)
+    assert not path.exists()
+
+
 async def test_a_file_names_types_as_the_store_does(tmp_path: Path) -> None:
     """An alias of the store's own registry outlives a class that moves."""
     registry, path = EventTypeRegistry(), tmp_path / "log.jsonl"

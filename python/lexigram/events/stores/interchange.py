@@ -35,6 +35,7 @@ __all__ = ["export_events", "import_events"]
 BEGIN: Final = "lexigram.events.log.begin"
 END: Final = "lexigram.events.log.end"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_EXPORTS: Final = 5
 
 Facts = tuple[Any, ...]
 """What `LogDigest.facts` describes one event with."""
@@ -51,7 +52,7 @@ async def export_events(
     """Write the whole log, up to its present head, to a JSON Lines file of CloudEvents 1.0.
 
     The file appears under its name once it is complete; a crash leaves only `<path>.part`. Where events are removed
-    meanwhile, it is written anew.
+    meanwhile, it is written anew, up to five times.
 
     Args:
         path: The file; one that exists is replaced.
@@ -60,6 +61,7 @@ async def export_events(
         on_progress: Called with (position, head) after each batch.
 
     Raises:
+        EventPersistenceError: LEX_ERR_EVT_012; events were removed each time.
         EventValidationError: LEX_ERR_EVT_024.
         OSError: The file cannot be written.
     """
@@ -72,7 +74,7 @@ async def export_events(
         Path(f"{os.fspath(path)}.part"),
         datetime.now(UTC),
     )
-    while True:
+    for _ in range(_MOST_EXPORTS):
         removed = await removed_versions(store)
         with partial.open("wb") as file:
             result = await _export(store, file, removed, source, size, on_progress)
@@ -81,6 +83,10 @@ async def export_events(
         if await removed_versions(store) == removed:
             break
         # Of what was removed meanwhile the file may hold one part and not the other.
+    else:
+        raise EventPersistenceError(
+            f"events were removed during each of {_MOST_EXPORTS} attempts; export while nothing is compacted or deleted"
+        )
     partial.replace(path)
     result.started_at, result.completed_at = started, datetime.now(UTC)
     return result
