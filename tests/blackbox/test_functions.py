@@ -70,6 +70,11 @@ class Handler:
     __call__ = handle
 
 
+class Called:
+    def __call__(self, message: Any) -> Iterator[None]:
+        yield
+
+
 REFUSING: list[Callable[[Any], Any]] = [
     lambda handler: EventBusImpl().subscribe(Paid, handler),
     lambda handler: EventBusImpl().subscribe_all(handler),
@@ -77,7 +82,7 @@ REFUSING: list[Callable[[Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("handler", [plain, waiting, Handler, Handler(), functools.partial(plain)])
+@pytest.mark.parametrize("handler", [plain, waiting, Handler, Handler(), Called, Called(), functools.partial(plain)])
 @pytest.mark.parametrize("register", REFUSING)
 def test_a_handler_that_yields_is_refused(handler: Any, register: Callable[[Any], Any]) -> None:
     """Calling a generator function runs nothing: every message would count as handled."""

@@ -76,7 +76,8 @@ def as_call(handler: Any, factory: HandlerFactory | None = None) -> HandlerCall:
 def check_handler_runs(handler: Any) -> None:
     """Raise EventValidationError for a handler that yields; only what answers a query may."""
     target = handler.target if isinstance(handler, LazyHandler) else handler
-    called = getattr(target, "handle", target) if inspect.isclass(target) else handle_of(target)
+    is_class = inspect.isclass(target)
+    called = getattr(target, "handle", vars(target).get("__call__")) if is_class else handle_of(target)
     check_runs(called, handler_name(target), "handler")
 
 
