@@ -181,17 +181,22 @@ class BatchApplier:
         self.projection.checkpoint.position = position
 
     async def reset(self, position: int = 0) -> None:
-        """Empty the read model and set the position, in one transaction where there is one."""
+        """Set the position and empty the read model, in one transaction where there is one.
+
+        Elsewhere the position comes first: what a failure or a crash leaves emptied is then built again.
+        """
         async with self.transaction():
             await self._check_alone()
+            if self._parked is not None and self.projection.needs_parked and await self._parked.any():
+                raise ProjectionBuildError(
+                    f"Projection {self.projection.name!r} has parked events: replay or purge them before a reset"
+                )
+            await self._start_over(position)
+            if not self._transactional:
+                self._stored = self.projection.checkpoint.position = position
             if self._parked is not None:
-                if self.projection.needs_parked and await self._parked.any():
-                    raise ProjectionBuildError(
-                        f"Projection {self.projection.name!r} has parked events: replay or purge them before a reset"
-                    )
                 await self._parked.forget()
             await self.projection.reset()
-            await self._start_over(position)
         self._stored = position
         self.projection.checkpoint.position = position
 
