@@ -53,6 +53,10 @@ class AbstractIdempotencyStore(Closable, ABC):
         """Override where a claim can be seen before the unit of work that made it is committed."""
         return await self._is_processed(consumer_id, message_id)
 
+    async def _is_joined(self) -> bool:
+        """Override where marks are written elsewhere, and at once, if the current unit of work is of another database."""
+        return True
+
     @abstractmethod
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool: ...
 

@@ -53,8 +53,15 @@ class Inbox:
         Raises:
             ConcurrencyError: LEX_ERR_EVT_004, the message is being handled elsewhere right now; have it delivered
                 again, do not confirm it.
+            EventValidationError: LEX_ERR_EVT_024, the marks are in another database than the events.
         """
         async with self._store.unit_of_work():
+            if not await self._marks._is_joined():
+                raise EventValidationError(
+                    "marks are not in the event store's database: a message whose handler fails would count as handled; "
+                    "make them of the store or of its configuration",
+                    field="marks",
+                )
             if await self._marks.claim(self.consumer_id, message_id, self._expires_in):
                 outcome = work()
                 if inspect.isawaitable(outcome):

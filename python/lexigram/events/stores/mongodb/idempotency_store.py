@@ -57,6 +57,10 @@ class MongoDBIdempotencyStore(MongoCollections, AbstractIdempotencyStore):
         while self._undoing:
             await asyncio.wait(set(self._undoing))
 
+    async def _is_joined(self) -> bool:
+        await self._ready()
+        return current_unit_of_work(self.mongo.root) is not None
+
     async def _is_settled(self, consumer_id: str, message_id: str) -> bool:
         collection = await self._ready()
         settled = {**_key(consumer_id, message_id), "open": {"$ne": True}}

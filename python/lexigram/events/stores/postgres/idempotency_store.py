@@ -41,6 +41,9 @@ class PostgresIdempotencyStore(PostgresTables, AbstractIdempotencyStore):
         """Remove expired marks and return how many."""
         return await (await self._ready()).execute(f"DELETE FROM {self._table} WHERE expires_at <= clock_timestamp()")
 
+    async def _is_joined(self) -> bool:
+        return (await self._ready()).current_unit() is not None
+
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool:
         engine = await self._ready()
         row = await engine.fetch_one(

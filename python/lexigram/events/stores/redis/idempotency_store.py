@@ -31,6 +31,9 @@ class RedisIdempotencyStore(RedisPart, AbstractIdempotencyStore):
         """Remove expired marks and return how many."""
         return int(await (await self._ready()).execute(SmallOperation("clear_marks", ())))
 
+    async def _is_joined(self) -> bool:
+        return current_unit_of_work(await self._ready()) is not None
+
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool:
         log = await self._ready()
         return bool(await log.evaluate(IS_MARKED_SCRIPT, _mark(consumer_id, message_id)))

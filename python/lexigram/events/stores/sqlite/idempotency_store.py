@@ -33,6 +33,9 @@ class SqliteIdempotencyStore(SqliteTables, AbstractIdempotencyStore):
         engine = await self._ready()
         return await engine.execute(f"DELETE FROM {self._table} WHERE expires_at <= ?", (time.time(),))
 
+    async def _is_joined(self) -> bool:
+        return (await self._ready()).current_unit() is not None
+
     async def _is_processed(self, consumer_id: str, message_id: str) -> bool:
         engine = await self._ready()
         return await engine.find(self._live, (consumer_id, message_id, time.time())) is not None
