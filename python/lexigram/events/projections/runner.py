@@ -271,6 +271,9 @@ class ProjectionRunner:
         assert self.reader is not None
         self._changed.clear()
         if self.projection.status is not ProjectionStatus.RUNNING or self.is_paused:
+            if self._look_again is None:
+                await self._changed.wait()
+                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._look_again):
                     await self._changed.wait()
