@@ -109,7 +109,7 @@ async def test_what_was_under_way_is_there_once(link: Link, fault: str, work: st
         await store.append("warm", batch("first", 1))
         await all_of_the_pool_works(store)
         await link.spoil(LOST[fault])
-        filling = "x" * 40_000 if fault == "cut in a long request" else ""
+        filling = "x" * 60_000 if fault == "cut in a long request" else ""
         tasks = [
             asyncio.create_task(
                 store.append(f"s{n % 3}", batch(f"b{n}", 3, filling))
