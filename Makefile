@@ -41,7 +41,7 @@ services: $(VENV)/.tools ## Install the real servers that the tests start (on Li
 	test "$$(uname -s)" != Linux || $(BIN)/python tools/services.py install
 
 test: setup rust-test build services ## Run all tests (the long versions are `make soak`); WORKERS=0 in one process
-	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 soak: setup services ## Run the long crash, fuzz and soak tests
 	$(BIN)/python -m pytest -m soak --timeout 7200 $(PYTEST_ARGS)
